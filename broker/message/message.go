@@ -1,0 +1,80 @@
+package message
+
+import "time"
+
+// QoS is a quality of service level of MQTT 5.0 §4.3: 0, 1 or 2.
+// The zero value is [AtMostOnce].
+type QoS uint8
+
+// The three levels.
+const (
+	AtMostOnce  QoS = 0
+	AtLeastOnce QoS = 1
+	ExactlyOnce QoS = 2
+)
+
+// Property is one user property (MQTT 5.0 §3.3.2.3.7): a name and a value, both
+// UTF-8, at most 65,535 bytes each. The same name may appear more than once.
+type Property struct {
+	Key, Value string
+}
+
+// Message is one application message on its way through the gateway.
+//
+// A Message is copied by value; what its slices point at is shared by everyone
+// who holds the message and is never written after it was published.
+type Message struct {
+	// Topic is the topic name: valid by topic.ValidName, never an alias.
+	Topic string
+	// Payload is opaque bytes; nil and empty are the same. A retained message
+	// with an empty payload clears the retained message of its topic.
+	Payload []byte
+	// QoS is the level it was published at; a delivery may be at a lower one.
+	QoS QoS
+	// Retain is the RETAIN flag of the publish. In a delivery to a subscriber of
+	// a [Bus] it is true only for messages replayed from the retained store.
+	Retain bool
+	// UTF8 is the payload format indicator (MQTT 5.0 §3.3.2.3.2): the payload
+	// claims to be UTF-8 text.
+	UTF8 bool
+	// ContentType describes the payload (MQTT 5.0 §3.3.2.3.9); empty means none.
+	ContentType string
+	// ResponseTopic is where an answer is wanted (MQTT 5.0 §3.3.2.3.5); empty
+	// means that none is.
+	ResponseTopic string
+	// CorrelationData belongs to ResponseTopic (MQTT 5.0 §3.3.2.3.6).
+	CorrelationData []byte
+	// UserProperties are carried through in order (MQTT 5.0 §3.3.2.3.7).
+	UserProperties []Property
+	// Expires is when the message is worthless; the zero time means never. While
+	// the gateway runs it carries a monotonic reading, so that a jump of the wall
+	// clock neither purges a message nor makes it immortal.
+	Expires time.Time
+	// Origin says who published: client/ID, device/NAME, rule/NAME, plugin/NAME
+	// or uplink/NAME. Empty means the gateway itself.
+	Origin string
+	// Hops counts the rules behind the message: 0 for one from outside. Above 8
+	// the message is dropped, counted and shown.
+	Hops uint8
+	// At is when the broker accepted the message; Publish fills it in when zero.
+	At time.Time
+}
+
+// MaxHops is how many rules a message may pass through before it is dropped.
+const MaxHops = 8
+
+// Expired reports whether the message is worthless at now.
+func (m *Message) Expired(now time.Time) bool {
+	return !m.Expires.IsZero() && !now.Before(m.Expires)
+}
+
+// Size is what the message counts against a limit in bytes: its topic, payload
+// and properties, and a fixed share for the rest.
+func (m *Message) Size() int {
+	const fixed = 64
+	n := fixed + len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
+	for _, p := range m.UserProperties {
+		n += len(p.Key) + len(p.Value) + 4
+	}
+	return n
+}

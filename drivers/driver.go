@@ -1,0 +1,103 @@
+package drivers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrLost says that a device is gone and must be opened again: the port was
+// unplugged, the connection closed. Read, Write and Pushed.Err wrap it; any other
+// error of theirs leaves the device open.
+var ErrLost = errors.New("device lost")
+
+// ErrConfig marks what is wrong with the device file: opening again is no use
+// before it changes.
+var ErrConfig = errors.New("device file")
+
+// Driver is a kind of equipment. Its methods may be called by any goroutine.
+type Driver interface {
+	// Check decodes the device file strictly, without touching the equipment,
+	// and returns the points that Open would. Errors are of *ConfigError.
+	Check(cfg Config) ([]Point, error)
+	// Open opens one piece of equipment. It returns once the device can be used
+	// or is known not to answer; ctx bounds it.
+	Open(ctx context.Context, cfg Config) (Device, error)
+}
+
+// Device is one open piece of equipment. One goroutine calls it.
+type Device interface {
+	// Points are the device's points; they never change while it is open.
+	Points() []Point
+	// Read reads the points that are due, by name, and returns a reading for each
+	// that it could judge: one that the device refused has Quality Bad and an
+	// Err. An error means that the device did not answer at all.
+	Read(ctx context.Context, points []string) ([]Reading, error)
+	// Write writes one point. A refusal by the device is an error, too.
+	Write(ctx context.Context, point string, v Value) error
+	// Close gives the equipment back. It waits for what the device started.
+	Close() error
+}
+
+// Pusher is a Device that also speaks without being asked.
+type Pusher interface {
+	Device
+	// Pushed delivers readings as they come. The channel is closed by Close, or
+	// after an Err of ErrLost.
+	Pushed() <-chan Pushed
+}
+
+// Pushed is what a device said by itself: readings, or why its words could not be
+// understood (which is counted and shown), or that it is lost.
+type Pushed struct {
+	Readings []Reading
+	Err      error
+}
+
+// Point is one value of a device.
+type Point struct {
+	Name     string        // one or more topic levels, without wildcards
+	Unit     string        // "°C"; empty is none
+	Writable bool          // has a control topic
+	Every    time.Duration // how often it is read; 0 is never: it is pushed
+	Deadband float64       // as in PointCommon
+	Longest  time.Duration // as in PointCommon
+}
+
+// Quality says how far a reading can be trusted.
+type Quality uint8
+
+// The qualities. The zero value is [Good].
+const (
+	Good  Quality = iota
+	Stale         // it was good once; the device has not answered since
+	Bad           // the device answered, and not with a value
+)
+
+// String gives "good", "stale" or "bad".
+func (q Quality) String() string {
+	switch q {
+	case Good:
+		return "good"
+	case Stale:
+		return "stale"
+	case Bad:
+		return "bad"
+	}
+	return fmt.Sprintf("Quality(%d)", uint8(q))
+}
+
+// Reading is what a point was at a moment.
+type Reading struct {
+	Point   string
+	Value   Value // Null unless Quality is Good or Stale
+	Quality Quality
+	At      time.Time
+	Err     error // why it is Bad; nil otherwise
+}
+
+// Formula compiles an expression into a function of the values of named variables.
+// cmd hands it to drivers that calculate (from rules/exprlang). The function is
+// called by one goroutine; its result is nil, bool, int, int64, float64 or string.
+type Formula func(source string) (func(vars map[string]any) (any, error), error)

@@ -1,0 +1,83 @@
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+)
+
+// Bounds of the state of one file. A change past them is refused with an error.
+const (
+	MaxStateKeys  = 10_000
+	MaxStateBytes = 1 << 20
+)
+
+// State is the durable state of one rule file: JSON values under keys. It stays
+// when a new version of the file comes, and when the script worker dies. Its
+// methods may be called by any goroutine.
+type State struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	bytes  int
+}
+
+// NewState returns a state that holds values, which it keeps.
+func NewState(values map[string][]byte) *State {
+	s := &State{values: values}
+	if s.values == nil {
+		s.values = make(map[string][]byte)
+	}
+	for k, v := range s.values {
+		s.bytes += len(k) + len(v)
+	}
+	return s
+}
+
+// Apply makes the changes in order; on an error none is made.
+func (s *State) Apply(changes []StateChange) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	values, size := s.values, s.bytes
+	keys := len(values)
+	for i, c := range changes {
+		old, had := lookUp(values, changes[:i], c.Key)
+		if had {
+			size -= len(c.Key) + len(old)
+			keys--
+		}
+		if c.Value != nil {
+			size += len(c.Key) + len(c.Value)
+			keys++
+		}
+	}
+	if keys > MaxStateKeys || size > MaxStateBytes {
+		return fmt.Errorf("state of %d keys and %d bytes is over the limit of %d keys and %d bytes", keys, size, MaxStateKeys, MaxStateBytes)
+	}
+	for _, c := range changes {
+		if c.Value == nil {
+			delete(values, c.Key)
+		} else {
+			values[c.Key] = c.Value
+		}
+	}
+	s.bytes = size
+	return nil
+}
+
+// lookUp finds the value of key after the changes.
+func lookUp(values map[string][]byte, changes []StateChange, key string) ([]byte, bool) {
+	for i := len(changes) - 1; i >= 0; i-- {
+		if changes[i].Key == key {
+			return changes[i].Value, changes[i].Value != nil
+		}
+	}
+	v, ok := values[key]
+	return v, ok
+}
+
+// Snapshot is a copy of the values, whose bytes must not be written.
+func (s *State) Snapshot() map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.values)
+}
