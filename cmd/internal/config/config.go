@@ -1,0 +1,165 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Config is the whole file with its defaults filled in.
+type Config struct {
+	Broker  Broker  `yaml:"broker"`
+	Rules   Rules   `yaml:"rules"`
+	Devices Devices `yaml:"devices"`
+	Plugins Plugins `yaml:"plugins"`
+	// Uplinks are connections to other brokers. This version has none: the list
+	// must be empty.
+	Uplinks []map[string]any `yaml:"uplinks"`
+	Console Console          `yaml:"console"`
+	Store   Store            `yaml:"store"`
+	Log     Log              `yaml:"log"`
+
+	file string
+	text []byte
+}
+
+// Broker is the MQTT broker.
+type Broker struct {
+	// Listeners are where clients connect; default MQTT on 127.0.0.1:1883.
+	Listeners []Listener `yaml:"listeners"`
+	// Anonymous lets clients without a user name in, on loopback listeners and
+	// Unix sockets only; default true.
+	Anonymous bool `yaml:"anonymous"`
+}
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	// Address is HOST:PORT, or the path of a Unix socket.
+	Address string `yaml:"address"`
+	// Protocol is mqtt (default), ws (MQTT over WebSocket, path /mqtt) or unix.
+	Protocol string `yaml:"protocol"`
+}
+
+// Rules is the rules engine.
+type Rules struct {
+	// Folder holds *.yaml rules and *.js scripts; default "scripts". A relative
+	// path counts from the folder of the configuration file. A folder that is
+	// missing is an empty one, watched until it appears.
+	Folder string `yaml:"folder"`
+}
+
+// Devices is the device host.
+type Devices struct {
+	// Folder holds one *.yaml file a device; default "devices".
+	Folder string `yaml:"folder"`
+}
+
+// Plugins is the plugin host.
+type Plugins struct {
+	// Folder holds one folder a plugin, each with its plugin.yaml; default "plugins".
+	Folder string `yaml:"folder"`
+}
+
+// Console is the HTTP side: API, metrics, health.
+type Console struct {
+	// Address is HOST:PORT on loopback; empty switches the console off; default
+	// 127.0.0.1:8080.
+	Address string `yaml:"address"`
+}
+
+// Store is the durable state.
+type Store struct {
+	// Durability says when a publish is acknowledged: commit (when it is safe,
+	// default), "interval DURATION" or off. This version keeps its state in
+	// memory, where all three are the same.
+	Durability string `yaml:"durability"`
+}
+
+// Log is what the gateway says of itself.
+type Log struct {
+	// Level is debug, info (default), warn or error.
+	Level string `yaml:"level"`
+	// Format is text (default) or json.
+	Format string `yaml:"format"`
+}
+
+// Default returns the configuration of an empty file.
+func Default() *Config {
+	return &Config{
+		Broker: Broker{
+			Listeners: []Listener{{Address: "127.0.0.1:1883", Protocol: "mqtt"}},
+			Anonymous: true,
+		},
+		Rules:   Rules{Folder: "scripts"},
+		Devices: Devices{Folder: "devices"},
+		Plugins: Plugins{Folder: "plugins"},
+		Console: Console{Address: "127.0.0.1:8080"},
+		Store:   Store{Durability: "commit"},
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}
+
+// Read reads the file and the environment ("KEY=value" strings). An empty file
+// name means defaults. The errors are of *Error, joined, but for a file that cannot be read.
+func Read(file string, environ []string) (*Config, error) {
+	if file == "" {
+		return Parse("", nil, environ)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return nil, fmt.Errorf("cannot read configuration %q: %w", file, err)
+	}
+	return Parse(file, text, environ)
+}
+
+// Parse is [Read] for a text at hand; file is its name, for errors and relative paths.
+func Parse(file string, text []byte, environ []string) (*Config, error) {
+	c := Default()
+	c.file, c.text = file, text
+	if len(bytes.TrimSpace(text)) > 0 {
+		if err := c.decode(); err != nil {
+			return nil, err
+		}
+	}
+	if err := override(c, environ); err != nil {
+		return nil, err
+	}
+	for i := range c.Broker.Listeners {
+		if l := &c.Broker.Listeners[i]; l.Protocol == "" {
+			l.Protocol = "mqtt"
+		}
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	base := filepath.Dir(file)
+	for _, folder := range []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder} {
+		if file != "" && !filepath.IsAbs(*folder) {
+			*folder = filepath.Join(base, *folder)
+		}
+	}
+	return c, nil
+}
+
+// decode reads the text strictly: an unknown key, a key given twice, a tag or a
+// second document is an error.
+func (c *Config) decode() error {
+	if err := c.refuseTags(); err != nil {
+		return err
+	}
+	err := yaml.NewDecoder(bytes.NewReader(c.text), yaml.Strict()).Decode(c)
+	if err == nil || errors.Is(err, io.EOF) { // only comments
+		return nil
+	}
+	return c.place(err)
+}

@@ -1,0 +1,72 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+const envPrefix = "GATEHOUSE_"
+
+// override sets keys from the environment. Variables that begin with
+// GATEHOUSE_TEST_ are for tests; any other unknown one is an error.
+func override(c *Config, environ []string) error {
+	var errs []error
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		path, ok := strings.CutPrefix(name, envPrefix)
+		if !ok || strings.HasPrefix(path, "TEST_") {
+			continue
+		}
+		field, ok := find(reflect.ValueOf(c).Elem(), strings.Split(strings.ToLower(path), "__"))
+		if !ok {
+			errs = append(errs, &Error{Key: name, Msg: "no such key in the configuration"})
+			continue
+		}
+		if err := set(field, value); err != nil {
+			errs = append(errs, &Error{Key: name, Msg: err.Error()})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// find goes down the yaml names of struct fields.
+func find(v reflect.Value, path []string) (reflect.Value, bool) {
+	for _, key := range path {
+		if v.Kind() != reflect.Struct {
+			return v, false
+		}
+		next, ok := reflect.Value{}, false
+		for f, fv := range v.Fields() {
+			if f.Tag.Get("yaml") == key {
+				next, ok = fv, true
+			}
+		}
+		if !ok {
+			return v, false
+		}
+		v = next
+	}
+	return v, true
+}
+
+// set decodes value as YAML into the field; a string takes it as it is.
+func set(field reflect.Value, value string) error {
+	if field.Kind() == reflect.String {
+		field.SetString(value)
+		return nil
+	}
+	fresh := reflect.New(field.Type())
+	if err := yaml.UnmarshalWithOptions([]byte(value), fresh.Interface(), yaml.Strict()); err != nil {
+		var at yaml.Error
+		if errors.As(err, &at) {
+			return fmt.Errorf("cannot read %q: %s", value, at.GetMessage())
+		}
+		return fmt.Errorf("cannot read %q: %w", value, err)
+	}
+	field.Set(fresh.Elem())
+	return nil
+}

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Error is something wrong at a place of the configuration.
+type Error struct {
+	File         string // empty for the environment
+	Line, Column int    // from 1; 0 is unknown
+	Key          string // "broker.listeners[0].address", or the variable's name
+	Msg          string
+	Snippet      string // the source lines and a caret
+}
+
+// Error gives file:line:column: key: message, then the snippet on lines of its own.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.File != "" {
+		fmt.Fprintf(&b, "%s:%d:%d: ", e.File, e.Line, e.Column)
+	}
+	if e.Key != "" {
+		b.WriteString(e.Key + ": ")
+	}
+	b.WriteString(e.Msg)
+	if e.Snippet != "" {
+		b.WriteString("\n" + e.Snippet)
+	}
+	return b.String()
+}
+
+// errorf returns an *Error at the place of key in the file, or without a place if
+// the value is a default or came from the environment.
+func (c *Config) errorf(key, format string, args ...any) error {
+	e := &Error{Key: key, Msg: fmt.Sprintf(format, args...)}
+	path, err := yaml.PathString("$." + key)
+	if err != nil {
+		return e
+	}
+	file, err := parser.ParseBytes(c.text, 0)
+	if err != nil {
+		return e
+	}
+	node, err := path.FilterFile(file)
+	if err != nil || node == nil {
+		return e
+	}
+	pos := node.GetToken().Position
+	e.File, e.Line, e.Column = c.file, pos.Line, pos.Column
+	if snippet, err := path.AnnotateSource(c.text, false); err == nil {
+		e.Snippet = strings.TrimRight(string(snippet), "\n")
+	}
+	return e
+}
+
+// refuseTags refuses YAML tags: "address: !x" would else be a null value.
+func (c *Config) refuseTags() error {
+	file, err := parser.ParseBytes(c.text, 0)
+	if err != nil {
+		return nil // the strict decode says it better
+	}
+	finder := &tagFinder{}
+	for _, doc := range file.Docs {
+		ast.Walk(finder, doc.Body)
+	}
+	if finder.tag == nil {
+		return nil
+	}
+	return c.place(&yaml.SyntaxError{
+		Message: fmt.Sprintf("YAML tag %q is not allowed: quote the text if it is meant", finder.tag.GetToken().Value),
+		Token:   finder.tag.GetToken(),
+	})
+}
+
+// place turns an error of the YAML decoder into an *Error.
+func (c *Config) place(err error) error {
+	e := &Error{File: c.file, Line: 1, Column: 1, Msg: err.Error()}
+	var at yaml.Error
+	if !errors.As(err, &at) {
+		return e
+	}
+	e.Msg = at.GetMessage()
+	if tok := at.GetToken(); tok != nil {
+		e.Line, e.Column = tok.Position.Line, tok.Position.Column
+	}
+	if _, snippet, ok := strings.Cut(at.FormatError(false, true), "\n"); ok {
+		e.Snippet = strings.TrimRight(snippet, "\n")
+	}
+	return e
+}
+
+type tagFinder struct{ tag *ast.TagNode }
+
+func (f *tagFinder) Visit(n ast.Node) ast.Visitor {
+	if tag, ok := n.(*ast.TagNode); ok && f.tag == nil {
+		f.tag = tag
+	}
+	return f
+}
