@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 )
 
 // Config is the whole file with its defaults filled in.
@@ -154,12 +155,18 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 // decode reads the text strictly: an unknown key, a key given twice, a tag or a
 // second document is an error.
 func (c *Config) decode() error {
-	if err := c.refuseTags(); err != nil {
+	file, err := parser.ParseBytes(c.text, 0)
+	if err != nil {
+		return c.place(err)
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil || file.Docs[0].Body.Type() == ast.CommentType {
+		return nil // nothing but comments
+	}
+	if err := c.refuseTraps(file); err != nil {
 		return err
 	}
-	err := yaml.NewDecoder(bytes.NewReader(c.text), yaml.Strict()).Decode(c)
-	if err == nil || errors.Is(err, io.EOF) { // only comments
-		return nil
+	if err := yaml.NewDecoder(bytes.NewReader(c.text), yaml.Strict()).Decode(c); err != nil {
+		return c.place(err)
 	}
-	return c.place(err)
+	return nil
 }

@@ -73,6 +73,7 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"a value of another type":        {"broker:\n  anonymous: [1]\n", "f.yaml:2:14:", "bool"},
 		"a file that is not YAML":        {"broker: {\n", "f.yaml:1:", ""},
 		"a YAML tag":                     {"console:\n  address: !x\n", "f.yaml:2:12:", `tag "!x"`},
+		"a key without a value":          {"console:\nlog: {}\n", "f.yaml:1:1:", `"console" has no value`},
 		"a listener off loopback":        {"broker:\n  listeners:\n    - {address: \"0.0.0.0:1883\"}\n", "f.yaml:3:17:", "not on loopback"},
 		"a listener on every address":    {"broker:\n  listeners:\n    - {address: \":1883\"}\n", "f.yaml:3:17:", "not on loopback"},
 		"an address without a port":      {"broker:\n  listeners:\n    - {address: localhost}\n", "f.yaml:3:17:", "HOST:PORT"},

@@ -59,23 +59,41 @@ func (c *Config) errorf(key, format string, args ...any) error {
 	return e
 }
 
-// refuseTags refuses YAML tags: "address: !x" would else be a null value.
-func (c *Config) refuseTags() error {
-	file, err := parser.ParseBytes(c.text, 0)
-	if err != nil {
-		return nil // the strict decode says it better
-	}
-	finder := &tagFinder{}
+// refuseTraps refuses YAML tags and keys without a value: "address: !x" and
+// "console:" would else be null values, and what they stand for would vanish.
+func (c *Config) refuseTraps(file *ast.File) error {
+	f := &trapFinder{}
 	for _, doc := range file.Docs {
-		ast.Walk(finder, doc.Body)
+		if doc.Body != nil {
+			ast.Walk(f, doc.Body)
+		}
 	}
-	if finder.tag == nil {
+	if f.node == nil {
 		return nil
 	}
-	return c.place(&yaml.SyntaxError{
-		Message: fmt.Sprintf("YAML tag %q is not allowed: quote the text if it is meant", finder.tag.GetToken().Value),
-		Token:   finder.tag.GetToken(),
-	})
+	return c.place(&yaml.SyntaxError{Message: f.msg, Token: f.node.GetToken()})
+}
+
+type trapFinder struct {
+	node ast.Node // the first trap
+	msg  string
+}
+
+func (f *trapFinder) Visit(n ast.Node) ast.Visitor {
+	if f.node != nil {
+		return nil
+	}
+	switch n := n.(type) {
+	case *ast.TagNode:
+		f.node = n
+		f.msg = fmt.Sprintf("YAML tag %q is not allowed: quote the text if it is meant", n.GetToken().Value)
+	case *ast.MappingValueNode:
+		if _, null := n.Value.(*ast.NullNode); null {
+			f.node = n.Key
+			f.msg = fmt.Sprintf("key %q has no value: give one, or leave the key out", n.Key.GetToken().Value)
+		}
+	}
+	return f
 }
 
 // place turns an error of the YAML decoder into an *Error.
