@@ -1,0 +1,122 @@
+package console
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+//go:embed web
+var web embed.FS
+
+// Options says what the console shows and where.
+type Options struct {
+	// Listener is where it serves; Run closes it. Required.
+	Listener net.Listener
+	// Source is what it shows. Required.
+	Source Source
+	// Metrics is what /metrics gathers. Required.
+	Metrics prometheus.Gatherer
+	// Ready returns nil when the gateway takes messages, else why it does not.
+	// Required.
+	Ready func() error
+	// Version is the program's, for the API's description.
+	Version string
+	// Log; nil discards.
+	Log *slog.Logger
+}
+
+// Console is the HTTP server.
+type Console struct {
+	opt    Options
+	server *http.Server
+}
+
+// New wires the handlers and starts nothing.
+func New(opt Options) (*Console, error) {
+	if opt.Listener == nil || opt.Source == nil || opt.Metrics == nil || opt.Ready == nil {
+		return nil, errors.New("console needs a listener, a source, metrics and a readiness check")
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Console{opt: opt}
+	c.server = &http.Server{
+		Handler:           onlyLoopback(c.routes()),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug),
+	}
+	return c, nil
+}
+
+// Run serves until ctx ends; requests under way get 2 s to finish.
+func (c *Console) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- c.server.Serve(c.opt.Listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	if err := c.server.Shutdown(grace); err != nil {
+		_ = c.server.Close() // what is still under way is cut off
+	}
+	<-served
+	return nil
+}
+
+func (c *Console) routes() http.Handler {
+	mux := http.NewServeMux()
+	c.api(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.opt.Ready()) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
+		http.ServeFileFS(w, r, web, "web/index.html")
+	})
+	mux.Handle("GET /web/", http.FileServerFS(web))
+	return mux
+}
+
+func answer(w http.ResponseWriter, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	text := "ok\n"
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = err.Error() + "\n"
+	}
+	_, _ = w.Write([]byte(text)) // a reader that went away is its own loss
+}
+
+// onlyLoopback refuses requests that name another host: a page of the web can let
+// its own name point at 127.0.0.1, but cannot change the Host that it then sends.
+func onlyLoopback(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		ip, err := netip.ParseAddr(host)
+		if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+			http.Error(w, "the console answers to localhost, 127.0.0.1 and [::1] only", http.StatusForbidden)
+			return
+		}
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r)
+	})
+}

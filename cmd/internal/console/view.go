@@ -1,0 +1,111 @@
+package console
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Source is what the console shows. Its methods may be called at any time, by any
+// goroutine, and return fresh slices.
+type Source interface {
+	Clients() []Client
+	// Topics returns the retained messages that filter matches, by name, at most
+	// limit of them.
+	Topics(filter string, limit int) []Topic
+	Rules() []RuleFile
+	Devices() []Device
+	Plugins() []Plugin
+}
+
+// Client is one session.
+type Client struct {
+	ID            string    `json:"id" doc:"Client identifier"`
+	Username      string    `json:"username,omitempty"`
+	Connected     bool      `json:"connected"`
+	Version       string    `json:"version" doc:"Protocol version: 3.1, 3.1.1 or 5.0"`
+	Listener      string    `json:"listener,omitempty"`
+	Remote        string    `json:"remote,omitempty"`
+	Since         time.Time `json:"since" doc:"When the connection began or, for a session without one, ended"`
+	Subscriptions []string  `json:"subscriptions" doc:"Topic filters"`
+	Queued        int       `json:"queued" doc:"Messages waiting"`
+	InFlight      int       `json:"in_flight" doc:"Messages sent and not yet acknowledged"`
+}
+
+// Topic is one retained message.
+type Topic struct {
+	Topic   string    `json:"topic"`
+	Payload string    `json:"payload" doc:"The first 1,024 bytes; what is not UTF-8 is replaced"`
+	Bytes   int       `json:"bytes" doc:"Length of the whole payload"`
+	QoS     int       `json:"qos"`
+	Origin  string    `json:"origin,omitempty" doc:"client/ID, device/NAME, rule/NAME, plugin/NAME or uplink/NAME"`
+	At      time.Time `json:"at"`
+}
+
+// RuleFile is one file of the rules folder.
+type RuleFile struct {
+	File     string    `json:"file"`
+	Language string    `json:"language"`
+	OK       bool      `json:"ok" doc:"The newest version is the one in force"`
+	Error    string    `json:"error,omitempty" doc:"Why the newest version is not: file:line:column and the source line"`
+	Loaded   time.Time `json:"loaded" doc:"When the version in force came into force"`
+	Rules    []Rule    `json:"rules"`
+}
+
+// Rule is one rule with its counters.
+type Rule struct {
+	Name         string   `json:"name"`
+	Line         int      `json:"line"`
+	Stage        string   `json:"stage" enum:"before,after"`
+	Filters      []string `json:"filters"`
+	Heard        uint64   `json:"heard" doc:"Messages that its filters matched"`
+	Fired        uint64   `json:"fired"`
+	NotEvaluated uint64   `json:"not_evaluated" doc:"Messages without what the rule calculates with"`
+	Errors       uint64   `json:"errors"`
+	Published    uint64   `json:"published"`
+	Dropped      uint64   `json:"dropped" doc:"Messages that a filter dropped or rejected"`
+	LastError    string   `json:"last_error,omitempty"`
+	Trace        []Run    `json:"trace" doc:"Its last runs, newest first"`
+}
+
+// Run is one run of a rule.
+type Run struct {
+	At    time.Time `json:"at"`
+	Topic string    `json:"topic,omitempty"`
+	What  string    `json:"what" doc:"What it did, or why not"`
+	Micro float64   `json:"us" doc:"Microseconds it took"`
+}
+
+// Device is one device.
+type Device struct {
+	Name     string            `json:"name"`
+	Driver   string            `json:"driver"`
+	Topic    string            `json:"topic"`
+	Online   bool              `json:"online"`
+	Reason   string            `json:"reason,omitempty" doc:"Why it is offline"`
+	Since    time.Time         `json:"since"`
+	Error    string            `json:"error,omitempty" doc:"What is wrong with its file"`
+	Points   []Point           `json:"points"`
+	Counters map[string]uint64 `json:"counters"`
+}
+
+// Point is one point with its last reading.
+type Point struct {
+	Name     string          `json:"name"`
+	Unit     string          `json:"unit,omitempty"`
+	Writable bool            `json:"writable"`
+	Value    json.RawMessage `json:"value"`
+	Quality  string          `json:"quality" enum:"good,stale,bad,none"`
+	At       time.Time       `json:"at"`
+	Error    string          `json:"error,omitempty"`
+}
+
+// Plugin is one plugin process.
+type Plugin struct {
+	Name     string   `json:"name"`
+	State    string   `json:"state"`
+	PID      int      `json:"pid,omitempty"`
+	Version  string   `json:"version,omitempty"`
+	Restarts int      `json:"restarts"`
+	Error    string   `json:"error,omitempty"`
+	Drivers  []string `json:"drivers"`
+}
