@@ -1,0 +1,34 @@
+// Package broker is the MQTT server: versions 3.1, 3.1.1 and 5.0 over anything
+// that is a [net.Listener].
+//
+// The words. A connection is one client on one socket. A [Session] is what one
+// client identifier keeps between connections: subscriptions, a queue of messages
+// of QoS 1 and 2, what is in flight, and a will. A session whose expiry is 0 ends
+// with its connection and lives in memory only; any other is kept in the
+// [store.Store] of [Options]. An [Authorizer] decides who may connect, publish,
+// subscribe and receive; an [Interceptor] sees accepted publishes before they are
+// routed. Parts of the gateway that are not MQTT clients use the server as a
+// [message.Bus].
+//
+// Who calls what in what order: New checks the options and starts nothing; Run
+// loads the store and owns every goroutine; Serve accepts on one listener, as
+// often as there are listeners; Publish and Subscribe wait until the store is
+// loaded.
+//
+//	s, err := broker.New(broker.Options{Store: mem.New(), Authorizer: auth.Anonymous()})
+//	...
+//	go func() { stopped <- s.Run(ctx) }()
+//	err = s.Serve(ctx, listener)
+//
+// The path of a publish: a connection's reader collects the publishes of one read
+// into a batch; the interceptor sees them; each is retained and routed; what
+// durable sessions must keep goes into one [store.Store] Apply; acknowledgements
+// leave in order when that is safe. Output is appended to the buffer of the
+// connection it is for and written once, when the input at hand is used up. There
+// is no writer goroutine unless a socket is slow.
+//
+// Locks, outermost first: Server.commitMu puts changes of durable state into one
+// order, the order in which sessions make them and the store gets them; a
+// session's mu guards its state machine; a connection's out.mu guards its output.
+// The lock of the subscription tree is never held with another.
+package broker

@@ -1,0 +1,93 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+)
+
+// Limits bound what clients may use of a [Server]. A zero field means its default.
+type Limits struct {
+	// Connections is how many may be open at once; more are closed as they come.
+	// Default 10,000.
+	Connections int
+	// Sessions is how many may exist, connected or not; a CONNECT that would make
+	// one more is refused with 0x97, quota exceeded. Default 20,000.
+	Sessions int
+	// ConnectPacket is the largest CONNECT in bytes, limited before anything is
+	// known of the client. Default 64 KiB.
+	ConnectPacket int
+	// ConnectTime is how long a client may take to be connected. Default 5 s.
+	ConnectTime time.Duration
+	// Packet is the largest packet in bytes taken from a connected client
+	// (Maximum Packet Size). Default 1 MiB.
+	Packet int
+	// Filters is how many subscriptions a session may have. Default 1,000.
+	Filters int
+	// QueueMessages and QueueBytes bound what is queued for one session, in flight
+	// not counted. When either is reached the oldest queued message is dropped and
+	// counted; retained messages that a SUBSCRIBE asked for come on top. Default
+	// 10,000 messages, 8 MiB.
+	QueueMessages int
+	QueueBytes    int64
+	// InFlight is how many messages of QoS 1 and 2 may be on their way at once: to
+	// a client, unless its Receive Maximum is lower, and from it (our Receive
+	// Maximum). Default 1,024; at most 65,535.
+	InFlight int
+	// Output is how many bytes may wait for one client's socket. Above it messages
+	// of QoS 0 for it are dropped and counted, those of QoS 1 and 2 stay queued, and
+	// nothing more is read from the client. Default 1 MiB.
+	Output int
+	// WriteTime is how long a client's socket may take nothing at all before the
+	// connection is ended. Default 30 s.
+	WriteTime time.Duration
+	// KeepAlive is the longest keep alive; a 5.0 client that asks for more or none
+	// is told this one. 0 leaves the choice to clients.
+	KeepAlive time.Duration
+	// TopicAliases is how many a 5.0 client may use. Default 128.
+	TopicAliases int
+	// Retained is how many retained messages may exist; one more is refused with
+	// 0x97, quota exceeded. Default 100,000.
+	Retained int
+}
+
+func (l *Limits) setDefaults() {
+	def(&l.Connections, 10_000)
+	def(&l.Sessions, 20_000)
+	def(&l.ConnectPacket, 64<<10)
+	def(&l.ConnectTime, 5*time.Second)
+	def(&l.Packet, 1<<20)
+	def(&l.Filters, 1_000)
+	def(&l.QueueMessages, 10_000)
+	def(&l.QueueBytes, 8<<20)
+	def(&l.InFlight, 1_024)
+	def(&l.Output, 1<<20)
+	def(&l.WriteTime, 30*time.Second)
+	def(&l.TopicAliases, 128)
+	def(&l.Retained, 100_000)
+}
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (l *Limits) check() error {
+	switch {
+	case l.Connections < 0, l.Sessions < 0, l.ConnectPacket < 0, l.ConnectTime < 0, l.Packet < 0, l.Filters < 0,
+		l.QueueMessages < 0, l.QueueBytes < 0, l.InFlight < 0, l.Output < 0, l.WriteTime < 0, l.KeepAlive < 0,
+		l.TopicAliases < 0, l.Retained < 0:
+		return fmt.Errorf("a limit is below 0")
+	case l.InFlight > 65_535:
+		return fmt.Errorf("limit of messages in flight is %d, the most is 65535", l.InFlight)
+	case l.TopicAliases > 65_535:
+		return fmt.Errorf("limit of topic aliases is %d, the most is 65535", l.TopicAliases)
+	case l.Packet > 268_435_455:
+		return fmt.Errorf("limit of a packet is %d bytes, the most is 268435455", l.Packet)
+	case l.KeepAlive > 65_535*time.Second:
+		return fmt.Errorf("limit of the keep alive is %v, the most is 65535 s", l.KeepAlive)
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// Options say what a [Server] is made of. The zero value of a field is its
+// documented default.
+type Options struct {
+	// Store keeps sessions and retained messages. It is required; its owner closes
+	// it after Run has returned.
+	Store store.Store
+	// Authorizer decides who may do what. Nil denies every connection.
+	Authorizer Authorizer
+	// Interceptor sees publishes before they are routed. Nil passes them all.
+	Interceptor Interceptor
+	// Log is where the life of the server is told. Nil discards it.
+	Log *slog.Logger
+	// Limits bound what clients may use.
+	Limits Limits
+	// Version is what $SYS/broker/version says. Empty means "gatehouse".
+	Version string
+	// StatusEvery is how often the $SYS/broker topics are published. 0 means 10 s,
+	// below 0 never.
+	StatusEvery time.Duration
+}
+
+// Authorizer decides who may connect, and what they may do on concrete topics. Its
+// methods are called by many goroutines at once and should answer from memory.
+//
+// An Authorizer may also have the method AllowsAll(Identity, Action) bool. It is
+// asked once a connection; when it answers true, Allow is not asked for that
+// action.
+type Authorizer interface {
+	// Connect returns the principal whom the client acts as. An error that is a
+	// [packet.Reason] is what the client is told; any other is told as 0x87, not
+	// authorized.
+	Connect(ctx context.Context, who Identity, password []byte) (principal string, err error)
+	// Allow returns nil if who may do what the action says with a topic: a concrete
+	// topic name, except for [ActSubscribe], whose topic is a filter without its
+	// $share prefix. Errors are as those of Connect.
+	Allow(ctx context.Context, who Identity, action Action, topic string) error
+}
+
+// Identity is whom a connection belongs to.
+type Identity struct {
+	ClientID  string
+	Username  string // as CONNECT says, empty if it does not
+	Principal string // what Connect returned; empty while it is asked, and for anonymous clients
+	Listener  string // the name of the listener, if it has one
+	Remote    net.Addr
+	// Loopback says that both ends of the connection are on this machine: loopback
+	// addresses or a Unix socket.
+	Loopback bool
+}
+
+// Action is what an [Authorizer] is asked about.
+type Action uint8
+
+// The actions.
+const (
+	// ActPublish is to publish to a topic name; wills and redirected messages too.
+	ActPublish Action = iota + 1
+	// ActSubscribe is to subscribe to a topic filter.
+	ActSubscribe
+	// ActReceive is to be sent a message of a topic name, live, retained or queued.
+	ActReceive
+)
+
+// String names the action.
+func (a Action) String() string {
+	switch a {
+	case ActPublish:
+		return "publish"
+	case ActSubscribe:
+		return "subscribe"
+	case ActReceive:
+		return "receive"
+	default:
+		return fmt.Sprintf("action %d", uint8(a))
+	}
+}
+
+// Interceptor sees accepted publishes before they are routed: from clients, wills
+// and [Server.Publish], but not those below $SYS.
+type Interceptor interface {
+	// Intercept returns a verdict for each message of the batch, in order; nil
+	// passes all. The batch holds the publishes of one read of one connection, and
+	// is the callee's only until it returns. It is called by many connections at
+	// once and must not block for long: the connection waits for it.
+	Intercept(ctx context.Context, batch []message.Message) []message.Verdict
+}
+
+// denyAll is the authorizer of a server that was given none.
+type denyAll struct{}
+
+func (denyAll) Connect(context.Context, Identity, []byte) (string, error) {
+	return "", packet.NotAuthorized
+}
+
+func (denyAll) Allow(context.Context, Identity, Action, string) error {
+	return packet.NotAuthorized
+}
+
+// reasonOf is the reason code that err is, or otherwise.
+func reasonOf(err error, otherwise packet.Reason) packet.Reason {
+	var r packet.Reason
+	if errors.As(err, &r) && r.Failed() {
+		return r
+	}
+	return otherwise
+}

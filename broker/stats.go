@@ -1,0 +1,99 @@
+package broker
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/packet"
+)
+
+// Stats are a server's counters since it was made, and what it holds now.
+type Stats struct {
+	Uptime        time.Duration
+	Connections   int   // open sockets, connected clients among them
+	Clients       int   // connected MQTT clients
+	Sessions      int   // of clients and in-process subscribers, connected or not
+	Subscriptions int   // topic filters of all sessions
+	Retained      int   // retained messages
+	Accepted      int64 // sockets accepted
+	Connects      int64 // clients connected
+	Refused       int64 // connections refused, by limit or by CONNACK
+	// Received and Sent count PUBLISH packets by QoS; the bytes are those of their
+	// payloads and topics.
+	Received, Sent           [3]int64
+	ReceivedBytes, SentBytes [3]int64
+	// Published counts messages that came from inside the gateway.
+	Published int64
+	// Dropped counts messages that a subscriber or publisher lost, by reason:
+	// "slow" (QoS 0, the client's socket was full), "queue" (queue full), "expired",
+	// "too-large" (beyond the client's Maximum Packet Size), "not-authorized",
+	// "hops" (too many rules), "handler" (an in-process subscriber failed),
+	// "store" (the store did not take it), "invalid" (a topic no one may use).
+	Dropped map[string]int64
+	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
+	InterceptDrops, InterceptRejects int64
+}
+
+// ClientInfo is one session of an MQTT client, as it stands.
+type ClientInfo struct {
+	ClientID      string
+	Principal     string
+	Username      string
+	Listener      string
+	Remote        string // address, empty when not connected
+	Version       packet.Version
+	Connected     bool
+	Since         time.Time // when it connected, or when its connection ended
+	KeepAlive     time.Duration
+	Expiry        time.Duration // of the session, store.Forever means never
+	Subscriptions int
+	Queued        int // messages waiting to be sent
+	InFlight      int // messages sent and not acknowledged
+}
+
+// dropReason is an index into counters.dropped.
+type dropReason uint8
+
+const (
+	dropSlow dropReason = iota
+	dropQueue
+	dropExpired
+	dropTooLarge
+	dropNotAuthorized
+	dropHops
+	dropHandler
+	dropStore
+	dropInvalid
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{
+	"slow", "queue", "expired", "too-large", "not-authorized", "hops", "handler", "store", "invalid",
+}
+
+// counters are written by every connection.
+type counters struct {
+	accepted, connects, refused, published atomic.Int64
+	clients, connections                   atomic.Int64
+	received, sent                         [3]atomic.Int64
+	receivedBytes, sentBytes               [3]atomic.Int64
+	dropped                                [dropReasons]atomic.Int64
+	interceptDrops, interceptRejects       atomic.Int64
+}
+
+func (c *counters) drop(why dropReason) { c.dropped[why].Add(1) }
+
+func (c *counters) fill(s *Stats) {
+	s.Accepted, s.Connects, s.Refused = c.accepted.Load(), c.connects.Load(), c.refused.Load()
+	s.Published = c.published.Load()
+	s.Clients, s.Connections = int(c.clients.Load()), int(c.connections.Load())
+	for q := range 3 {
+		s.Received[q], s.Sent[q] = c.received[q].Load(), c.sent[q].Load()
+		s.ReceivedBytes[q], s.SentBytes[q] = c.receivedBytes[q].Load(), c.sentBytes[q].Load()
+	}
+	s.Dropped = make(map[string]int64, len(dropNames))
+	for i, name := range dropNames {
+		s.Dropped[name] = c.dropped[i].Load()
+	}
+	s.InterceptDrops, s.InterceptRejects = c.interceptDrops.Load(), c.interceptRejects.Load()
+}
