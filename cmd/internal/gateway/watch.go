@@ -1,0 +1,117 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Times of a watch: an editor writes a file in several steps, so a change counts
+// when nothing more has come for settle, but at the latest after settleMost.
+const (
+	settle     = 200 * time.Millisecond
+	settleMost = 2 * time.Second
+)
+
+// Watch calls changed after files in the folder, or in folders below it, have
+// changed. A folder that is missing is waited for. A path of a file watches the
+// file, through the folder that it is in, because editors replace files. It blocks
+// until ctx ends.
+func Watch(ctx context.Context, log *slog.Logger, path string, changed func()) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }() // it only reads
+	t := &tree{watcher: w, path: filepath.Clean(path), log: log}
+	t.cover()
+	var first time.Time // of the changes that wait
+	timer := time.NewTimer(0)
+	<-timer.C
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev := <-w.Events:
+			if !t.concerns(ev) {
+				continue
+			}
+			if first.IsZero() {
+				first = time.Now()
+			}
+			timer.Reset(max(0, min(settle, settleMost-time.Since(first))))
+		case err := <-w.Errors:
+			log.Warn("file watching is degraded", "path", t.path, "error", err)
+			timer.Reset(settle)
+		case <-timer.C:
+			first = time.Time{}
+			t.cover() // folders may have come
+			changed()
+		}
+	}
+}
+
+// tree is what is watched of a path: it and the folders below it or, while it is
+// missing, the nearest folder above it that is there.
+type tree struct {
+	watcher *fsnotify.Watcher
+	path    string
+	log     *slog.Logger
+}
+
+// maxFolders bounds the folders that one watch covers.
+const maxFolders = 1000
+
+// cover watches what there is to watch now.
+func (t *tree) cover() {
+	n := 0
+	err := filepath.WalkDir(t.path, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		if n++; n > maxFolders {
+			t.log.Warn("too many folders to watch", "path", t.path, "limit", maxFolders)
+			return fs.SkipAll
+		}
+		return t.watcher.Add(path)
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.log.Warn("cannot watch all of a folder", "path", t.path, "error", err)
+	}
+	for dir := filepath.Dir(t.path); ; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			if err := t.watcher.Add(dir); err != nil {
+				t.log.Warn("cannot watch a folder", "path", dir, "error", err)
+			}
+			return
+		}
+		if dir == filepath.Dir(dir) {
+			return
+		}
+	}
+}
+
+// concerns reports whether the event is about the path, something below it, or a
+// folder above it that has to come first.
+func (t *tree) concerns(ev fsnotify.Event) bool {
+	if ev.Op == fsnotify.Chmod {
+		return false
+	}
+	return within(t.path, ev.Name) || within(ev.Name, t.path)
+}
+
+// within reports whether path is dir or below it.
+func within(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && rel != ".." && !filepath.IsAbs(rel) && !startsAbove(rel)
+}
+
+func startsAbove(rel string) bool {
+	return len(rel) > 2 && rel[:3] == ".."+string(filepath.Separator)
+}
