@@ -49,13 +49,15 @@ type Will struct {
 	Properties WillProperties
 }
 
-// WillProperties are the properties of a will (MQTT 5.0 §3.1.3.2).
+// WillProperties are the properties of a will (MQTT 5.0 §3.1.3.2). A will has
+// neither topic alias nor subscription identifiers.
 type WillProperties struct {
 	DelayInterval uint32 // seconds
 	PublishProperties
 }
 
-// Connect is a CONNECT packet (MQTT 5.0 §3.1).
+// Connect is a CONNECT packet (MQTT 5.0 §3.1). Its Version decides how it is
+// written.
 type Connect struct {
 	Version     Version
 	Clean       bool   // clean start (5.0), clean session (3.1.1)
@@ -80,7 +82,7 @@ type ConnectProperties struct {
 	NoProblemInfo         bool // Request Problem Information was sent as 0
 	UserProperties        []message.Property
 	AuthenticationMethod  string
-	AuthenticationData    []byte
+	AuthenticationData    []byte // nil is absent; only with a method
 }
 
 // Connack is a CONNACK packet (MQTT 5.0 §3.2). To a 3.x client its Reason is
@@ -146,7 +148,7 @@ type Ack struct {
 	UserProperties []message.Property
 }
 
-// Retained says when a SUBSCRIBE is answered with retained messages: retain
+// RetainHandling says when a SUBSCRIBE is answered with retained messages: retain
 // handling (MQTT 5.0 §3.8.3.1).
 type RetainHandling uint8
 
