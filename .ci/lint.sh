@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs golangci-lint, gofumpt among its formatters, over every module.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+.ci/tools.sh
+# The flags of `make build`, so that both share what is compiled.
+export GOFLAGS="${GOFLAGS:-} -trimpath" CGO_ENABLED=0
+
+status=0
+for module in $(.ci/modules.sh); do
+	(cd "$module" && "$root/bin/tools/golangci-lint" run --config "$root/.golangci.yml" ./...) || status=1
+done
+exit $status

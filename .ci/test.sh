@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# Everything that a change must pass, step by step; `make test` and .ci/run are
+# this. A step that fails does not keep the others from running, so that one
+# run tells all there is to mend. The last line is the sum of all tests and
+# steps: "N passed, 0 failed".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+: "${GO:=go}"
+
+totals=$(mktemp)
+trap 'rm -f "$totals"' EXIT
+summary=()
+failed=0
+
+# step NAME COMMAND... runs the command between a header and its time.
+step() {
+	local name=$1 begin=$SECONDS verdict=ok
+	shift
+	printf '\n== %s: %s\n' "$name" "$*"
+	if ! "$@" </dev/null; then
+		verdict=FAILED
+		failed=$((failed + 1))
+	fi
+	summary+=("$(printf '%-10s %-6s %4d s' "$name" "$verdict" $((SECONDS - begin)))")
+	echo "== $name $verdict after $((SECONDS - begin)) s"
+	[ $verdict = ok ]
+}
+
+# gotest FOLDER ARGUMENTS... runs go test there and adds to the totals.
+gotest() {
+	local folder=$1
+	shift
+	(cd "$folder" && "$GO" test -json "$@") | bin/tools/testreport -totals "$totals"
+}
+
+laws() {
+	gotest . -race -count=1 -run '^TestLaw' ./cmd/gatehouse
+}
+
+race() {
+	gotest . -race -shuffle=on -timeout 8m ./...
+}
+
+# The packages again as on a 32-bit machine, where the race detector cannot
+# run; whole programs were tested above.
+bits32() {
+	local packages
+	packages=$("$GO" list ./... | grep -vE '/cmd/(gatehouse|bench)$')
+	# shellcheck disable=SC2086 # one word a package
+	CGO_ENABLED=0 GOARCH=386 gotest . -vet=off -shuffle=on -timeout 8m $packages
+}
+
+# Every module of its own: the tools, the packages for Debian.
+modules() {
+	local module status=0
+	for module in $(.ci/modules.sh); do
+		[ "$module" = . ] || gotest "$module" -shuffle=on -timeout 8m ./... || status=1
+	done
+	return $status
+}
+
+report() {
+	printf '\n== summary: %s, %s, %d cores, %d s\n' "$("$GO" env GOVERSION)" "$(uname -m)" "$(nproc)" "$SECONDS"
+	printf '   %s\n' "${summary[@]}"
+	awk -v steps="$failed" '{ passed += $1; failed += $2; skipped += $3 }
+		END {
+			if (failed == 0) failed = steps # a step without tests, such as lint
+			if (passed + failed == 0) failed = 1
+			printf "%d passed, %d failed", passed, failed
+			if (skipped) printf ", %d skipped", skipped
+			print ""
+		}' "$totals"
+	[ "$failed" -eq 0 ]
+}
+
+step deps .ci/deps.sh
+step tools .ci/tools.sh || { report; exit 1; }
+step build make --no-print-directory -s build
+step lint .ci/lint.sh
+step vulncheck .ci/vulncheck.sh
+step cross .ci/cross.sh
+step fuzz .ci/fuzz.sh
+step modules modules
+step laws laws
+step 386 bits32
+step race race
+report

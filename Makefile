@@ -1,0 +1,61 @@
+# Gatehouse. `make help` lists what there is to do.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+GO      ?= go
+VERSION ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# How long all fuzz targets run together.
+FUZZTIME ?= 120s
+# A snapshot of the vulnerability database, for machines without network.
+VULNDB   ?= $(wildcard ../shared/vulndb.tar.gz)
+# The time that packages carry: that of the last commit.
+SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory='*' log -1 --format=%ct 2>/dev/null || echo 0)
+
+export GO VERSION FUZZTIME VULNDB SOURCE_DATE_EPOCH
+
+BUILDFLAGS := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
+
+.PHONY: help build run test deps lint vulncheck fuzz cross deb bench generate clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## Build bin/gatehouse for this machine
+	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/gatehouse ./cmd/gatehouse
+
+run: build ## Build and run the demo house
+	bin/gatehouse run --config cmd/gatehouse/demo/gatehouse.yaml --data .demo
+
+test: ## Run every check that a change must pass
+	@.ci/test.sh
+
+deps: ## Install the Debian packages that the tests need
+	@.ci/deps.sh
+
+lint: ## Run golangci-lint over every module
+	@.ci/lint.sh
+
+vulncheck: ## Look for known vulnerabilities that the code reaches
+	@.ci/vulncheck.sh
+
+fuzz: ## Run all fuzz targets, FUZZTIME together (120s)
+	@.ci/fuzz.sh
+
+cross: ## Build for linux amd64, arm64 and arm (GOARM=6) into dist/
+	@.ci/cross.sh
+
+deb: cross ## Build dist/*.deb for amd64, arm64 and armhf
+	$(GO) run -C firmware/deb . -version "$(VERSION)" -binaries $(CURDIR)/dist -out $(CURDIR)/dist
+
+bench: build ## Compare with mosquitto (BENCHFLAGS=... go to the load generator)
+	@.ci/deps.sh mosquitto
+	$(GO) build -o bin/bench ./cmd/bench
+	bin/bench $(BENCHFLAGS)
+
+generate: ## Generate what is generated
+	$(GO) generate ./...
+
+clean: ## Remove what was built
+	rm -rf bin dist .demo
