@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -104,6 +105,15 @@ func Default() *Config {
 		Store:   Store{Durability: "commit"},
 		Log:     Log{Level: "info", Format: "text"},
 	}
+}
+
+// LogLevel is the level that Log.Level names.
+func (c *Config) LogLevel() slog.Level {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		return slog.LevelInfo // not after a check
+	}
+	return l
 }
 
 // Read reads the file and the environment ("KEY=value" strings). An empty file

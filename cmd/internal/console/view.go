@@ -26,7 +26,7 @@ type Client struct {
 	Listener      string    `json:"listener,omitempty"`
 	Remote        string    `json:"remote,omitempty"`
 	Since         time.Time `json:"since" doc:"When the connection began or, for a session without one, ended"`
-	Subscriptions []string  `json:"subscriptions" doc:"Topic filters"`
+	Subscriptions int       `json:"subscriptions" doc:"How many topic filters"`
 	Queued        int       `json:"queued" doc:"Messages waiting"`
 	InFlight      int       `json:"in_flight" doc:"Messages sent and not yet acknowledged"`
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Notifier tells a service manager how the program is doing (sd_notify(3)).
@@ -59,4 +61,13 @@ func (n Notifier) Watchdog(ctx context.Context, alive func(context.Context) erro
 			cancel()
 		}
 	}
+}
+
+// Reloading is the state that says a reload begins; "READY=1" says that it ended.
+func Reloading() string {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return "RELOADING=1"
+	}
+	return "RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(now.Nano()/1000, 10)
 }

@@ -19,8 +19,8 @@ const (
 	settleMost = 2 * time.Second
 )
 
-// Watch calls changed after files in the folder, or in folders below it, have
-// changed. A folder that is missing is waited for. A path of a file watches the
+// Watch calls changed soon after it began, since files may have changed just
+// before, and after files in the folder, or in folders below it, have changed. A folder that is missing is waited for. A path of a file watches the
 // file, through the folder that it is in, because editors replace files. It blocks
 // until ctx ends.
 func Watch(ctx context.Context, log *slog.Logger, path string, changed func()) error {
@@ -32,8 +32,7 @@ func Watch(ctx context.Context, log *slog.Logger, path string, changed func()) e
 	t := &tree{watcher: w, path: filepath.Clean(path), log: log}
 	t.cover()
 	var first time.Time // of the changes that wait
-	timer := time.NewTimer(0)
-	<-timer.C
+	timer := time.NewTimer(settle)
 	for {
 		select {
 		case <-ctx.Done():

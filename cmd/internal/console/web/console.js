@@ -43,7 +43,7 @@ const views = {
   topics: list => [table(['topic', 'retained payload', 'by', 'at'], list.map(t =>
     [cell(t.topic, 'text'), cell(t.payload, 'text'), cell(t.origin, 'dim'), cell(clock(t.at))]))],
   clients: list => [table(['client', 'version', 'from', 'subscriptions', 'queued', 'since'], list.map(c =>
-    [cell(c.id, c.connected ? 'good' : 'dim'), cell(c.version), cell(c.remote), cell((c.subscriptions ?? []).join(' '), 'text'),
+    [cell(c.id, c.connected ? 'good' : 'dim'), cell(c.version), cell(c.remote), cell(c.subscriptions, 'number'),
       cell(c.queued, 'number'), cell(clock(c.since))]))],
   plugins: list => [table(['plugin', 'state', 'drivers', 'restarts', 'error'], list.map(p =>
     [cell(p.name), cell(p.state, p.state === 'running' ? 'good' : 'bad'), cell((p.drivers ?? []).join(' ')), cell(p.restarts, 'number'), cell(p.error, 'bad')]))]

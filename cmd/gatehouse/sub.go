@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+type subFlags struct {
+	server     string
+	qos        uint8
+	count      int
+	noRetained bool
+}
+
+func newSub() *cobra.Command {
+	var f subFlags
+	cmd := &cobra.Command{
+		Use:   "sub FILTER...",
+		Short: "Print the messages that topic filters match",
+		Long:  "Print the messages that topic filters match, a line each: the topic, a space, the payload.",
+		Example: `  gatehouse sub 'home/#'
+  gatehouse sub -n 1 home/hall/door`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	cmd.Flags().StringVar(&f.server, "server", defaultServer, "the broker: mqtt://HOST:PORT or unix:///PATH")
+	cmd.Flags().Uint8VarP(&f.qos, "qos", "q", 0, "highest quality of service wanted: 0, 1 or 2")
+	cmd.Flags().IntVarP(&f.count, "count", "n", 0, "end after so many messages; 0 goes on until interrupted")
+	cmd.Flags().BoolVar(&f.noRetained, "no-retained", false, "leave out messages that were retained before")
+	return cmd
+}
+
+func (f *subFlags) run(cmd *cobra.Command, filters []string) error {
+	for _, filter := range filters {
+		if !topic.ValidFilter(filter) {
+			return fmt.Errorf("%q is not a topic filter: + must be a whole level, # the whole last level", filter)
+		}
+	}
+	if f.qos > 2 {
+		return fmt.Errorf("quality of service %d is not 0, 1 or 2", f.qos)
+	}
+	c, err := dial(cmd.Context(), f.server, "")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	pinged := make(chan struct{})
+	go func() {
+		defer close(pinged)
+		c.ping(ctx)
+	}()
+	err = f.print(c, filters, cmd.OutOrStdout())
+	if ctx.Err() != nil {
+		err = nil // interrupted, as it should be
+	}
+	cancel()
+	<-pinged
+	return err
+}
+
+func (f *subFlags) print(c *client, filters []string, out io.Writer) error {
+	if err := c.subscribe(filters, message.QoS(f.qos), !f.noRetained); err != nil {
+		return err
+	}
+	for n := 0; f.count == 0 || n < f.count; n++ {
+		err := c.next(func(p *packet.Publish) error {
+			_, err := fmt.Fprintf(out, "%s %s\n", p.Topic, p.Payload)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker"
+	"github.com/gatehouse/gatehouse/broker/auth"
+	"github.com/gatehouse/gatehouse/broker/listen"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/store/mem"
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+	"github.com/gatehouse/gatehouse/cmd/internal/console"
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/plugins"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// SocketName is the Unix socket in the data folder that local commands connect to.
+const SocketName = "gatehouse.sock"
+
+// Options are what the configuration does not say.
+type Options struct {
+	// Data is the data folder; it is made if it is missing. Empty keeps nothing
+	// and opens no Unix socket.
+	Data string
+	// Log is the program's log; nil discards.
+	Log *slog.Logger
+	// Level is the level of Log, which Reload changes; nil leaves it alone.
+	Level *slog.LevelVar
+	// Version is the program's.
+	Version string
+	// Worker is the command that starts a script worker. Required.
+	Worker []string
+	// Up is called once, when every part is up; nil is not called.
+	Up func()
+}
+
+// Gateway is the wired program. New makes one; Run runs it, once.
+type Gateway struct {
+	opt Options
+
+	store   store.Store
+	broker  *broker.Server
+	rules   *rules.Engine
+	devices *drivers.Host
+	plugins *plugins.Host
+
+	up      atomic.Bool
+	loading sync.Mutex    // one Reload or folder load at a time
+	moved   chan struct{} // capacity 1: the folders to watch are others
+
+	mu  sync.Mutex
+	cfg *config.Config
+}
+
+// New builds the parts and starts nothing.
+func New(cfg *config.Config, opt Options) (*Gateway, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1)}
+	languages, err := newLanguages(opt)
+	if err != nil {
+		return nil, err
+	}
+	if g.rules, err = rules.New(rules.Options{Languages: languages, Log: opt.Log.With("part", "rules")}); err != nil {
+		return nil, err
+	}
+	g.broker, err = broker.New(broker.Options{
+		Store:       g.store,
+		Authorizer:  auth.Anonymous(auth.Options{Allow: cfg.Broker.Anonymous}),
+		Interceptor: g.rules,
+		Log:         opt.Log.With("part", "broker"),
+		Version:     "gatehouse " + opt.Version,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins")}); err != nil {
+		return nil, err
+	}
+	g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins)
+	return g, err
+}
+
+// Run opens the listeners, starts the parts, and blocks until ctx ends or a part
+// fails.
+func (g *Gateway) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, g.store.Close()) }()
+	if g.opt.Data != "" {
+		if err := os.MkdirAll(g.opt.Data, 0o700); err != nil {
+			return fmt.Errorf("cannot make the data folder: %w", err)
+		}
+	}
+	parts := []part{
+		{name: "broker", run: g.broker.Run, ready: g.broker.Ready()},
+		{name: "rules", run: g.runRules, ready: g.rules.Ready()},
+		{name: "plugins", run: g.runPlugins},
+		{name: "devices", run: g.runDevices, ready: g.devices.Ready()},
+	}
+	fronts, err := g.open(ctx)
+	if err != nil {
+		return err
+	}
+	parts = append(parts, fronts...)
+	parts = append(parts, part{name: "file watch", run: g.watch})
+	defer g.up.Store(false)
+	return runParts(ctx, g.opt.Log, parts, func() {
+		g.up.Store(true)
+		if g.opt.Up != nil {
+			g.opt.Up()
+		}
+	})
+}
+
+// open binds every address, so that one that is taken stops the start, and returns
+// the parts that serve them. On an error nothing stays open.
+func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
+	var bound []net.Listener
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, l := range bound {
+			_ = l.Close() // the error at hand says more
+		}
+	}()
+	listeners := g.config().Broker.Listeners
+	if g.opt.Data != "" {
+		listeners = append(slices.Clone(listeners), config.Listener{Address: filepath.Join(g.opt.Data, SocketName), Protocol: "unix"})
+	}
+	for _, l := range listeners {
+		name := l.Protocol + "://" + l.Address
+		ln, err := listen.Listen(ctx, listen.Options{Name: name, Address: l.Address, Protocol: l.Protocol, Log: g.opt.Log})
+		if err != nil {
+			return nil, err
+		}
+		bound = append(bound, ln)
+		g.opt.Log.Info("listening", "protocol", l.Protocol, "address", ln.Addr().String())
+		parts = append(parts, part{name: "listener " + name, run: func(ctx context.Context) error { return g.broker.Serve(ctx, ln) }})
+	}
+	if address := g.config().Console.Address; address != "" {
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open the console: %w", err)
+		}
+		bound = append(bound, ln)
+		g.opt.Log.Info("console", "url", "http://"+ln.Addr().String())
+		c, err := console.New(console.Options{
+			Listener: ln, Source: view{g}, Metrics: g.metrics(), Ready: g.Healthy, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+		})
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part{name: "console", run: c.Run})
+	}
+	return parts, nil
+}
+
+// Healthy returns nil while every part is up and messages are taken.
+func (g *Gateway) Healthy() error {
+	if !g.up.Load() {
+		return errors.New("starting or stopping")
+	}
+	return nil
+}
+
+func (g *Gateway) config() *config.Config {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cfg
+}
+
+func (g *Gateway) runRules(ctx context.Context) error {
+	g.loadRules(ctx)
+	return g.rules.Run(ctx, g.broker)
+}
+
+func (g *Gateway) runDevices(ctx context.Context) error {
+	g.loadDevices(ctx)
+	return g.devices.Run(ctx, g.broker)
+}
+
+// runPlugins also tells the devices when the drivers of plugins come and go.
+func (g *Gateway) runPlugins(ctx context.Context) error {
+	g.loadPlugins(ctx)
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wait.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.plugins.Changed():
+				if err := g.devices.Refresh(); err != nil {
+					g.opt.Log.Debug("devices refreshed, some files are not right", "error", err)
+				}
+			}
+		}
+	})
+	return g.plugins.Run(ctx)
+}
+
+func (g *Gateway) loadRules(ctx context.Context) {
+	g.load(ctx, "rules", func(ctx context.Context, cfg *config.Config) error {
+		return g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
+	})
+}
+
+func (g *Gateway) loadDevices(ctx context.Context) {
+	g.load(ctx, "devices", func(ctx context.Context, cfg *config.Config) error {
+		return g.devices.Load(ctx, os.DirFS(cfg.Devices.Folder))
+	})
+}
+
+func (g *Gateway) loadPlugins(ctx context.Context) {
+	g.load(ctx, "plugins", func(ctx context.Context, cfg *config.Config) error {
+		return g.plugins.Load(ctx, cfg.Plugins.Folder)
+	})
+}
+
+// load reads one folder. What is wrong with a file is told, file by file; the
+// files that are right are in force.
+func (g *Gateway) load(ctx context.Context, what string, load func(context.Context, *config.Config) error) {
+	g.loading.Lock()
+	defer g.loading.Unlock()
+	began := time.Now()
+	err := load(ctx, g.config())
+	if ctx.Err() != nil {
+		return
+	}
+	for _, e := range each(err) {
+		g.opt.Log.Error("a file is not right; what was in force before stays", "folder", what, "error", e)
+	}
+	g.opt.Log.Debug("folder loaded", "folder", what, "errors", len(each(err)), "after", time.Since(began))
+}
+
+// each takes joined errors apart.
+func each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, each(e)...)
+	}
+	return all
+}

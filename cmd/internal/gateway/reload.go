@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+)
+
+// Reload puts another configuration into force: folders, their files and the log
+// level. If anything else is different it changes nothing and says what needs a
+// restart.
+func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
+	g.mu.Lock()
+	if fixed := needsRestart(g.cfg, next); len(fixed) > 0 {
+		g.mu.Unlock()
+		return fmt.Errorf("a change of %s needs a restart; nothing was changed", strings.Join(fixed, ", "))
+	}
+	moved := g.cfg.Rules != next.Rules || g.cfg.Devices != next.Devices || g.cfg.Plugins != next.Plugins
+	g.cfg = next
+	g.mu.Unlock()
+	if g.opt.Level != nil {
+		g.opt.Level.Set(next.LogLevel())
+	}
+	if moved {
+		select {
+		case g.moved <- struct{}{}:
+		default: // the watch has yet to see the last one
+		}
+	}
+	g.loadRules(ctx)
+	g.loadPlugins(ctx)
+	g.loadDevices(ctx)
+	return nil
+}
+
+// needsRestart names the keys whose change does not take effect while running.
+func needsRestart(now, next *config.Config) []string {
+	var keys []string
+	for _, k := range []struct {
+		key  string
+		same bool
+	}{
+		{"broker", reflect.DeepEqual(now.Broker, next.Broker)},
+		{"console", now.Console == next.Console},
+		{"store", now.Store == next.Store},
+		{"log.format", now.Log.Format == next.Log.Format},
+	} {
+		if !k.same {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
+}
+
+// watch loads a folder again when its files change.
+func (g *Gateway) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := g.watchFolders(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watchFolders watches the folders of the configuration until ctx ends or another
+// configuration names others.
+func (g *Gateway) watchFolders(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cfg := g.config()
+	failed := make(chan error, 3)
+	var wait sync.WaitGroup
+	for _, f := range []struct {
+		path string
+		load func(context.Context)
+	}{
+		{cfg.Rules.Folder, g.loadRules}, {cfg.Devices.Folder, g.loadDevices}, {cfg.Plugins.Folder, g.loadPlugins},
+	} {
+		wait.Go(func() {
+			if err := Watch(ctx, g.opt.Log, f.path, func() { f.load(ctx) }); err != nil {
+				failed <- fmt.Errorf("cannot watch %q: %w", f.path, err)
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-g.moved:
+	case err = <-failed:
+	}
+	cancel()
+	wait.Wait()
+	return err
+}
