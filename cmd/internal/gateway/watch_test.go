@@ -1,0 +1,111 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// watched runs a watch and returns the channel of its calls, after the first.
+func watched(t *testing.T, path string) <-chan struct{} {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	calls := make(chan struct{}, 100)
+	ended := make(chan error, 1)
+	go func() { ended <- Watch(ctx, slog.New(slog.DiscardHandler), path, func() { calls <- struct{}{} }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	expect(t, calls)
+	return calls
+}
+
+func expect(t *testing.T, calls <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-calls:
+	case <-time.After(10 * time.Second):
+		t.Fatal("no call")
+	}
+}
+
+func expectNone(t *testing.T, calls <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-calls:
+		t.Fatal("a call too many")
+	case <-time.After(2 * settle):
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Run("several writes make one call", func(t *testing.T) {
+		dir := t.TempDir()
+		calls := watched(t, dir)
+		for range 5 {
+			write(t, filepath.Join(dir, "a.yaml"), "x")
+		}
+		expect(t, calls)
+		expectNone(t, calls)
+	})
+	t.Run("a folder that is missing is waited for", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "not", "yet")
+		calls := watched(t, dir)
+		write(t, filepath.Join(dir, "a.yaml"), "x")
+		expect(t, calls)
+		write(t, filepath.Join(dir, "a.yaml"), "y")
+		expect(t, calls)
+	})
+	t.Run("a folder that is replaced", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "rules")
+		write(t, filepath.Join(dir, "a.yaml"), "x")
+		calls := watched(t, dir)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, calls)
+		write(t, filepath.Join(dir, "b.yaml"), "x")
+		expect(t, calls)
+		write(t, filepath.Join(dir, "b.yaml"), "y")
+		expect(t, calls)
+	})
+	t.Run("a folder below, made later", func(t *testing.T) {
+		dir := t.TempDir()
+		calls := watched(t, dir)
+		write(t, filepath.Join(dir, "sub", "a.yaml"), "x")
+		expect(t, calls)
+		write(t, filepath.Join(dir, "sub", "a.yaml"), "y")
+		expect(t, calls)
+	})
+	t.Run("a file that an editor replaces", func(t *testing.T) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "gatehouse.yaml")
+		write(t, file, "x")
+		calls := watched(t, file)
+		write(t, filepath.Join(dir, "other"), "x")
+		expectNone(t, calls)
+		for range 2 {
+			write(t, file+".tmp", "y")
+			if err := os.Rename(file+".tmp", file); err != nil {
+				t.Fatal(err)
+			}
+			expect(t, calls)
+		}
+	})
+}
