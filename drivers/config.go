@@ -2,7 +2,6 @@ package drivers
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -44,27 +43,72 @@ func (e *ConfigError) Error() string {
 // Is makes a ConfigError an [ErrConfig].
 func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
 
-// ParseConfig parses a device file. The error is a *ConfigError.
-func ParseConfig(device, file string, text []byte) (Config, error) {
-	c := Config{Device: device, File: file, Text: text}
+// ParseConfig parses a device file: one YAML document, a mapping, without YAML tags
+// (!x) and with keys that are text. The error is a *ConfigError.
+func ParseConfig(device, file string, text []byte) (c Config, err error) {
+	c = Config{Device: device, File: file, Text: text}
+	defer func() { err = c.recovered(recover(), err) }()
 	parsed, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return c, c.wrap(err)
 	}
 	c.file = parsed
-	return c, nil
+	return c, c.checkTree()
 }
 
 // Decode reads the whole file into the struct v points at, strictly: an unknown
 // key, a key given twice or a value of another type is a *ConfigError.
 //
 // The keys that the [Host] reads itself (driver, topic, together, ...) must be
-// part of v: embed [Common].
-func (c Config) Decode(v any) error {
+// part of v: embed [Common] with the yaml tag ",inline".
+func (c Config) Decode(v any) (err error) {
+	defer func() { err = c.recovered(recover(), err) }()
 	if err := yaml.NewDecoder(bytes.NewReader(c.Text), yaml.Strict()).Decode(v); err != nil {
 		return c.wrap(err)
 	}
 	return nil
+}
+
+// Common reads the keys that the [Host] knows and passes over the rest. The error
+// is a *ConfigError.
+func (c Config) Common() (common Common, err error) {
+	defer func() { err = c.recovered(recover(), err) }()
+	if err := yaml.Unmarshal(c.Text, &common); err != nil {
+		return common, c.wrap(err)
+	}
+	return common, nil
+}
+
+// Keys lists the keys of the mapping at a YAML path such as "$.points", in the
+// order of the file; a path that is not a mapping has none.
+func (c Config) Keys(path string) []string {
+	p, err := yaml.PathString(path)
+	if err != nil || c.file == nil {
+		return nil
+	}
+	node, err := p.FilterFile(c.file)
+	if err != nil {
+		return nil
+	}
+	m, ok := node.(ast.MapNode)
+	if !ok {
+		return nil
+	}
+	var keys []string
+	for it := m.MapRange(); it.Next(); {
+		keys = append(keys, it.Key().GetToken().Value)
+	}
+	return keys
+}
+
+// PointPath is the YAML path of a point's entry, or of one of its keys, for
+// [Config.Errorf]: PointPath("a b", "type") is "$.points.'a b'.type".
+func PointPath(point string, keys ...string) string {
+	path := "$.points.'" + strings.ReplaceAll(point, "'", "\\'") + "'"
+	for _, k := range keys {
+		path += "." + k
+	}
+	return path
 }
 
 // Errorf returns a *ConfigError at the place of a YAML path such as
@@ -83,21 +127,6 @@ func (c Config) Errorf(path, format string, args ...any) error {
 	e.Line, e.Column = pos.Line, pos.Column
 	if snippet, err := p.AnnotateSource(c.Text, false); err == nil {
 		e.Snippet = strings.TrimRight(string(snippet), "\n")
-	}
-	return e
-}
-
-func (c Config) wrap(err error) error {
-	e := &ConfigError{File: c.File, Line: 1, Column: 1, Msg: err.Error()}
-	var at yaml.Error
-	if errors.As(err, &at) {
-		e.Msg = at.GetMessage()
-		if tok := at.GetToken(); tok != nil {
-			e.Line, e.Column = tok.Position.Line, tok.Position.Column
-		}
-		if _, snippet, ok := strings.Cut(at.FormatError(false, true), "\n"); ok {
-			e.Snippet = strings.TrimRight(snippet, "\n")
-		}
 	}
 	return e
 }

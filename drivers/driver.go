@@ -32,7 +32,9 @@ type Device interface {
 	Points() []Point
 	// Read reads the points that are due, by name, and returns a reading for each
 	// that it could judge: one that the device refused has Quality Bad and an
-	// Err. An error means that the device did not answer at all.
+	// Err. An error means that the device did not answer at all. It is called
+	// with the point that was just written, too, even if that is not polled. It
+	// does not keep the slice.
 	Read(ctx context.Context, points []string) ([]Reading, error)
 	// Write writes one point. A refusal by the device is an error, too.
 	Write(ctx context.Context, point string, v Value) error
@@ -86,6 +88,20 @@ func (q Quality) String() string {
 		return "bad"
 	}
 	return fmt.Sprintf("Quality(%d)", uint8(q))
+}
+
+// MarshalText gives what String does.
+func (q Quality) MarshalText() ([]byte, error) { return []byte(q.String()), nil }
+
+// UnmarshalText reads what MarshalText gives.
+func (q *Quality) UnmarshalText(b []byte) error {
+	for _, known := range []Quality{Good, Stale, Bad} {
+		if string(b) == known.String() {
+			*q = known
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a quality", b)
 }
 
 // Reading is what a point was at a moment.

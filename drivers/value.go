@@ -269,3 +269,12 @@ func magnitude(n int64) uint64 {
 	}
 	return uint64(n)
 }
+
+// MarshalJSON gives the value as AppendJSON does.
+func (v Value) MarshalJSON() ([]byte, error) { return v.AppendJSON(nil), nil }
+
+// UnmarshalJSON reads what [ParseValue] reads.
+func (v *Value) UnmarshalJSON(b []byte) (err error) {
+	*v, err = ParseValue(b)
+	return err
+}

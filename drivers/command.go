@@ -1,0 +1,294 @@
+package drivers
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+// MaxCommandBytes bounds the payload of a command.
+const MaxCommandBytes = 64 << 10
+
+// command is one message on a control topic.
+type command struct {
+	msg   message.Message
+	point string // empty: an object of several points
+}
+
+// result is what became of a command.
+type result struct {
+	value   []byte // JSON, when it was carried out
+	warning string // it was carried out, but
+	err     string // why it was not
+}
+
+func (r result) json() []byte {
+	if r.err != "" {
+		return append(appendText([]byte(`{"ok":false,"error":`), r.err), '}')
+	}
+	b := append([]byte(`{"ok":true,"value":`), r.value...)
+	if r.warning != "" {
+		b = appendText(append(b, `,"warning":`...), r.warning)
+	}
+	return append(b, '}')
+}
+
+// dispatch hands commands to their devices. It never waits for one.
+func (r *run) dispatch(ctx context.Context, batch []message.Message) error {
+	for i := range batch {
+		if why, s := r.enqueue(batch[i]); why != "" {
+			if s != nil {
+				s.count(func(c *Counters) { c.Refused++ })
+			}
+			r.host.answer(ctx, r.bus, &batch[i], result{err: why})
+		}
+	}
+	return nil
+}
+
+// enqueue returns why the command could not be handed over.
+func (r *run) enqueue(m message.Message) (why string, s *slot) {
+	h := r.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.targets[m.Topic]
+	if t == nil || h.slots[t.device] == nil {
+		return "there is no such device or point", nil
+	}
+	s = h.slots[t.device]
+	select {
+	case s.cmds <- command{msg: m, point: t.point}:
+		return "", s
+	default:
+		return "busy", s
+	}
+}
+
+// answer publishes the result of a command: on the response topic of the message,
+// else next to the control topic. A response topic cannot be a control topic nor
+// begin with "$": who may only command a device must not speak in its name there.
+func (h *Host) answer(ctx context.Context, bus message.Bus, m *message.Message, r result) {
+	h.mu.Lock()
+	t := h.targets[m.Topic]
+	own := h.targets[m.ResponseTopic] != nil
+	h.mu.Unlock()
+	reply := message.Message{
+		Topic: m.Topic + "/result", Payload: r.json(), QoS: message.AtLeastOnce,
+		UTF8: true, ContentType: "application/json", Hops: m.Hops,
+	}
+	if t != nil {
+		reply.Origin = "device/" + t.device
+	}
+	if topic.ValidName(m.ResponseTopic) && !own && !strings.HasPrefix(m.ResponseTopic, "$") {
+		reply.Topic, reply.CorrelationData = m.ResponseTopic, m.CorrelationData
+	}
+	if err := bus.Publish(ctx, reply); err != nil && ctx.Err() == nil {
+		h.opts.Log.Warn("result of a command was not published", "topic", reply.Topic, "error", err)
+	}
+}
+
+// refuse answers a command that was not tried.
+func (s *slot) refuse(ctx context.Context, c command, why string) {
+	s.count(func(c *Counters) { c.Refused++ })
+	s.host.answer(ctx, s.bus, &c.msg, result{err: why})
+}
+
+// refuseQueued answers the commands that are left when the device ends.
+func (s *slot) refuseQueued(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	for {
+		select {
+		case c := <-s.cmds:
+			s.refuse(ctx, c, "device is closed")
+		default:
+			return
+		}
+	}
+}
+
+// command carries out one command and answers it. It returns an error if the
+// device must be opened again.
+func (x *session) command(ctx context.Context, c command) error {
+	writes, err := x.parse(c)
+	if err == nil {
+		err = stillWanted(&c.msg)
+	}
+	if err != nil {
+		x.slot.refuse(ctx, c, err.Error())
+		return nil
+	}
+	for _, w := range writes {
+		if err := x.write(ctx, c, w); err != nil {
+			x.slot.host.answer(ctx, x.slot.bus, &c.msg, result{err: err.Error()})
+			if errors.Is(err, ErrLost) || errors.Is(err, ErrConfig) {
+				return err
+			}
+			return nil
+		}
+	}
+	x.answered(ctx)
+	res, err := x.readBack(ctx, c, writes)
+	x.slot.host.answer(ctx, x.slot.bus, &c.msg, res)
+	if err != nil {
+		return x.unanswered(ctx, err)
+	}
+	return nil
+}
+
+// stillWanted refuses what must not be written any more.
+func stillWanted(m *message.Message) error {
+	switch {
+	case m.Retain:
+		return errors.New("a retained message is not a command")
+	case m.Expired(time.Now()):
+		return errors.New("the command has expired")
+	}
+	return nil
+}
+
+// pointWrite is one point to write.
+type pointWrite struct {
+	point string
+	value Value
+}
+
+// parse says what a command is to write. All of it is judged before any is written.
+func (x *session) parse(c command) ([]pointWrite, error) {
+	payload := c.msg.Payload
+	switch {
+	case len(payload) == 0:
+		return nil, errors.New("the payload is empty")
+	case len(payload) > MaxCommandBytes:
+		return nil, fmt.Errorf("the payload is over %d bytes", MaxCommandBytes)
+	case !utf8.Valid(payload):
+		return nil, errors.New("the payload is not UTF-8")
+	}
+	writes := []pointWrite{{point: c.point}}
+	var err error
+	if c.point == "" {
+		writes, err = parseObject(payload)
+	} else if writes[0].value, err = ParseValue(payload); errors.Is(err, ErrNotJSON) {
+		writes[0].value, err = TextValue(string(payload)), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range writes {
+		i, known := x.entry.index[w.point]
+		switch {
+		case !known:
+			return nil, fmt.Errorf("there is no point %q", w.point)
+		case !x.entry.points[i].Writable:
+			return nil, fmt.Errorf("point %q is not writable", w.point)
+		case w.value.IsNull():
+			return nil, fmt.Errorf("point %q: null cannot be written", w.point)
+		}
+	}
+	return writes, nil
+}
+
+// parseObject reads an object of points and values, in its order.
+func parseObject(payload []byte) ([]pointWrite, error) {
+	notObject := errors.New("the payload is not a JSON object of points and values")
+	if !json.Valid(payload) {
+		return nil, notObject
+	}
+	dec := json.NewDecoder(bytes.NewReader(payload))
+	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
+		return nil, notObject
+	}
+	var writes []pointWrite
+	for dec.More() {
+		tok, err := dec.Token()
+		name, ok := tok.(string)
+		var raw json.RawMessage
+		if err != nil || !ok || dec.Decode(&raw) != nil {
+			return nil, notObject
+		}
+		v, err := ParseValue(raw)
+		if err != nil {
+			return nil, fmt.Errorf("point %q: %w", name, err)
+		}
+		writes = append(writes, pointWrite{name, v})
+	}
+	if len(writes) == 0 {
+		return nil, notObject
+	}
+	return writes, nil
+}
+
+func (x *session) write(ctx context.Context, c command, w pointWrite) error {
+	if err := stillWanted(&c.msg); err != nil { // the writes before it took time
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
+	defer cancel()
+	err := x.writeDevice(ctx, w)
+	x.slot.count(func(n *Counters) {
+		n.Writes++
+		if err != nil {
+			n.WriteErrors++
+		}
+	})
+	if n, due := 0, false; err != nil {
+		if n, due = x.slot.reports.due("write"); due {
+			x.slot.log.Warn("point was not written", "point", w.point, "error", err, "since last report", n)
+		}
+	}
+	return err
+}
+
+// writeDevice makes an error of a panic, so that the command gets its answer.
+func (x *session) writeDevice(ctx context.Context, w pointWrite) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = x.slot.panicked(p)
+		}
+	}()
+	return x.dev.Write(ctx, w.point, w.value)
+}
+
+// readBack reads what was written, publishes it, and says what became of the
+// command: the values that were read, or that were written where there is none. The
+// error is that of the read.
+func (x *session) readBack(ctx context.Context, c command, writes []pointWrite) (result, error) {
+	names := make([]string, len(writes))
+	for i, w := range writes {
+		names[i] = w.point
+	}
+	readings, err := x.read(ctx, names)
+	x.slot.take(ctx, x.entry, readings, origin{command: true, hops: c.msg.Hops})
+
+	res := result{}
+	object := []byte{'{'}
+	for _, w := range writes {
+		v := w.value
+		for _, r := range readings {
+			switch {
+			case r.Point != w.point:
+			case r.Quality == Good:
+				v = r.Value
+			case r.Err != nil:
+				res.warning = fmt.Sprintf("point %q cannot be read back: %v", w.point, r.Err)
+			}
+		}
+		res.value = v.AppendJSON(nil)
+		object = appendMember(object, w.point, v)
+	}
+	if c.point == "" {
+		res.value = append(object, '}')
+	}
+	if err != nil {
+		res.warning = fmt.Sprintf("it cannot be read back: %v", err)
+	}
+	return res, err
+}

@@ -1,0 +1,242 @@
+package drivers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+)
+
+// slot is the place of one device, from its first file to its last: one goroutine,
+// and what the outside may see of it.
+type slot struct {
+	host   *Host
+	bus    message.Bus
+	name   string
+	origin string
+	log    *slog.Logger
+	cmds   chan command // bounded by Options.Queue; full is answered "busy"
+
+	current *entry             // guarded by Host.mu; nil ends the slot
+	stop    context.CancelFunc // guarded by Host.mu; ends the serving of current
+
+	reports   reports // the slot's goroutine only
+	announced string  // what the status topic says, for statusTopic; likewise
+	statusOf  string
+
+	mu    sync.Mutex
+	state state
+}
+
+func newSlot(h *Host, bus message.Bus, name string) *slot {
+	return &slot{
+		host:    h,
+		bus:     bus,
+		name:    name,
+		origin:  "device/" + name,
+		log:     h.opts.Log.With("device", name),
+		cmds:    make(chan command, h.opts.Queue),
+		stop:    func() {},
+		reports: reports{every: h.opts.ReportEvery},
+	}
+}
+
+// change gives the slot its file, nil for none. The caller holds Host.mu.
+func (s *slot) change(e *entry) {
+	if e == s.current {
+		return
+	}
+	s.current = e
+	s.stop()
+}
+
+// run serves one file after the other.
+func (s *slot) run(ctx context.Context) {
+	for {
+		e, serving, cancel := s.host.next(ctx, s)
+		if e == nil {
+			s.refuseQueued(ctx)
+			return
+		}
+		s.begin(e)
+		s.serve(serving, e)
+		cancel()
+		s.finish(ctx, e)
+	}
+}
+
+// finish says that the device of a file is offline, unless the next one on its
+// topic will speak for itself.
+func (s *slot) finish(ctx context.Context, e *entry) {
+	s.log.Info("device closed", "driver", e.driverName)
+	s.setOffline("closed")
+	if ctx.Err() == nil && s.host.topicWanted(e.topic) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	s.announce(ctx, e, statusOffline)
+}
+
+// serve keeps the device of one file open until ctx ends.
+func (s *slot) serve(ctx context.Context, e *entry) {
+	if e.driver == nil {
+		s.down(ctx, e, fmt.Errorf("driver %q is not available (yet)", e.driverName))
+		s.idle(ctx, 0)
+		return
+	}
+	pause := backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.session(ctx, e)
+		if ctx.Err() != nil {
+			return
+		}
+		s.down(ctx, e, err)
+		if errors.Is(err, ErrConfig) {
+			s.idle(ctx, 0)
+			return
+		}
+		if time.Since(began) > pause.last {
+			pause.reset()
+		}
+		s.idle(ctx, pause.next())
+	}
+}
+
+// idle refuses commands for so long; 0 is until ctx ends.
+func (s *slot) idle(ctx context.Context, d time.Duration) {
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-over:
+			return
+		case c := <-s.cmds:
+			s.refuse(ctx, c, "device is offline: "+s.reason())
+		}
+	}
+}
+
+// session opens the device, runs it, and closes it. It returns why it ended.
+func (s *slot) session(ctx context.Context, e *entry) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.panicked(p)
+		}
+	}()
+	dev, err := s.open(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer s.close(dev)
+	x := &session{slot: s, entry: e, dev: dev, schedule: newSchedule(e.points, time.Now())}
+	x.pause = backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
+	if p, ok := dev.(Pusher); ok {
+		x.pushed = p.Pushed()
+	}
+	return x.run(ctx)
+}
+
+// panicked notes a panic of the driver and returns it as an error: the device is
+// to be opened again.
+func (s *slot) panicked(p any) error {
+	s.count(func(c *Counters) { c.Panics++ })
+	s.log.Error("device panicked", "panic", p, "stack", string(debug.Stack()))
+	return fmt.Errorf("the driver panicked: %v: %w", p, ErrLost)
+}
+
+func (s *slot) open(ctx context.Context, e *entry) (Device, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.host.opts.OpenTimeout)
+	defer cancel()
+	s.count(func(c *Counters) { c.Opens++ })
+	dev, err := e.driver.Open(ctx, e.cfg)
+	if err == nil && dev == nil {
+		err = errors.New("the driver opened nothing")
+	}
+	return dev, err
+}
+
+// close gives the device back. A panic in it ends with it.
+func (s *slot) close(dev Device) {
+	defer func() {
+		if p := recover(); p != nil {
+			_ = s.panicked(p) // it is closed as far as it goes
+		}
+	}()
+	if err := dev.Close(); err != nil {
+		s.log.Warn("device was not closed well", "error", err)
+	}
+}
+
+// session is one open device.
+type session struct {
+	slot     *slot
+	entry    *entry
+	dev      Device
+	pushed   <-chan Pushed // nil if the device does not speak by itself
+	schedule *schedule
+	pause    backoff
+	silent   bool // the device does not answer
+}
+
+// maxCommandsAhead is how many commands go ahead of a poll that is due.
+const maxCommandsAhead = 64
+
+// run is the life of an open device: commands first, then polls and what it says.
+func (x *session) run(ctx context.Context) error {
+	if x.schedule.empty() {
+		x.slot.up(ctx, x.entry)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	ahead := 0
+	for ctx.Err() == nil {
+		if ahead < maxCommandsAhead {
+			select {
+			case c := <-x.slot.cmds:
+				ahead++
+				if err := x.command(ctx, c); err != nil {
+					return err
+				}
+				continue
+			default:
+			}
+		}
+		ahead = 0
+		if err := x.next(ctx, timer); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next waits for the next thing to do, and does it.
+func (x *session) next(ctx context.Context, timer *time.Timer) error {
+	var poll <-chan time.Time
+	if at, ok := x.schedule.next(); ok {
+		timer.Reset(time.Until(at))
+		poll = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case c := <-x.slot.cmds:
+		return x.command(ctx, c)
+	case p, ok := <-x.pushed:
+		return x.hear(ctx, p, ok)
+	case <-poll:
+		return x.poll(ctx)
+	}
+}

@@ -1,0 +1,225 @@
+package drivers
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+)
+
+// What a status topic says.
+const (
+	statusOnline  = "online"
+	statusOffline = "offline"
+)
+
+// origin is what stands behind readings: nothing, or a command, which has them
+// published even if they did not change.
+type origin struct {
+	command bool
+	hops    uint8 // of the command, so that a loop through a device ends
+}
+
+// take notes readings and publishes those that are news.
+func (s *slot) take(ctx context.Context, e *entry, readings []Reading, from origin) {
+	if len(readings) == 0 {
+		return
+	}
+	msgs, indexes, bad := s.note(e, readings, from)
+	if bad != nil {
+		if n, due := s.reports.due("bad"); due {
+			s.log.Warn("point has no good value", "point", bad.Point, "error", bad.Err, "since last report", n)
+		}
+	}
+	if len(msgs) == 0 {
+		return
+	}
+	err := s.bus.Publish(ctx, msgs...)
+	if err == nil {
+		s.count(func(c *Counters) { c.Published += uint64(len(msgs)) })
+		return
+	}
+	s.publishSingly(ctx, msgs, indexes, err)
+}
+
+// publishSingly publishes messages whose batch was refused, so that one refusal
+// keeps no other back. What is refused again is offered again with the next reading.
+func (s *slot) publishSingly(ctx context.Context, msgs []message.Message, indexes []int, err error) {
+	for i, m := range msgs {
+		if len(msgs) > 1 {
+			err = s.bus.Publish(ctx, m)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			s.count(func(c *Counters) { c.Published++ })
+			continue
+		}
+		s.unpublished(indexes[i])
+		if n, due := s.reports.due("publish"); due {
+			s.log.Warn("reading was not published", "topic", m.Topic, "error", err, "since last report", n)
+		}
+	}
+}
+
+// unpublished forgets that a point was published; -1 is all of them.
+func (s *slot) unpublished(index int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.counters.PublishErrors++
+	for i := range s.state.points {
+		if i == index || index < 0 {
+			s.state.points[i].isPublished = false
+		}
+	}
+}
+
+// note keeps readings and returns the messages that they are worth, each with the
+// index of its point; bad is one that is bad, if any.
+func (s *slot) note(e *entry, readings []Reading, from origin) (msgs []message.Message, indexes []int, bad *Reading) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := false
+	for i := range readings {
+		r := &readings[i]
+		index, known := e.index[r.Point]
+		if !known {
+			s.state.counters.Malformed++
+			continue
+		}
+		p := &s.state.points[index]
+		if r.Quality == Bad {
+			bad = r
+		}
+		if !s.keep(p, r, now) {
+			continue
+		}
+		if !from.command && !p.isNews(&e.points[index], now) {
+			continue
+		}
+		news = true
+		p.published, p.publishedAt, p.isPublished = p.value, now, true
+		if !e.together {
+			msgs = append(msgs, s.retained(e.topic+"/"+r.Point, p.value.AppendJSON(nil), from))
+			indexes = append(indexes, index)
+		}
+	}
+	if e.together && news {
+		return []message.Message{s.retained(e.topic, s.object(e), from)}, []int{-1}, bad
+	}
+	return msgs, indexes, bad
+}
+
+// keep notes one reading and reports whether it is a good value. s.mu is held.
+func (s *slot) keep(p *pointState, r *Reading, now time.Time) bool {
+	p.at, p.quality, p.err = r.At, r.Quality, ""
+	if p.at.IsZero() {
+		p.at = now
+	}
+	switch r.Quality {
+	case Good:
+		p.value, p.known = r.Value, true
+		return true
+	case Stale:
+		p.value, p.known = r.Value, true
+	case Bad:
+		s.state.counters.Bad++
+		if r.Err != nil {
+			p.err = r.Err.Error()
+		}
+	}
+	return false
+}
+
+// isNews reports whether the value is to be published: it was not yet, it went
+// beyond the deadband of what was, or that was published too long ago.
+func (p *pointState) isNews(pt *Point, now time.Time) bool {
+	if !p.isPublished || differ(p.value, p.published, pt.Deadband) {
+		return true
+	}
+	// Half an interval early, or a poll that comes a little early misses its turn.
+	return pt.Longest > 0 && now.Sub(p.publishedAt)+pt.Every/2 >= pt.Longest
+}
+
+// differ reports whether two values are apart by more than the deadband.
+func differ(a, b Value, deadband float64) bool {
+	if a.Equal(b) {
+		return false
+	}
+	if !isNumber(a) || !isNumber(b) {
+		return true
+	}
+	x, _ := a.Float()
+	y, _ := b.Float()
+	if a.Kind() == b.Kind() && deadband == 0 {
+		return true // integers above 2^53 that share a float64, too
+	}
+	// The rounding of binary fractions must not carry 21.3 beyond 21.2 + 0.1.
+	return math.Abs(x-y) > deadband+1e-9*deadband
+}
+
+func isNumber(v Value) bool {
+	switch v.Kind() {
+	case Int, Uint, Float, Decimal:
+		return true
+	case Null, Bool, Text, JSON:
+	}
+	return false
+}
+
+// object is the JSON object of all good values, in the order of the points. s.mu
+// is held.
+func (s *slot) object(e *entry) []byte {
+	b := []byte{'{'}
+	for i := range e.points {
+		p := &s.state.points[i]
+		if !p.known || p.quality != Good {
+			continue
+		}
+		b = appendMember(b, e.points[i].Name, p.value)
+	}
+	return append(b, '}')
+}
+
+// appendMember adds a member to an object that has been opened.
+func appendMember(b []byte, name string, v Value) []byte {
+	if b[len(b)-1] != '{' {
+		b = append(b, ',')
+	}
+	return v.AppendJSON(append(appendText(b, name), ':'))
+}
+
+func appendText(b []byte, s string) []byte {
+	quoted, err := json.Marshal(s)
+	if err != nil { // a string always can be
+		return append(b, `""`...)
+	}
+	return append(b, quoted...)
+}
+
+func (s *slot) retained(topic string, payload []byte, from origin) message.Message {
+	return message.Message{
+		Topic: topic, Payload: payload, QoS: message.AtLeastOnce, Retain: true,
+		UTF8: true, Origin: s.origin, Hops: from.hops,
+	}
+}
+
+// announce publishes online or offline, unless that is what the status topic says.
+func (s *slot) announce(ctx context.Context, e *entry, status string) {
+	if s.announced == status && s.statusOf == e.topic {
+		return
+	}
+	m := s.retained(e.topic+"/status", []byte(status), origin{})
+	if err := s.bus.Publish(ctx, m); err != nil {
+		s.announced = ""
+		if n, due := s.reports.due("publish"); due {
+			s.log.Warn("device status was not published", "topic", m.Topic, "error", err, "since last report", n)
+		}
+		return
+	}
+	s.announced, s.statusOf = status, e.topic
+}
