@@ -93,7 +93,7 @@ func (e *encoder) result(before []byte) ([]byte, error) {
 
 // publish writes a PUBLISH (MQTT 5.0 §3.3).
 func (e *encoder) publish(p *Publish) {
-	if len(p.Payload) > maxRemaining {
+	if len(p.Payload) > maxRemaining-2-len(p.Topic) {
 		e.err = PacketTooLarge
 		return
 	}

@@ -16,6 +16,7 @@ type decoder struct {
 	version Version
 	share   bool // strings and slices share buf's memory
 	failed  Reason
+	at      section
 }
 
 func (d *decoder) fail(r Reason) {

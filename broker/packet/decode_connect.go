@@ -78,8 +78,8 @@ func connectFlagsAllowed(flags byte, version Version) bool {
 }
 
 func (d *decoder) connectProperties(p *ConnectProperties) {
-	for s := d.section(connectSet, userProperty); s.next(); {
-		switch s.id {
+	for d.section(connectSet, userProperty); d.next(); {
+		switch d.at.id {
 		case propSessionExpiry:
 			p.SessionExpiryInterval = d.uint32()
 		case propReceiveMaximum:
@@ -109,11 +109,11 @@ func (d *decoder) connectProperties(p *ConnectProperties) {
 func (d *decoder) will(flags byte) *Will {
 	w := &Will{QoS: message.QoS(flags & maskWillQoS >> 3), Retain: flags&flagWillRetain != 0}
 	if d.version == V5 {
-		for s := d.section(willSet, userProperty); s.next(); {
-			if s.id == propWillDelay {
+		for d.section(willSet, userProperty); d.next(); {
+			if d.at.id == propWillDelay {
 				w.Properties.DelayInterval = d.uint32()
 			} else {
-				d.publishProperty(s.id, &w.Properties.PublishProperties)
+				d.publishProperty(d.at.id, &w.Properties.PublishProperties)
 			}
 		}
 	}
@@ -151,8 +151,8 @@ func (d *decoder) connack() *Connack {
 }
 
 func (d *decoder) connackProperties(p *ConnackProperties) {
-	for s := d.section(connackSet, userProperty); s.next(); {
-		switch s.id {
+	for d.section(connackSet, userProperty); d.next(); {
+		switch d.at.id {
 		case propSessionExpiry:
 			v := d.uint32()
 			p.SessionExpiryInterval = &v
@@ -180,7 +180,7 @@ func (d *decoder) connackProperties(p *ConnackProperties) {
 		case propUserProperty:
 			d.userProperty(&p.UserProperties)
 		default:
-			d.availability(s.id, p)
+			d.availability(d.at.id, p)
 		}
 	}
 	if p.AuthenticationData != nil && p.AuthenticationMethod == "" {

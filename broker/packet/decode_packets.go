@@ -18,8 +18,8 @@ func (d *decoder) publish(flags byte) *Publish {
 		p.ID = d.packetID()
 	}
 	if d.version == V5 {
-		for s := d.section(publishSet, userProperty|1<<propSubscriptionID); s.next(); {
-			d.publishProperty(s.id, &p.Properties)
+		for d.section(publishSet, userProperty|1<<propSubscriptionID); d.next(); {
+			d.publishProperty(d.at.id, &p.Properties)
 		}
 	}
 	switch {
@@ -79,8 +79,8 @@ func (d *decoder) ack(kind Type) *Ack {
 }
 
 func (d *decoder) ackProperties(reason *string, user *[]message.Property) {
-	for s := d.section(ackSet, userProperty); s.next(); {
-		if s.id == propReasonString {
+	for d.section(ackSet, userProperty); d.next(); {
+		if d.at.id == propReasonString {
 			*reason = d.text()
 		} else {
 			d.userProperty(user)
@@ -93,8 +93,8 @@ func (d *decoder) ackProperties(reason *string, user *[]message.Property) {
 func (d *decoder) subscribe() *Subscribe {
 	p := &Subscribe{ID: d.packetID()}
 	if d.version == V5 {
-		for s := d.section(subscribeSet, userProperty); s.next(); {
-			if s.id == propSubscriptionID {
+		for d.section(subscribeSet, userProperty); d.next(); {
+			if d.at.id == propSubscriptionID {
 				p.SubscriptionID = positive(d, d.varint())
 			} else {
 				d.userProperty(&p.UserProperties)
@@ -139,7 +139,7 @@ func (d *decoder) subscribeOptions() SubscribeOptions {
 func (d *decoder) unsubscribe() *Unsubscribe {
 	p := &Unsubscribe{ID: d.packetID()}
 	if d.version == V5 {
-		for s := d.section(userProperty, userProperty); s.next(); {
+		for d.section(userProperty, userProperty); d.next(); {
 			d.userProperty(&p.UserProperties)
 		}
 	}
@@ -200,8 +200,8 @@ func (d *decoder) disconnect() *Disconnect {
 	if len(d.buf) == 0 {
 		return p
 	}
-	for s := d.section(disconnectSet, userProperty); s.next(); {
-		switch s.id {
+	for d.section(disconnectSet, userProperty); d.next(); {
+		switch d.at.id {
 		case propSessionExpiry:
 			v := d.uint32()
 			p.SessionExpiryInterval = &v
@@ -223,8 +223,8 @@ func (d *decoder) auth() *Auth {
 		return p
 	}
 	p.Reason = d.reason(AUTH) // [MQTT-3.15.2-1]
-	for s := d.section(authSet, userProperty); s.next(); {
-		switch s.id {
+	for d.section(authSet, userProperty); d.next(); {
+		switch d.at.id {
 		case propAuthMethod:
 			p.AuthenticationMethod = d.text()
 		case propAuthData:

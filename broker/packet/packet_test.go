@@ -16,8 +16,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func reader(b []byte) *bufio.Reader { return bufio.NewReader(bytes.NewReader(b)) }
+
 func read(b []byte, version packet.Version) (packet.Packet, error) {
-	return packet.Read(bufio.NewReader(bytes.NewReader(b)), version, 0)
+	return packet.Read(reader(b), version, 0)
 }
 
 func TestReadGivesThePacketOfTheVector(t *testing.T) {

@@ -53,49 +53,46 @@ const (
 	authSet       = 1<<propAuthMethod | 1<<propAuthData | 1<<propReasonString | userProperty
 )
 
-// section walks the properties of one packet:
+// section is where a decoder stands in the properties of a packet:
 //
-//	for s := d.section(ackSet, many); s.next(); {
-//		switch s.id { ... read the value off d ... }
+//	for d.section(ackSet, many); d.next(); {
+//		switch d.at.id { ... read the value ... }
 //	}
 type section struct {
-	id byte // the property at hand
-
-	d    *decoder
+	id   byte   // the property at hand
 	set  uint64 // those allowed
 	many uint64 // those allowed more than once
 	seen uint64
 	rest []byte // what follows the properties
 }
 
-// section opens the properties of a 5.0 packet.
-func (d *decoder) section(set, many uint64) section {
+// section opens the properties of a 5.0 packet. (The state lies in the decoder
+// and not beside it, because a pointer to it would put the decoder on the heap.)
+func (d *decoder) section(set, many uint64) {
 	props := d.take(int(d.varint()))
-	s := section{d: d, set: set, many: many, rest: d.buf}
+	d.at = section{set: set, many: many, rest: d.buf}
 	d.buf = props
-	return s
 }
 
 // next moves to the next property, or to the bytes behind the last.
-func (s *section) next() bool {
-	d := s.d
+func (d *decoder) next() bool {
 	if d.failed != Success {
 		return false
 	}
 	if len(d.buf) == 0 {
-		d.buf = s.rest
+		d.buf = d.at.rest
 		return false
 	}
 	id := d.varint()
-	if id > propLast || s.set&(1<<id) == 0 {
+	if id > propLast || d.at.set&(1<<id) == 0 {
 		d.fail(MalformedPacket)
 		return false
 	}
-	if s.seen&^s.many&(1<<id) != 0 {
+	if d.at.seen&^d.at.many&(1<<id) != 0 {
 		d.fail(ProtocolError)
 		return false
 	}
-	s.seen |= 1 << id
-	s.id = byte(id)
+	d.at.seen |= 1 << id
+	d.at.id = byte(id)
 	return true
 }
