@@ -75,6 +75,13 @@ func lookUp(values map[string][]byte, changes []StateChange, key string) ([]byte
 	return v, ok
 }
 
+// Value returns the JSON under key, nil if there is none. It must not be written.
+func (s *State) Value(key string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.values[key]
+}
+
 // Snapshot is a copy of the values, whose bytes must not be written.
 func (s *State) Snapshot() map[string][]byte {
 	s.mu.Lock()

@@ -1,0 +1,305 @@
+package rules
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+)
+
+// file is what is known of one file of the folder. A file never changes: each Load
+// makes new ones.
+type file struct {
+	name string
+	lane int
+	unit *unit  // the version in force; nil if there never was one
+	err  *Error // what is wrong with the newest version; nil if it is in force
+	all  error  // everything that is wrong
+}
+
+// found is one file as Load reads it.
+type found struct {
+	lane int
+	text []byte
+	err  error // it could not be read
+}
+
+// Load compiles the folder and swaps the new set in between two messages.
+//
+// Files in sub folders count; those that begin with a dot, tests (*.test.yaml) and
+// type declarations (*.d.ts) do not; a folder that is missing is empty. A file with
+// the same content keeps its program, its timers and its counters. A file that is
+// broken keeps the version that was in force, while the changes of the other files
+// take effect. A file that is gone is taken out; its state stays.
+//
+// The error joins an [Error] for each thing that is wrong with a file. If the
+// folder cannot be read, or the bus refuses the filters, nothing changes.
+func (e *Engine) Load(ctx context.Context, fsys fs.FS) error {
+	select {
+	case e.loading <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-e.loading }()
+	if err := e.recall(ctx); err != nil {
+		return fmt.Errorf("cannot load what rules keep: %w", err)
+	}
+	texts, err := e.scan(fsys)
+	if err != nil {
+		return fmt.Errorf("cannot read the folder of rules: %w", err)
+	}
+	files, fresh := e.compileAll(ctx, texts)
+	if err := ctx.Err(); err != nil {
+		e.abandon(fresh)
+		return err
+	}
+	if err := e.swap(ctx, files, fresh); err != nil {
+		e.abandon(fresh)
+		return err
+	}
+	if !e.loaded {
+		e.loaded = true
+		e.oneReady()
+	}
+	signal(e.told)
+	e.reap()
+	return e.loadError(files)
+}
+
+// scan reads the files of the folder, by name.
+func (e *Engine) scan(fsys fs.FS) (map[string]found, error) {
+	texts := make(map[string]found)
+	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // no folder, or gone while we look
+			return nil
+		case err != nil:
+			return err
+		case name != "." && strings.HasPrefix(d.Name(), "."):
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		lane, ok := e.laneOf(d.Name())
+		if !ok || d.IsDir() {
+			return nil
+		}
+		text, skip, err := e.readFile(fsys, name)
+		if skip {
+			return nil
+		}
+		texts[name] = found{lane: lane, text: text, err: err}
+		if len(texts) > e.opts.Limits.Files {
+			return fmt.Errorf("more than %d files", e.opts.Limits.Files)
+		}
+		return nil
+	})
+	return texts, err
+}
+
+// laneOf tells which language compiles a file of that name.
+func (e *Engine) laneOf(base string) (lane int, ok bool) {
+	if strings.HasSuffix(base, ".d.ts") {
+		return 0, false
+	}
+	longest := 0
+	for i, l := range e.lanes {
+		for _, ending := range l.lang.Extensions() {
+			if len(ending) > longest && len(base) > len(ending) && strings.HasSuffix(base, ending) {
+				lane, longest = i, len(ending)
+			}
+		}
+	}
+	if longest == 0 || strings.HasSuffix(strings.TrimSuffix(base, base[len(base)-longest:]), ".test") {
+		return 0, false
+	}
+	return lane, true
+}
+
+// readFile reads a file; skip says that it is not one, or is gone again.
+func (e *Engine) readFile(fsys fs.FS, name string) (text []byte, skip bool, err error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, errors.Is(err, fs.ErrNotExist), err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err == nil, err
+	}
+	limit := e.opts.Limits.FileSize
+	text, err = io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(text)) > limit {
+		err = fmt.Errorf("longer than %d bytes", limit)
+	}
+	return text, false, err
+}
+
+// compileAll makes a file of each text; fresh are the units that are new.
+func (e *Engine) compileAll(ctx context.Context, texts map[string]found) (files map[string]*file, fresh []*unit) {
+	e.mu.Lock()
+	old := e.files
+	e.mu.Unlock()
+	files = make(map[string]*file, len(texts))
+	names := make([]string, 0, len(texts))
+	for name := range texts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		f := e.makeFile(ctx, name, texts[name], old[name])
+		if f.unit != nil && (old[name] == nil || old[name].unit != f.unit) {
+			fresh = append(fresh, f.unit)
+		}
+		files[name] = f
+	}
+	return files, fresh
+}
+
+func (e *Engine) makeFile(ctx context.Context, name string, text found, old *file) *file {
+	f := &file{name: name, lane: text.lane}
+	if old != nil {
+		f.unit = old.unit
+	}
+	if text.err != nil {
+		return f.broken(fmt.Errorf("cannot read the file: %w", text.err))
+	}
+	sum := sha256.Sum256(text.text)
+	hash := hex.EncodeToString(sum[:])
+	if f.unit != nil && f.unit.hash == hash && f.unit.lane == f.lane {
+		return f
+	}
+	prog, err := e.compile(ctx, name, text)
+	if err != nil {
+		return f.broken(err)
+	}
+	f.unit = newUnit(name, f.lane, hash, prog, e.stateOf(name))
+	return f
+}
+
+// broken notes what is wrong with the newest version.
+func (f *file) broken(err error) *file {
+	if !errors.As(err, &f.err) {
+		f.err = &Error{File: f.name, Msg: err.Error()}
+		err = f.err
+	}
+	f.all = err
+	return f
+}
+
+func (e *Engine) compile(ctx context.Context, name string, text found) (prog Program, err error) {
+	defer recovered(&err)
+	prog, err = e.lanes[text.lane].lang.Compile(ctx, Source{
+		Name:  name,
+		Text:  text.text,
+		State: e.stateOf(name),
+		Log:   e.log.With("file", name),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRules(name, prog.Rules()); err != nil {
+		return nil, errors.Join(err, closeProgram(prog))
+	}
+	return prog, nil
+}
+
+// checkRules is the net below the languages, which say it better.
+func checkRules(file string, rules []Rule) error {
+	names := make(map[string]bool, len(rules))
+	for _, r := range rules {
+		at := func(err error) error { return &Error{File: file, Line: r.Line, Msg: err.Error()} }
+		switch {
+		case r.Name == "":
+			return at(errors.New("a rule has no name"))
+		case names[r.Name]:
+			return at(fmt.Errorf("two rules are named %q", r.Name))
+		case r.QoS > message.ExactlyOnce:
+			return at(fmt.Errorf("rule %q: no QoS %d", r.Name, r.QoS))
+		}
+		names[r.Name] = true
+		for _, filter := range r.Filters {
+			if err := CheckFilter(filter); err != nil {
+				return at(fmt.Errorf("rule %q: %w", r.Name, err))
+			}
+		}
+	}
+	return nil
+}
+
+// swap puts the files in force: filters of both sets stand while it does, so that
+// no message falls between them.
+func (e *Engine) swap(ctx context.Context, files map[string]*file, fresh []*unit) error {
+	now := e.clock.Now()
+	for _, u := range fresh {
+		u.loaded = now
+	}
+	var units []*unit
+	for _, f := range files {
+		if f.unit != nil {
+			units = append(units, f.unit)
+		}
+	}
+	next := newSet(units, len(e.lanes))
+	bus := e.currentBus()
+	for i, l := range e.lanes {
+		both := slices.Concat(e.set.Load().after[i].filters, next.after[i].filters)
+		slices.Sort(both)
+		if err := l.hear(ctx, bus, slices.Compact(both)); err != nil {
+			for _, u := range units {
+				u.refs.Add(-1)
+			}
+			return fmt.Errorf("cannot subscribe to what the new rules hear, so the old ones go on: %w", err)
+		}
+	}
+	e.mu.Lock()
+	e.files = files
+	e.mu.Unlock()
+	e.release(e.set.Swap(next))
+	for i, l := range e.lanes {
+		if err := l.hear(ctx, bus, next.after[i].filters); err != nil {
+			e.log.Warn("filters of rules that are gone are still heard", "lane", l.name, "error", err)
+		}
+		signal(l.kick)
+	}
+	return nil
+}
+
+// abandon closes programs that never came into force.
+func (e *Engine) abandon(fresh []*unit) {
+	for _, u := range fresh {
+		if err := closeProgram(u.prog); err != nil {
+			e.log.Warn("rule file did not close", "file", u.file, "error", err)
+		}
+	}
+}
+
+// loadError joins what is wrong with the files, in their order, and logs what
+// changed.
+func (e *Engine) loadError(files map[string]*file) error {
+	names := make([]string, 0, len(files))
+	rules := 0
+	for name, f := range files {
+		names = append(names, name)
+		if f.unit != nil {
+			rules += len(f.unit.rules)
+		}
+	}
+	slices.Sort(names)
+	var all []error
+	for _, name := range names {
+		if err := files[name].all; err != nil {
+			all = append(all, err)
+		}
+	}
+	e.log.Info("rules loaded", "files", len(files), "rules", rules, "broken", len(all))
+	return errors.Join(all...)
+}

@@ -1,0 +1,188 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+// unit is one version of one file, in force.
+type unit struct {
+	file   string
+	lane   int // index of its language
+	hash   string
+	loaded time.Time
+	prog   Program
+	state  *State
+	rules  []*judge // as the program lists them
+	own    *judge   // what starts and timers did
+	refs   atomic.Int64
+
+	// Of the lane's goroutine alone.
+	started bool
+	timers  map[string]*timer
+}
+
+// judge is one rule of a unit, with what is told about it.
+type judge struct {
+	Rule
+	unit   *unit
+	index  int // in unit.rules
+	origin string
+	tally
+}
+
+func newUnit(file string, lane int, hash string, prog Program, state *State) *unit {
+	u := &unit{file: file, lane: lane, hash: hash, prog: prog, state: state}
+	u.own = &judge{unit: u, index: -1, origin: "rule/" + file}
+	for i, r := range prog.Rules() {
+		u.rules = append(u.rules, &judge{Rule: r, unit: u, index: i, origin: "rule/" + r.Name})
+	}
+	return u
+}
+
+// ruleSet is all rules in force between two swaps. It never changes; users counts
+// those who run its programs, and one for being in force.
+type ruleSet struct {
+	units  []*unit // by file name
+	before stage
+	after  []stage // by language
+	users  atomic.Int64
+}
+
+// stage is the rules of one stage (and language), found by topic name.
+type stage struct {
+	judges []*judge // in the order in which they judge
+	spans  []span   // the judges of one program lie together
+	tree   topic.Tree[int]
+	// filters are what the judges hear, sorted, each once.
+	filters []string
+}
+
+type span struct {
+	unit     *unit
+	from, to int
+}
+
+// newSet builds the set of units, which it sorts. Each unit is held once more.
+func newSet(units []*unit, languages int) *ruleSet {
+	slices.SortFunc(units, func(a, b *unit) int { return cmp.Compare(a.file, b.file) })
+	s := &ruleSet{units: units, after: make([]stage, languages)}
+	s.users.Store(1)
+	for _, u := range units {
+		u.refs.Add(1)
+		s.before.add(u, Before)
+		s.after[u.lane].add(u, After)
+	}
+	s.before.build()
+	for i := range s.after {
+		s.after[i].build()
+	}
+	return s
+}
+
+// add appends the unit's rules of a stage: filters by name, the others as they
+// stand in the file.
+func (s *stage) add(u *unit, at Stage) {
+	from := len(s.judges)
+	for _, j := range u.rules {
+		if j.Stage == at && len(j.Filters) > 0 {
+			s.judges = append(s.judges, j)
+		}
+	}
+	if at == Before {
+		slices.SortStableFunc(s.judges[from:], func(a, b *judge) int { return cmp.Compare(a.Name, b.Name) })
+	}
+	if len(s.judges) > from {
+		s.spans = append(s.spans, span{unit: u, from: from, to: len(s.judges)})
+	}
+}
+
+func (s *stage) build() {
+	for i, j := range s.judges {
+		for _, f := range j.Filters {
+			s.tree.Add(f, i)
+			s.filters = append(s.filters, f)
+		}
+	}
+	slices.Sort(s.filters)
+	s.filters = slices.Compact(s.filters)
+}
+
+// hears reports whether a rule hears the topic.
+func (s *stage) hears(name string) bool {
+	for range s.tree.Match(name) {
+		return true
+	}
+	return false
+}
+
+// match appends to found the positions from position from on of the judges that
+// hear the topic, in order.
+func (s *stage) match(found []int, name string, from int) []int {
+	start := len(found)
+	for i := range s.tree.Match(name) {
+		if i >= from {
+			found = append(found, i)
+		}
+	}
+	if len(found)-start < 2 {
+		return found
+	}
+	slices.Sort(found[start:])
+	return found[:start+len(slices.Compact(found[start:]))]
+}
+
+// acquire returns the set in force, whose programs stay open until release.
+func (e *Engine) acquire() *ruleSet {
+	for {
+		s := e.set.Load()
+		if n := s.users.Load(); n > 0 && s.users.CompareAndSwap(n, n+1) {
+			return s
+		}
+	}
+}
+
+// release gives a set back. Programs of no set any more are queued to be closed.
+func (e *Engine) release(s *ruleSet) {
+	if s.users.Add(-1) > 0 {
+		return
+	}
+	e.mu.Lock()
+	for _, u := range s.units {
+		if u.refs.Add(-1) == 0 {
+			e.closing = append(e.closing, u)
+		}
+	}
+	e.mu.Unlock()
+	signal(e.reapKick)
+}
+
+// signal wakes whoever waits for c, a channel of capacity one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it will wake anyway
+	}
+}
+
+// reap closes the programs that nobody runs any more.
+func (e *Engine) reap() {
+	e.mu.Lock()
+	gone := e.closing
+	e.closing = nil
+	e.mu.Unlock()
+	for _, u := range gone {
+		if err := closeProgram(u.prog); err != nil {
+			e.log.Warn("rule file did not close", "file", u.file, "error", err)
+		}
+	}
+}
+
+func closeProgram(p Program) (err error) {
+	defer recovered(&err)
+	return p.Close()
+}
