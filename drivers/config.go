@@ -8,6 +8,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Config is a node of a device file with its place in it; the driver decodes it
@@ -114,19 +115,27 @@ func PointPath(point string, keys ...string) string {
 // Errorf returns a *ConfigError at the place of a YAML path such as
 // "$.points.temperature.type"; a path that is not there gives the file's start.
 func (c Config) Errorf(path, format string, args ...any) error {
-	e := &ConfigError{File: c.File, Line: 1, Column: 1, Msg: fmt.Sprintf(format, args...)}
+	msg := fmt.Sprintf(format, args...)
 	p, err := yaml.PathString(path)
 	if err != nil || c.file == nil {
-		return e
+		return c.at(nil, msg)
 	}
 	node, err := p.FilterFile(c.file)
 	if err != nil || node == nil {
-		return e
+		return c.at(nil, msg)
 	}
-	pos := node.GetToken().Position
-	e.Line, e.Column = pos.Line, pos.Column
-	if snippet, err := p.AnnotateSource(c.Text, false); err == nil {
-		e.Snippet = strings.TrimRight(string(snippet), "\n")
+	return c.at(start(node), msg)
+}
+
+// start is the first token of a node; that of a mapping would be a colon.
+func start(node ast.Node) *token.Token {
+	switch n := node.(type) {
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return n.Values[0].Key.GetToken()
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
 	}
-	return e
+	return node.GetToken()
 }
