@@ -62,41 +62,47 @@ type Rule struct {
 	NotEvaluated uint64   `json:"not_evaluated" doc:"Messages without what the rule calculates with"`
 	Errors       uint64   `json:"errors"`
 	Published    uint64   `json:"published"`
-	Dropped      uint64   `json:"dropped" doc:"Messages that a filter dropped or rejected"`
+	Dropped      uint64   `json:"dropped" doc:"Messages that a filter dropped"`
+	Rejected     uint64   `json:"rejected" doc:"Messages that a filter refused, or could not judge"`
+	Replaced     uint64   `json:"replaced" doc:"Messages that a filter changed or redirected"`
+	Looped       uint64   `json:"looped" doc:"Messages not published because too many rules stood behind them"`
 	LastError    string   `json:"last_error,omitempty"`
 	Trace        []Run    `json:"trace" doc:"Its last runs, newest first"`
 }
 
 // Run is one run of a rule.
 type Run struct {
-	At    time.Time `json:"at"`
-	Topic string    `json:"topic,omitempty"`
-	What  string    `json:"what" doc:"What it did, or why not"`
-	Micro float64   `json:"us" doc:"Microseconds it took"`
+	At      time.Time `json:"at"`
+	Topic   string    `json:"topic,omitempty"`
+	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced or error"`
+	Why     string    `json:"why,omitempty"`
+	Micro   float64   `json:"us" doc:"Microseconds it took"`
 }
 
 // Device is one device.
 type Device struct {
-	Name     string            `json:"name"`
-	Driver   string            `json:"driver"`
-	Topic    string            `json:"topic"`
-	Online   bool              `json:"online"`
-	Reason   string            `json:"reason,omitempty" doc:"Why it is offline"`
-	Since    time.Time         `json:"since"`
-	Error    string            `json:"error,omitempty" doc:"What is wrong with its file"`
-	Points   []Point           `json:"points"`
-	Counters map[string]uint64 `json:"counters"`
+	Name          string    `json:"name"`
+	Driver        string    `json:"driver"`
+	Topic         string    `json:"topic"`
+	Online        bool      `json:"online"`
+	Reason        string    `json:"reason,omitempty" doc:"Why it is offline"`
+	Since         time.Time `json:"since"`
+	Error         string    `json:"error,omitempty" doc:"What is wrong with its file"`
+	LastMalformed string    `json:"last_malformed,omitempty" doc:"Why what it said was last not understood"`
+	Points        []Point   `json:"points"`
+	Counters      any       `json:"counters" doc:"What happened to it, by name"`
 }
 
 // Point is one point with its last reading.
 type Point struct {
 	Name     string          `json:"name"`
+	Topic    string          `json:"topic"`
 	Unit     string          `json:"unit,omitempty"`
 	Writable bool            `json:"writable"`
 	Value    json.RawMessage `json:"value"`
-	Quality  string          `json:"quality" enum:"good,stale,bad,none"`
+	Quality  string          `json:"quality" enum:"good,stale,bad"`
 	At       time.Time       `json:"at"`
-	Error    string          `json:"error,omitempty"`
+	Error    string          `json:"error,omitempty" doc:"Why its last reading is bad"`
 }
 
 // Plugin is one plugin process.

@@ -69,7 +69,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1)}
-	languages, err := newLanguages(opt)
+	languages, _, err := newLanguages(opt)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins")}); err != nil {
 		return nil, err
 	}
-	g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins)
+	g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup)
 	return g, err
 }
 

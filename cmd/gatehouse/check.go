@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+	"github.com/gatehouse/gatehouse/cmd/internal/gateway"
+)
+
+func newCheck() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration, the rules, the devices and the plugins' manifests",
+		Long: `Check the configuration, the rules, the devices and the plugins' manifests, without
+running anything of them. Each error has its file, line and column. The exit code is 1
+if there is any.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return check(cmd.Context(), file, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (default: safe defaults, folders of the working directory)")
+	return cmd
+}
+
+func check(ctx context.Context, file string, out, errOut io.Writer) error {
+	cfg, err := config.Read(file, os.Environ())
+	if err != nil {
+		return err
+	}
+	errs := gateway.Check(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()})
+	for _, err := range errs {
+		if _, err := fmt.Fprintln(errOut, err); err != nil {
+			return err
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%w: %d", errTold, len(errs))
+	}
+	_, err = fmt.Fprintln(out, "ok")
+	return err
+}

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/plugins"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// Check judges the files of a configuration without running anything of them:
+// rules, devices, plugin manifests. It returns every error that there is.
+func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
+	opt.Log = slog.New(slog.DiscardHandler)
+	manifests, err := plugins.ReadManifests(cfg.Plugins.Folder)
+	all := each(err)
+	for i := range manifests {
+		if err := manifests[i].Verify(); err != nil {
+			all = append(all, fmt.Errorf("%s: %w", manifests[i].File, err))
+		}
+	}
+	all = append(all, each(checkRules(ctx, cfg.Rules.Folder, opt))...)
+	return append(all, each(checkDevices(ctx, cfg.Devices.Folder, manifests, opt))...)
+}
+
+func checkRules(ctx context.Context, folder string, opt Options) error {
+	languages, closeAll, err := newLanguages(opt)
+	if err != nil {
+		return err
+	}
+	engine, err := rules.New(rules.Options{Languages: languages, Log: opt.Log})
+	if err != nil {
+		return errors.Join(err, closeAll())
+	}
+	err = engine.Load(ctx, os.DirFS(folder))
+	return errors.Join(err, closeAll())
+}
+
+func checkDevices(ctx context.Context, folder string, manifests []plugins.Manifest, opt Options) error {
+	offered := make(map[string]bool)
+	for _, m := range manifests {
+		for _, name := range m.Drivers {
+			offered[name] = true
+		}
+	}
+	host, err := newDevices(opt.Log, func(name string) (drivers.Driver, bool) { return unchecked{}, offered[name] })
+	if err != nil {
+		return err
+	}
+	return host.Check(ctx, os.DirFS(folder))
+}
+
+// unchecked stands for a driver of a plugin, which alone can judge its device
+// files, and does not run here.
+type unchecked struct{}
+
+func (unchecked) Check(drivers.Config) ([]drivers.Point, error) { return nil, nil }
+
+func (unchecked) Open(context.Context, drivers.Config) (drivers.Device, error) {
+	return nil, errors.New("the plugin does not run")
+}

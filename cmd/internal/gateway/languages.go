@@ -1,0 +1,45 @@
+package gateway
+
+import (
+	"log/slog"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+	"github.com/gatehouse/gatehouse/drivers/serial"
+	"github.com/gatehouse/gatehouse/drivers/sim"
+	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/exprlang"
+	"github.com/gatehouse/gatehouse/rules/jsvm"
+)
+
+// newLanguages chooses the rule languages. The function that it returns ends what
+// they started, for an engine that is not run.
+func newLanguages(opt Options) ([]rules.Language, func() error, error) {
+	scripts, err := jsvm.New(jsvm.Options{Command: opt.Worker, Log: opt.Log.With("part", "scripts")})
+	if err != nil {
+		return nil, nil, err
+	}
+	return []rules.Language{exprlang.New(), scripts}, scripts.Close, nil
+}
+
+// newDevices chooses the drivers; more finds those of plugins.
+func newDevices(log *slog.Logger, more func(string) (drivers.Driver, bool)) (*drivers.Host, error) {
+	bus, err := modbus.New(modbus.Options{
+		OpenSerial: openSerial,
+		Formula:    exprlang.Formula,
+		Log:        log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return drivers.NewHost(drivers.Options{
+		Drivers: map[string]drivers.Driver{
+			"modbus":           bus,
+			"modbus-simulator": bus.Simulator(),
+			"serial":           serial.New(),
+			"sim":              sim.New(exprlang.Formula),
+		},
+		Lookup: more,
+		Log:    log,
+	})
+}

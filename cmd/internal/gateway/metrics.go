@@ -1,0 +1,113 @@
+package gateway
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// metrics returns what /metrics shows. Labels are never a topic or a client
+// identifier, whose number has no bound.
+func (g *Gateway) metrics() prometheus.Gatherer {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collector{g},
+	)
+	return registry
+}
+
+// collector reads the counters of the parts when it is asked.
+type collector struct{ g *Gateway }
+
+// Describe sends nothing: the collector is unchecked.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends every metric.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	s := sink{ch}
+	c.broker(s)
+	c.rules(s)
+	c.devices(s)
+	for _, p := range c.g.plugins.Status() {
+		s.counter("gatehouse_plugin_restarts_total", "Times a plugin was started again.", float64(p.Restarts), "plugin", p.Name)
+	}
+}
+
+func (c collector) broker(s sink) {
+	st := c.g.broker.Stats()
+	s.gauge("gatehouse_connections", "Open sockets.", float64(st.Connections))
+	s.gauge("gatehouse_clients", "Connected MQTT clients.", float64(st.Clients))
+	s.gauge("gatehouse_sessions", "Sessions, connected or not.", float64(st.Sessions))
+	s.gauge("gatehouse_subscriptions", "Topic filters of all sessions.", float64(st.Subscriptions))
+	s.gauge("gatehouse_retained_messages", "Retained messages.", float64(st.Retained))
+	s.counter("gatehouse_connects_total", "Clients that connected.", float64(st.Connects))
+	s.counter("gatehouse_refused_connections_total", "Connections refused, by limit or CONNACK.", float64(st.Refused))
+	for qos := range 3 {
+		label := strconv.Itoa(qos)
+		s.counter("gatehouse_received_messages_total", "PUBLISH packets received.", float64(st.Received[qos]), "qos", label)
+		s.counter("gatehouse_sent_messages_total", "PUBLISH packets sent.", float64(st.Sent[qos]), "qos", label)
+		s.counter("gatehouse_received_bytes_total", "Payload and topic bytes received.", float64(st.ReceivedBytes[qos]), "qos", label)
+		s.counter("gatehouse_sent_bytes_total", "Payload and topic bytes sent.", float64(st.SentBytes[qos]), "qos", label)
+	}
+	s.counter("gatehouse_internal_messages_total", "Messages that devices, rules and plugins published.", float64(st.Published))
+	for reason, n := range st.Dropped {
+		s.counter("gatehouse_dropped_messages_total", "Messages that a subscriber or publisher lost.", float64(n), "reason", reason)
+	}
+	s.counter("gatehouse_filter_drops_total", "Messages that a filter dropped.", float64(st.InterceptDrops))
+	s.counter("gatehouse_filter_rejects_total", "Messages that a filter rejected.", float64(st.InterceptRejects))
+}
+
+func (c collector) rules(s sink) {
+	broken := 0
+	for _, f := range c.g.rules.Status() {
+		if f.Err != nil {
+			broken++
+		}
+		for _, r := range f.Rules {
+			labels := []string{"file", f.File, "rule", r.Name}
+			s.counter("gatehouse_rule_heard_total", "Messages that a rule's filters matched.", float64(r.Counters.Heard), labels...)
+			s.counter("gatehouse_rule_fired_total", "Times a rule fired.", float64(r.Counters.Fired), labels...)
+			s.counter("gatehouse_rule_not_evaluated_total", "Messages without what a rule calculates with.", float64(r.Counters.NotEvaluated), labels...)
+			s.counter("gatehouse_rule_errors_total", "Runs of a rule that failed.", float64(r.Counters.Errors), labels...)
+		}
+	}
+	s.gauge("gatehouse_rule_files_broken", "Rule files whose newest version is not in force.", float64(broken))
+}
+
+func (c collector) devices(s sink) {
+	for _, d := range c.g.devices.Status() {
+		online := 0.0
+		if d.Online {
+			online = 1
+		}
+		s.gauge("gatehouse_device_online", "1 while a device answers.", online, "device", d.Name)
+		s.counter("gatehouse_device_reads_total", "Reads of a device.", float64(d.Counters.Reads), "device", d.Name)
+		s.counter("gatehouse_device_read_errors_total", "Reads that a device did not answer.", float64(d.Counters.ReadErrors), "device", d.Name)
+		s.counter("gatehouse_device_bad_readings_total", "Readings that a device refused.", float64(d.Counters.Bad), "device", d.Name)
+		s.counter("gatehouse_device_malformed_total", "What a device said and was not understood.", float64(d.Counters.Malformed), "device", d.Name)
+		s.counter("gatehouse_device_writes_total", "Writes to a device.", float64(d.Counters.Writes), "device", d.Name)
+		s.counter("gatehouse_device_write_errors_total", "Writes that failed.", float64(d.Counters.WriteErrors), "device", d.Name)
+	}
+}
+
+// sink makes metrics of numbers; labels are names and values in turn.
+type sink struct{ ch chan<- prometheus.Metric }
+
+func (s sink) gauge(name, help string, value float64, labels ...string) {
+	s.send(prometheus.GaugeValue, name, help, value, labels)
+}
+
+func (s sink) counter(name, help string, value float64, labels ...string) {
+	s.send(prometheus.CounterValue, name, help, value, labels)
+}
+
+func (s sink) send(kind prometheus.ValueType, name, help string, value float64, labels []string) {
+	var names, values []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	s.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, names, nil), kind, value, values...)
+}

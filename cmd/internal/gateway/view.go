@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/cmd/internal/console"
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// view shows the gateway to the console.
+type view struct{ g *Gateway }
+
+func (v view) Clients() []console.Client {
+	var all []console.Client
+	for _, c := range v.g.broker.Clients() {
+		all = append(all, console.Client{
+			ID: c.ClientID, Username: c.Username, Connected: c.Connected, Version: versionName(c.Version),
+			Listener: c.Listener, Remote: c.Remote, Since: c.Since,
+			Subscriptions: c.Subscriptions, Queued: c.Queued, InFlight: c.InFlight,
+		})
+	}
+	return all
+}
+
+func versionName(v packet.Version) string {
+	switch v {
+	case packet.V31:
+		return "3.1"
+	case packet.V311:
+		return "3.1.1"
+	case packet.V5:
+		return "5.0"
+	}
+	return ""
+}
+
+// shownPayload is how many bytes of a payload the console gets.
+const shownPayload = 1024
+
+func (v view) Topics(filter string, limit int) []console.Topic {
+	var all []console.Topic
+	for _, m := range v.g.broker.Retained(filter, limit) {
+		shown := m.Payload[:min(len(m.Payload), shownPayload)]
+		all = append(all, console.Topic{
+			Topic: m.Topic, Payload: strings.ToValidUTF8(string(shown), "\uFFFD"), Bytes: len(m.Payload),
+			QoS: int(m.QoS), Origin: m.Origin, At: m.At,
+		})
+	}
+	return all
+}
+
+func (v view) Rules() []console.RuleFile {
+	var all []console.RuleFile
+	for _, f := range v.g.rules.Status() {
+		file := console.RuleFile{File: f.File, Language: f.Language, OK: f.Err == nil, Loaded: f.Loaded, Rules: []console.Rule{}}
+		if f.Err != nil {
+			file.Error = f.Err.Error()
+		}
+		for _, r := range f.Rules {
+			file.Rules = append(file.Rules, viewRule(r))
+		}
+		all = append(all, file)
+	}
+	return all
+}
+
+func viewRule(r rules.RuleStatus) console.Rule {
+	stage := "after"
+	if r.Stage == rules.Before {
+		stage = "before"
+	}
+	shown := console.Rule{
+		Name: r.Name, Line: r.Line, Stage: stage, Filters: r.Filters,
+		Heard: r.Counters.Heard, Fired: r.Counters.Fired, NotEvaluated: r.Counters.NotEvaluated, Errors: r.Counters.Errors,
+		Published: r.Counters.Published, Dropped: r.Counters.Dropped, Rejected: r.Counters.Rejected, Replaced: r.Counters.Replaced,
+		Looped: r.Counters.Looped, LastError: r.LastError, Trace: []console.Run{},
+	}
+	for _, t := range r.Trace {
+		shown.Trace = append(shown.Trace, console.Run{
+			At: t.At, Topic: t.Topic, Outcome: t.Outcome, Why: t.Why, Micro: float64(t.Took.Nanoseconds()) / 1000,
+		})
+	}
+	return shown
+}
+
+func (v view) Devices() []console.Device {
+	var all []console.Device
+	for _, d := range v.g.devices.Status() {
+		device := console.Device{
+			Name: d.Name, Driver: d.Driver, Topic: d.Topic, Online: d.Online, Reason: d.Reason, Since: d.Since,
+			Error: d.FileError, LastMalformed: d.LastMalformed, Points: []console.Point{}, Counters: d.Counters,
+		}
+		for _, p := range d.Points {
+			device.Points = append(device.Points, viewPoint(p))
+		}
+		all = append(all, device)
+	}
+	return all
+}
+
+func viewPoint(p drivers.PointStatus) console.Point {
+	return console.Point{
+		Name: p.Name, Topic: p.Topic, Unit: p.Unit, Writable: p.Writable, Value: json.RawMessage(p.Value.AppendJSON(nil)),
+		Quality: p.Quality.String(), At: p.At, Error: p.Error,
+	}
+}
+
+func (v view) Plugins() []console.Plugin {
+	var all []console.Plugin
+	for _, p := range v.g.plugins.Status() {
+		all = append(all, console.Plugin{
+			Name: p.Name, State: string(p.State), PID: p.PID, Version: p.Version, Restarts: p.Restarts, Error: p.Error, Drivers: p.Drivers,
+		})
+	}
+	return all
+}
