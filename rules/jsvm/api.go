@@ -1,0 +1,367 @@
+package jsvm
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dop251/goja"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// setUp makes the runtime and everything that a script can reach.
+func (s *script) setUp() {
+	rt := goja.New()
+	s.rt, s.timers = rt, make(map[string]*jsTimer)
+	rt.SetMaxCallStackSize(maxStack)
+	rt.SetTimeSource(func() time.Time { return s.now })
+	rt.SetPromiseRejectionTracker(s.trackRejection)
+	s.newDate = rt.Get("Date").ToObject(rt)
+	s.newArray8 = rt.Get("Uint8Array").ToObject(rt)
+	s.newErr = rt.Get("Error").ToObject(rt)
+	s.capBuiltins()
+
+	s.global("on", s.jsOn)
+	s.global("filter", s.jsFilter)
+	s.global("publish", s.jsPublish)
+	s.global("setTimeout", s.jsSetTimeout)
+	s.global("setInterval", s.jsSetInterval)
+	s.global("every", s.jsEvery)
+	s.global("clearTimeout", s.jsClearTimer)
+	s.global("clearInterval", s.jsClearTimer)
+	s.setUpState()
+	s.setUpLog()
+}
+
+type native = func(goja.FunctionCall) goja.Value
+
+func (s *script) global(name string, f any) {
+	if err := s.rt.Set(name, f); err != nil {
+		panic(fmt.Sprintf("jsvm: cannot set %s: %v", name, err)) // a new runtime takes everything
+	}
+}
+
+func (s *script) setUpState() {
+	s.object("state", map[string]native{
+		"get": s.jsStateGet, "set": s.jsStateSet, "delete": s.jsStateDelete, "keys": s.jsStateKeys,
+	})
+}
+
+func (s *script) setUpLog() {
+	levels := map[string]native{
+		"debug": s.logger(slog.LevelDebug), "info": s.logger(slog.LevelInfo),
+		"warn": s.logger(slog.LevelWarn), "error": s.logger(slog.LevelError),
+	}
+	s.global("log", s.logger(slog.LevelInfo))
+	log := s.rt.Get("log").ToObject(s.rt)
+	for name, f := range levels {
+		_ = log.Set(name, f) // a function of ours takes properties
+	}
+	levels["log"] = levels["info"]
+	s.object("console", levels)
+}
+
+func (s *script) object(name string, members map[string]native) {
+	o := s.rt.NewObject()
+	for key, f := range members {
+		_ = o.Set(key, f) // a plain new object takes everything
+	}
+	s.global(name, o)
+}
+
+// newError is a plain Error, to be thrown by panic.
+func (s *script) newError(format string, args ...any) goja.Value {
+	e, err := s.rt.New(s.newErr, s.rt.ToValue(fmt.Sprintf(format, args...)))
+	if err != nil {
+		panic(err)
+	}
+	return e
+}
+
+func (s *script) newBytes(b []byte) goja.Value {
+	buffer := s.rt.NewArrayBuffer(append([]byte{}, b...))
+	array, err := s.rt.New(s.newArray8, s.rt.ToValue(buffer))
+	if err != nil {
+		panic(err)
+	}
+	return array
+}
+
+func (s *script) trackRejection(p *goja.Promise, op goja.PromiseRejectionOperation) {
+	if s.in == nil {
+		return
+	}
+	if op == goja.PromiseRejectionReject {
+		s.in.broken = append(s.in.broken, p)
+		return
+	}
+	s.in.broken = slices.DeleteFunc(s.in.broken, func(b *goja.Promise) bool { return b == p })
+}
+
+// line is where in the script the function in progress was called.
+func (s *script) line() (line, column int) {
+	for _, f := range s.rt.CaptureCallStack(8, nil) {
+		if f.SrcName() == s.name {
+			p := f.Position()
+			return p.Line, p.Column
+		}
+	}
+	return 0, 0
+}
+
+func (s *script) jsOn(call goja.FunctionCall) goja.Value {
+	return s.register("on", rules.Rule{Stage: rules.After}, call)
+}
+
+func (s *script) jsFilter(call goja.FunctionCall) goja.Value {
+	return s.register("filter", rules.Rule{Stage: rules.Before}, call)
+}
+
+// register takes on(filters, [options], handler) and filter(filters, [options], handler).
+func (s *script) register(word string, r rules.Rule, call goja.FunctionCall) goja.Value {
+	if !s.top {
+		panic(s.rt.NewTypeError("%s can only be called at the top level of a script, not by a handler or a timer", word))
+	}
+	if len(s.rules) == maxRules {
+		panic(s.rt.NewTypeError("more than %d rules in a script", maxRules))
+	}
+	handler := call.Argument(1)
+	if len(call.Arguments) > 2 {
+		handler = call.Argument(2)
+		s.eachOption(word, call.Argument(1), func(key string, v goja.Value) bool { return s.ruleOption(&r, key, v) })
+	}
+	f, ok := goja.AssertFunction(handler)
+	if !ok {
+		panic(s.rt.NewTypeError("the last argument of %s must be a function", word))
+	}
+	r.Filters = s.filtersOf(word, call.Argument(0))
+	r.Line, _ = s.line()
+	s.nameRule(word, &r)
+	s.rules = append(s.rules, r)
+	s.handlers = append(s.handlers, f)
+	return goja.Undefined()
+}
+
+func (s *script) ruleOption(r *rules.Rule, key string, v goja.Value) bool {
+	switch {
+	case key == "name":
+		r.Name = cut(s.textOption(key, v), 200)
+	case key == "qos" && r.Stage == rules.After:
+		r.QoS = s.qosOf(v)
+	case key == "on_error" && r.Stage == rules.Before:
+		switch v.String() {
+		case "reject":
+			r.OnError = rules.RejectOnError
+		case "pass":
+			r.OnError = rules.PassOnError
+		default:
+			panic(s.rt.NewTypeError("on_error must be \"reject\" or \"pass\""))
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+// nameRule gives the rule a name that no other has: its option name, or its first
+// filter.
+func (s *script) nameRule(word string, r *rules.Rule) {
+	if r.Name == "" {
+		r.Name = word + " " + r.Filters[0]
+	}
+	base := r.Name
+	for n := 2; slices.ContainsFunc(s.rules, func(o rules.Rule) bool { return o.Name == r.Name }); n++ {
+		r.Name = base + " #" + strconv.Itoa(n)
+	}
+}
+
+func (s *script) filtersOf(word string, v goja.Value) []string {
+	var list []string
+	add := func(f goja.Value) {
+		if !goja.IsString(f) || !validFilter(f.String()) {
+			panic(s.rt.NewTypeError("%s is not a topic filter", quoteTopic(f.String())))
+		}
+		if len(list) == maxFilters {
+			panic(s.rt.NewTypeError("more than %d topic filters in a rule", maxFilters))
+		}
+		list = append(list, f.String())
+	}
+	if o, ok := v.(*goja.Object); ok && o.ClassName() == "Array" {
+		s.rt.ForOf(o, func(f goja.Value) bool { add(f); return true })
+	} else {
+		add(v)
+	}
+	if len(list) == 0 {
+		panic(s.rt.NewTypeError("%s needs at least one topic filter", word))
+	}
+	return list
+}
+
+// account counts what an event gives out, which is bounded.
+func (s *script) account(bytes int) {
+	s.in.output += bytes
+	if s.in.output > maxOutput {
+		panic(s.rt.NewTypeError("an event may publish at most %d bytes", maxOutput))
+	}
+}
+
+// effectsOf gives the event in progress, for functions that a filter may not call.
+func (s *script) effectsOf(word string) *effects {
+	if s.in.filter {
+		panic(s.rt.NewTypeError("%s cannot be called in a filter: use on", word))
+	}
+	return s.in
+}
+
+func (s *script) jsPublish(call goja.FunctionCall) goja.Value {
+	e := s.effectsOf("publish")
+	topic := call.Argument(0)
+	if !goja.IsString(topic) || !validName(topic.String()) {
+		panic(s.rt.NewTypeError("cannot publish to %s: not a topic name", quoteTopic(topic.String())))
+	}
+	if len(call.Arguments) < 2 {
+		panic(s.rt.NewTypeError("publish needs a topic and a value"))
+	}
+	if len(e.publish) == maxPublish {
+		panic(s.rt.NewTypeError("an event may publish at most %d messages", maxPublish))
+	}
+	m := wireMessage{Message: message.Message{Topic: topic.String(), Payload: s.payloadOf(call.Argument(1))}}
+	p := s.readOptions("publish", call.Argument(2))
+	p.apply(&m)
+	s.account(m.Size())
+	e.publish = append(e.publish, m)
+	return goja.Undefined()
+}
+
+func (s *script) logger(level slog.Level) native {
+	return func(call goja.FunctionCall) goja.Value {
+		e := s.in
+		switch {
+		case len(e.logs) < maxLogs:
+			e.logs = append(e.logs, rules.LogLine{Level: level, Text: s.logText(call.Arguments)})
+		case !e.quiet:
+			e.quiet = true
+			e.logs = append(e.logs, rules.LogLine{Level: slog.LevelWarn, Text: fmt.Sprintf("more than %d lines: the rest is dropped", maxLogs)})
+		}
+		return goja.Undefined()
+	}
+}
+
+func (s *script) logText(args []goja.Value) string {
+	var b strings.Builder
+	for i, v := range args {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(s.shown(v))
+		if b.Len() > maxLogLine {
+			break
+		}
+	}
+	return cut(strings.ToValidUTF8(b.String(), "\uFFFD"), maxLogLine)
+}
+
+// shown is a value as a log line shows it: objects as JSON, errors as their text.
+func (s *script) shown(v goja.Value) string {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ClassName() == "Error" || o.ClassName() == "Function" {
+		return v.String()
+	}
+	if raw := s.untouched(o); raw != nil {
+		return string(raw)
+	}
+	b, err := o.MarshalJSON()
+	if err != nil {
+		return v.String()
+	}
+	return string(b)
+}
+
+func (s *script) jsStateGet(call goja.FunctionCall) goja.Value {
+	key := s.stateKey(call.Argument(0))
+	raw, changed := s.in.state[key]
+	if !changed {
+		raw = s.state[key]
+	}
+	if raw == nil {
+		return goja.Undefined()
+	}
+	return s.decode(raw)
+}
+
+func (s *script) jsStateSet(call goja.FunctionCall) goja.Value {
+	key := s.stateKey(call.Argument(0))
+	if v := call.Argument(1); goja.IsUndefined(v) {
+		s.changeState(key, nil)
+	} else {
+		s.changeState(key, s.encodeJSON(v))
+	}
+	return goja.Undefined()
+}
+
+func (s *script) jsStateDelete(call goja.FunctionCall) goja.Value {
+	s.changeState(s.stateKey(call.Argument(0)), nil)
+	return goja.Undefined()
+}
+
+func (s *script) jsStateKeys(goja.FunctionCall) goja.Value {
+	keys := make(map[string]struct{}, len(s.state))
+	for k := range s.state {
+		keys[k] = struct{}{}
+	}
+	for k, v := range s.in.state {
+		if v == nil {
+			delete(keys, k)
+		} else {
+			keys[k] = struct{}{}
+		}
+	}
+	items := make([]any, 0, len(keys))
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		items = append(items, k)
+	}
+	return s.rt.NewArray(items...)
+}
+
+func (s *script) stateKey(v goja.Value) string {
+	if !goja.IsString(v) || v.String() == "" {
+		panic(s.rt.NewTypeError("a key of state must be a string that is not empty"))
+	}
+	key := v.String()
+	if len(key) > maxKey {
+		panic(s.rt.NewTypeError("a key of state may have at most %d bytes", maxKey))
+	}
+	return key
+}
+
+// changeState keeps the books as rules.State does, so that it refuses here what
+// would be refused there.
+func (s *script) changeState(key string, value []byte) {
+	e := s.in
+	old, changed := e.state[key]
+	if !changed {
+		old = s.state[key]
+	}
+	keys, size := e.keys, e.size
+	if old != nil {
+		keys--
+		size -= len(key) + len(old)
+	}
+	if value != nil {
+		keys++
+		size += len(key) + len(value)
+	}
+	if value != nil && (len(s.state)+keys > rules.MaxStateKeys || s.size+size > rules.MaxStateBytes) {
+		panic(s.rt.NewTypeError("state is over its limit of %d keys and %d bytes", rules.MaxStateKeys, rules.MaxStateBytes))
+	}
+	if e.state == nil {
+		e.state = make(map[string][]byte)
+	}
+	e.state[key], e.keys, e.size = value, keys, size
+}

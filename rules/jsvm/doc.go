@@ -1,0 +1,50 @@
+// Package jsvm runs JavaScript rules: it is the rules.Language "js".
+//
+// A script is a file *.js. Its top level calls on, filter, every and the like; the
+// functions that it hands over run later, an event at a time. All scripts live in
+// one separate process, the script worker: the gateway's own binary, started again
+// to call [Worker]. No script can harm the gateway, because what a script can do to
+// a process (take all memory, recurse in native code, hang in a regular expression)
+// it does to the worker, which is bounded, watched and replaced.
+//
+//	lang, err := jsvm.New(jsvm.Options{Command: []string{"/proc/self/exe", "worker"}})
+//	p, err := lang.Compile(ctx, rules.Source{Name: "door.js", Text: text, State: state})
+//	outcomes := p.Run(ctx, calls)
+//
+// # Life
+//
+// New starts nothing. The first Compile starts the worker, before or after Run was
+// called; without a script there is no worker. The end of Run, or Close, ends it and
+// waits for it. When the gateway is killed the worker sees its pipe close and ends.
+//
+// # Events
+//
+// A call of a handler, a filter or a timer is an event, and so is the top level. An
+// event has effects: publishes, timers, changes of state, a filter's verdict. They
+// come into force together when it returns. An event that throws, is not back
+// within Options.Deadline, or brings the worker down has none; its Outcome.Err is a
+// *rules.Error with the place in the script where that is known, and only its log
+// lines stay. Global variables of the script are not rolled back.
+//
+// When the worker dies, it is known from memory that both processes share which
+// event it was at. That one fails, and its script is named. What else was on its
+// way is run again in a new worker, where each script is compiled anew as it is
+// needed, with its current state: since no answer had come, no effect is doubled.
+// Such a restart runs the top level only to have its functions: what it publishes
+// and sets is dropped. Timers of the top level keep their identifiers and go on;
+// those that handlers had set are gone, which is logged. When one of these is due,
+// the top level's timeouts are set again, once, so that a chain of timeouts starts
+// over. A script that brings the worker down three times in a minute is not run any
+// more: its calls fail at once, until its file changes. A script that holds more
+// than half of Options.Memory between events is found and counts as one that did.
+//
+// An event that Run gave up, because its ctx ended, may still run; then the script's
+// copy of the state is put right before its next event.
+//
+// # Files
+//
+// The gateway's half: language, program, item, link (the queue and the pipe),
+// supervise (life and death), process. The worker's half: worker, script, api,
+// timers, jsmessage, json and encode (values), builtins (caps), fault, watch (the
+// deadline), memory. Both: frame, codec, record, record_outcome, shared, limits.
+package jsvm

@@ -1,0 +1,79 @@
+package jsvm_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/jsvm"
+)
+
+// suite is a language with a worker of its own.
+type suite struct {
+	lang *jsvm.Language
+	now  time.Time
+}
+
+func start(t testing.TB, change ...func(*jsvm.Options)) *suite {
+	t.Helper()
+	o := jsvm.Options{Command: []string{"/proc/self/exe", "worker"}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	for _, f := range change {
+		f(&o)
+	}
+	lang, err := jsvm.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := lang.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &suite{lang: lang, now: time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)}
+}
+
+// testWriter passes the log on to the test.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(string(b))
+	return len(b), nil
+}
+
+func (s *suite) compile(t testing.TB, name, text string) rules.Program {
+	t.Helper()
+	return s.compileWith(t, name, text, rules.NewState(nil))
+}
+
+func (s *suite) compileWith(t testing.TB, name, text string, state *rules.State) rules.Program {
+	t.Helper()
+	p, err := s.lang.Compile(t.Context(), rules.Source{Name: name, Text: []byte(text), State: state})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (s *suite) call(rule int, topic, payload string) rules.Call {
+	return rules.Call{Rule: rule, Now: s.now, Message: &message.Message{Topic: topic, Payload: []byte(payload), At: s.now, Origin: "client/test"}}
+}
+
+func (s *suite) hear(t testing.TB, p rules.Program, rule int, topic, payload string) rules.Outcome {
+	t.Helper()
+	return s.run(t, p, s.call(rule, topic, payload))
+}
+
+// run makes one call, which must end within a time that no machine needs.
+func (s *suite) run(t testing.TB, p rules.Program, c rules.Call) rules.Outcome {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	out := p.Run(ctx, []rules.Call{c})
+	if len(out) != 1 {
+		t.Fatalf("%d outcomes for one call", len(out))
+	}
+	return out[0]
+}

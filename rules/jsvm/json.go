@@ -1,0 +1,283 @@
+package jsvm
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/dop251/goja"
+	"github.com/valyala/fastjson"
+)
+
+// document is a payload that was read as JSON. Its objects and arrays become
+// JavaScript objects one by one, as a script touches them.
+type document struct {
+	rt     *goja.Runtime
+	raw    []byte
+	root   goja.Value
+	isTree bool // root is an object or an array
+	dirty  bool // a script changed something in it
+}
+
+// parseDocument reads raw as JSON of at most maxJSON bytes and maxDepth levels.
+func parseDocument(rt *goja.Runtime, raw []byte) (*document, error) {
+	if len(raw) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	if len(raw) > maxJSON {
+		return nil, fmt.Errorf("%d bytes are over the limit of %d", len(raw), maxJSON)
+	}
+	var p fastjson.Parser // not reused: values outlive the event in closures
+	v, err := p.ParseBytes(raw)
+	if err != nil {
+		return nil, err
+	}
+	// The parser, which bounds the depth, takes numbers like 01 for granted.
+	if err := fastjson.ValidateBytes(raw); err != nil {
+		return nil, err
+	}
+	d := &document{rt: rt, raw: raw}
+	d.root = d.value(v)
+	t := v.Type()
+	d.isTree = t == fastjson.TypeObject || t == fastjson.TypeArray
+	return d, nil
+}
+
+func (d *document) value(v *fastjson.Value) goja.Value {
+	switch v.Type() {
+	case fastjson.TypeObject:
+		return d.rt.NewDynamicObject(&jsonObject{doc: d, obj: v.GetObject()})
+	case fastjson.TypeArray:
+		return d.rt.NewDynamicArray(&jsonArray{doc: d, items: v.GetArray()})
+	case fastjson.TypeString:
+		return d.rt.ToValue(string(v.GetStringBytes()))
+	case fastjson.TypeNumber:
+		return d.number(v)
+	case fastjson.TypeTrue:
+		return d.rt.ToValue(true)
+	case fastjson.TypeFalse:
+		return d.rt.ToValue(false)
+	default:
+		return goja.Null()
+	}
+}
+
+// number reads the digits itself: the library's own reading may be off by a bit.
+func (d *document) number(v *fastjson.Value) goja.Value {
+	var buf [32]byte
+	digits := v.MarshalTo(buf[:0])
+	if len(digits) <= 15 {
+		if n, ok := smallInt(digits); ok {
+			return d.rt.ToValue(n)
+		}
+	}
+	f, _ := strconv.ParseFloat(string(digits), 64) // out of range gives infinity, as in JavaScript
+	return d.rt.ToValue(f)
+}
+
+func smallInt(digits []byte) (int64, bool) {
+	var n int64
+	negative := len(digits) > 1 && digits[0] == '-'
+	if negative {
+		digits = digits[1:]
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if negative {
+		n = -n
+		if n == 0 {
+			return 0, false // -0 is a float
+		}
+	}
+	return n, true
+}
+
+// jsonObject is an object of a document. Until a script writes to it, values are
+// taken from obj; own holds those that were, and from the first write on all.
+type jsonObject struct {
+	doc   *document
+	obj   *fastjson.Object // nil after the first write
+	index map[string]*fastjson.Value
+	own   map[string]goja.Value
+	order []string
+}
+
+// indexFrom is the number of keys from which on a lookup wants an index.
+const indexFrom = 16
+
+// find gives the last value of the key, as JSON.parse does.
+func (o *jsonObject) find(key string) *fastjson.Value {
+	if o.obj.Len() < indexFrom {
+		var found *fastjson.Value
+		o.obj.Visit(func(k []byte, v *fastjson.Value) {
+			if string(k) == key {
+				found = v
+			}
+		})
+		return found
+	}
+	if o.index == nil {
+		o.index = make(map[string]*fastjson.Value, o.obj.Len())
+		o.obj.Visit(func(k []byte, v *fastjson.Value) { o.index[string(k)] = v })
+	}
+	return o.index[key]
+}
+
+// Get implements goja.DynamicObject.
+func (o *jsonObject) Get(key string) goja.Value {
+	if v, ok := o.own[key]; ok || o.obj == nil {
+		return v
+	}
+	found := o.find(key)
+	if found == nil {
+		return nil
+	}
+	v := o.doc.value(found)
+	if _, object := v.(*goja.Object); object {
+		if o.own == nil {
+			o.own = make(map[string]goja.Value)
+		}
+		o.own[key] = v // so that it is the same object each time
+	}
+	return v
+}
+
+// Has implements goja.DynamicObject.
+func (o *jsonObject) Has(key string) bool {
+	if o.obj == nil {
+		_, ok := o.own[key]
+		return ok
+	}
+	return o.find(key) != nil
+}
+
+// Keys implements goja.DynamicObject.
+func (o *jsonObject) Keys() []string {
+	if o.obj == nil {
+		return o.order
+	}
+	keys := make([]string, 0, o.obj.Len())
+	seen := make(map[string]struct{}, o.obj.Len())
+	o.obj.Visit(func(k []byte, _ *fastjson.Value) {
+		if _, twice := seen[string(k)]; !twice {
+			seen[string(k)] = struct{}{}
+			keys = append(keys, string(k))
+		}
+	})
+	return keys
+}
+
+// unfold takes all values over, so that they can be changed.
+func (o *jsonObject) unfold() {
+	o.doc.dirty = true
+	if o.obj == nil {
+		return
+	}
+	keys := o.Keys()
+	own := make(map[string]goja.Value, len(keys))
+	for _, k := range keys {
+		own[k] = o.Get(k)
+	}
+	o.obj, o.index, o.own, o.order = nil, nil, own, keys
+}
+
+// Set implements goja.DynamicObject.
+func (o *jsonObject) Set(key string, v goja.Value) bool {
+	o.unfold()
+	if _, had := o.own[key]; !had {
+		o.order = append(o.order, key)
+	}
+	o.own[key] = v
+	return true
+}
+
+// Delete implements goja.DynamicObject.
+func (o *jsonObject) Delete(key string) bool {
+	o.unfold()
+	if _, had := o.own[key]; !had {
+		return true
+	}
+	delete(o.own, key)
+	kept := make([]string, 0, len(o.order)-1)
+	for _, k := range o.order {
+		if k != key {
+			kept = append(kept, k)
+		}
+	}
+	o.order = kept
+	return true
+}
+
+// jsonArray is an array of a document; as with jsonObject, own holds what was
+// touched, and from the first write on everything.
+type jsonArray struct {
+	doc   *document
+	items []*fastjson.Value // nil after the first write
+	own   []goja.Value
+}
+
+// Len implements goja.DynamicArray.
+func (a *jsonArray) Len() int {
+	if a.items == nil {
+		return len(a.own)
+	}
+	return len(a.items)
+}
+
+// Get implements goja.DynamicArray.
+func (a *jsonArray) Get(i int) goja.Value {
+	if i < 0 || i >= a.Len() {
+		return nil
+	}
+	if a.items == nil {
+		return a.own[i]
+	}
+	if a.own == nil {
+		a.own = make([]goja.Value, len(a.items))
+	}
+	if a.own[i] == nil {
+		a.own[i] = a.doc.value(a.items[i])
+	}
+	return a.own[i]
+}
+
+func (a *jsonArray) unfold() {
+	a.doc.dirty = true
+	if a.items == nil {
+		return
+	}
+	for i := range a.items {
+		a.Get(i)
+	}
+	a.items = nil
+}
+
+// Set implements goja.DynamicArray.
+func (a *jsonArray) Set(i int, v goja.Value) bool {
+	if i < 0 || i >= maxElements {
+		return false
+	}
+	a.unfold()
+	if i >= len(a.own) && !a.SetLen(i+1) {
+		return false
+	}
+	a.own[i] = v
+	return true
+}
+
+// SetLen implements goja.DynamicArray.
+func (a *jsonArray) SetLen(n int) bool {
+	if n < 0 || n > maxElements {
+		return false
+	}
+	a.unfold()
+	for len(a.own) < n {
+		a.own = append(a.own, goja.Undefined())
+	}
+	a.own = a.own[:n]
+	return true
+}

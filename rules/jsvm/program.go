@@ -1,0 +1,270 @@
+package jsvm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// program is a script as the gateway sees it. It implements rules.Program.
+type program struct {
+	link  *link
+	id    uint32
+	src   rules.Source
+	rules []rules.Rule // since it was compiled
+	print uint64       // their fingerprint
+
+	base map[string][]byte // the state that the top level saw
+	held *loadedRecord     // what the top level did
+
+	// Below the link's mutex.
+	generation uint64          // of the worker that has it; 0 for none
+	stale      bool            // the worker's copy of the state is not ours
+	deaths     []time.Time     // of workers, within quarantineSpan
+	quarantine error           // not nil: it may not run any more
+	timers     map[string]bool // pending ones that handlers set; true for every
+}
+
+func newProgram(l *link, id uint32, src rules.Source) *program {
+	if src.State == nil {
+		src.State = rules.NewState(nil)
+	}
+	if src.Log == nil {
+		src.Log = l.options.Log
+	}
+	return &program{link: l, id: id, src: src, timers: make(map[string]bool)}
+}
+
+// load has the script compiled and its top level run, so that it counts.
+func (p *program) load(ctx context.Context) error {
+	it := &item{prog: p, fresh: true, size: len(p.src.Text), wait: newWaiter(1)}
+	if err := p.link.submit([]*item{it}); err != nil {
+		return err
+	}
+	select {
+	case <-it.wait.done:
+	case <-ctx.Done():
+		if it.abandon() {
+			return fmt.Errorf("cannot compile %s: %w", p.src.Name, ctx.Err())
+		}
+		<-it.wait.done
+	}
+	if it.err != nil {
+		return it.err
+	}
+	p.held, p.base = it.loaded, it.base
+	if p.print == 0 {
+		p.rules, p.print = it.loaded.Rules, fingerprint(it.loaded.Rules)
+	}
+	return nil
+}
+
+// Rules implements rules.Program.
+func (p *program) Rules() []rules.Rule { return p.rules }
+
+// Close implements rules.Program.
+func (p *program) Close() error {
+	p.link.forget(p)
+	return nil
+}
+
+// Run implements rules.Program.
+func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
+	outcomes := make([]rules.Outcome, len(calls))
+	for from := 0; from < len(calls); {
+		if calls[from].Trigger == rules.OnStart {
+			outcomes[from] = p.runStart(ctx, &calls[from])
+			from++
+			continue
+		}
+		to := from + 1
+		for to < len(calls) && calls[to].Trigger != rules.OnStart {
+			to++
+		}
+		p.runCalls(ctx, calls[from:to], outcomes[from:to])
+		from = to
+	}
+	return outcomes
+}
+
+// runStart gives what the top level did. If the state was changed since by the
+// version of the file before this one, the top level runs again with it.
+func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome {
+	if !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
+		if err := p.load(ctx); err != nil {
+			return rules.Outcome{Err: err}
+		}
+	}
+	out := p.outcome(call, &p.held.Result)
+	if err := p.applyState(&out); err != nil {
+		p.link.markStale(p)
+		return p.failed(call, err)
+	}
+	out.Fired = true
+	return out
+}
+
+func (p *program) runCalls(ctx context.Context, calls []rules.Call, outcomes []rules.Outcome) {
+	wait := newWaiter(len(calls))
+	items := make([]item, len(calls))
+	list := make([]*item, len(calls))
+	for i := range calls {
+		it := &items[i]
+		it.prog, it.call, it.wait, it.size = p, &calls[i], wait, callSize
+		if m := calls[i].Message; m != nil {
+			it.size += m.Size()
+			it.before = calls[i].Rule < len(p.rules) && p.rules[calls[i].Rule].Stage == rules.Before
+		}
+		list[i] = it
+	}
+	if err := p.link.submit(list); err != nil {
+		for i := range calls {
+			outcomes[i] = p.failed(&calls[i], err)
+		}
+		return
+	}
+	select {
+	case <-wait.done:
+	case <-ctx.Done():
+	}
+	for i := range items {
+		if items[i].abandon() {
+			items[i].outcome = p.failed(&calls[i], fmt.Errorf("%w: %w", errAbandoned, ctx.Err()))
+		}
+	}
+	<-wait.done // what is being answered just now takes a moment
+	for i := range items {
+		outcomes[i] = items[i].outcome
+	}
+}
+
+// callSize is about what a call takes in a frame besides its message.
+const callSize = 64
+
+// failed is the outcome of a call that did not come to its end. A filter rejects or
+// passes as its rule says.
+func (p *program) failed(call *rules.Call, err error) rules.Outcome {
+	var place *rules.Error
+	if !errors.As(err, &place) {
+		err = p.errorAt(p.ruleLine(call), 0, err.Error())
+	}
+	out := rules.Outcome{Err: err}
+	if r := p.ruleOf(call); r != nil && r.Stage == rules.Before && r.OnError == rules.RejectOnError {
+		out.Verdict = message.Verdict{Action: message.Reject, By: r.Name}
+	}
+	return out
+}
+
+func (p *program) ruleOf(call *rules.Call) *rules.Rule {
+	if call.Trigger != rules.OnMessage || call.Rule < 0 || call.Rule >= len(p.rules) {
+		return nil
+	}
+	return &p.rules[call.Rule]
+}
+
+func (p *program) ruleLine(call *rules.Call) int {
+	if r := p.ruleOf(call); r != nil {
+		return r.Line
+	}
+	return 0
+}
+
+func (p *program) errorAt(line, column int, msg string) *rules.Error {
+	return &rules.Error{
+		File: p.src.Name, Line: line, Column: column, Msg: msg,
+		Snippet: snippet(string(p.src.Text), line, column),
+	}
+}
+
+// outcome turns an answer of the worker into what the engine gets.
+func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
+	if w.Fault != nil {
+		line := w.Fault.Line
+		if line == 0 {
+			line = p.ruleLine(call)
+		}
+		out := p.failed(call, p.errorAt(line, w.Fault.Column, w.Fault.Msg))
+		out.Logs, out.Took = w.Logs, w.Took
+		return out
+	}
+	out := rules.Outcome{Fired: w.Fired, Timers: w.Timers, State: w.State, Logs: w.Logs, Took: w.Took}
+	for i := range w.Publish {
+		m := &w.Publish[i]
+		if !validName(m.Topic) {
+			return p.failed(call, fmt.Errorf("the worker gave the topic %s", quoteTopic(m.Topic)))
+		}
+		if m.Expiry > 0 {
+			m.Expires = call.Now.Add(m.Expiry)
+		}
+		m.Payload, m.CorrelationData = bytes.Clone(m.Payload), bytes.Clone(m.CorrelationData)
+		out.Publish = append(out.Publish, m.Message)
+	}
+	if r := p.ruleOf(call); r != nil && r.Stage == rules.Before && w.Verdict != message.Pass {
+		out.Verdict = message.Verdict{Action: w.Verdict, By: r.Name}
+		if w.Verdict == message.Replace {
+			out.Verdict.Message = replaced(call, w.Replace)
+		}
+	}
+	return out
+}
+
+// replaced takes the fields that a filter may set over into a copy of the message.
+func replaced(call *rules.Call, got *wireMessage) *message.Message {
+	m := *call.Message
+	m.Topic, m.Payload = got.Topic, bytes.Clone(got.Payload) // the frame is not kept for it
+	m.QoS, m.Retain, m.UTF8 = got.QoS, got.Retain, got.UTF8
+	m.ContentType, m.ResponseTopic = got.ContentType, got.ResponseTopic
+	m.CorrelationData, m.UserProperties = bytes.Clone(got.CorrelationData), got.UserProperties
+	if got.Expiry != toWire(call).Expiry {
+		m.Expires = time.Time{}
+		if got.Expiry > 0 {
+			m.Expires = call.Now.Add(got.Expiry)
+		}
+	}
+	return &m
+}
+
+// applyState makes the changes of the state that belong to the outcome.
+func (p *program) applyState(out *rules.Outcome) error {
+	if len(out.State) == 0 {
+		return nil
+	}
+	for i := range out.State { // the bytes belong to a frame
+		if v := out.State[i].Value; v != nil {
+			out.State[i].Value = bytes.Clone(v)
+		}
+	}
+	return p.src.State.Apply(out.State)
+}
+
+// toWire is the message as the worker gets it.
+func toWire(call *rules.Call) *wireMessage {
+	m := &wireMessage{Message: *call.Message}
+	if !m.Expires.IsZero() {
+		// A message that expired on its way here still has its last moment.
+		m.Expiry = max(m.Expires.Sub(call.Now), time.Nanosecond)
+	}
+	return m
+}
+
+// trackTimers keeps the list of timers that a new worker would not know.
+func (p *program) trackTimers(call *rules.Call, out *rules.Outcome) {
+	if call.Trigger == rules.OnTimer && !p.timers[call.Timer] {
+		delete(p.timers, call.Timer)
+	}
+	for _, t := range out.Timers {
+		switch {
+		case t.After == 0:
+			delete(p.timers, t.ID)
+		case strings.HasPrefix(t.ID, handlerTimer) && len(p.timers) < 2*maxTimers:
+			p.timers[t.ID] = t.Every
+		}
+	}
+}

@@ -1,0 +1,321 @@
+package jsvm
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// wireVersion is the version of this protocol. Both ends are one binary, so that a
+// difference means that the file was replaced below a running gateway.
+const wireVersion = 1
+
+// The kinds of records.
+const (
+	kindHello byte = iota + 1
+	kindLoad
+	kindCall
+	kindState
+	kindUnload
+	kindLoaded
+	kindResult
+	kindHoard
+)
+
+// record is what a frame holds: a pointer to one of the structs of this package.
+type record interface {
+	write(*encoder)
+	read(*decoder)
+}
+
+// helloRecord is the first record to a worker.
+type helloRecord struct {
+	Version    uint64
+	Generation uint64        // counts the workers of a gateway
+	Deadline   time.Duration // of an event
+	Memory     int64         // bytes for scripts
+}
+
+// loadRecord compiles a script and runs its top level.
+type loadRecord struct {
+	Seq    uint64
+	Script uint32
+	Name   string
+	Text   []byte
+	State  []rules.StateChange // its values
+	Fresh  bool                // its top level is to count, not just to rebuild its functions
+	Expect uint64              // fingerprint of the rules it must have; 0 for any
+	Now    time.Time
+}
+
+// callRecord is one run of a rule.
+type callRecord struct {
+	Seq     uint64
+	Script  uint32
+	Trigger rules.Trigger
+	Rule    int
+	Message *wireMessage // for rules.OnMessage
+	Timer   string       // for rules.OnTimer
+	Now     time.Time
+}
+
+// stateRecord replaces the values that a script has.
+type stateRecord struct {
+	Script uint32
+	Values []rules.StateChange
+}
+
+// unloadRecord ends a script.
+type unloadRecord struct{ Script uint32 }
+
+// loadedRecord answers a loadRecord.
+type loadedRecord struct {
+	Seq    uint64
+	Rules  []rules.Rule
+	Result wireOutcome
+}
+
+// resultRecord answers a callRecord.
+type resultRecord struct {
+	Seq    uint64
+	Lost   byte // notLost, lostAfter or lostBefore
+	Result wireOutcome
+}
+
+// Whether the script has to be loaded again.
+const (
+	notLost    byte = iota
+	lostAfter       // the call was made, and its runtime is torn
+	lostBefore      // the call was not made: there is no runtime
+)
+
+// hoardRecord says that a script held so much memory between events that the worker ends.
+type hoardRecord struct {
+	Script uint32
+	Bytes  int64
+}
+
+// wireMessage is a message on the pipe: what scripts may see of it. Expires is not
+// carried; Expiry is the time left, 0 for never.
+type wireMessage struct {
+	message.Message
+	Expiry time.Duration
+}
+
+// fault is an error at a place in the script.
+type fault struct {
+	Line, Column int
+	Msg          string
+}
+
+// wireOutcome is a rules.Outcome on the pipe.
+type wireOutcome struct {
+	Fired     bool
+	Verdict   message.Action
+	Replace   *wireMessage // for message.Replace
+	Publish   []wireMessage
+	Timers    []rules.TimerChange
+	State     []rules.StateChange
+	Logs      []rules.LogLine
+	Fault     *fault // nil when all went well
+	LostTimer bool   // the timer was set by a run of the script that is gone
+	Took      time.Duration
+}
+
+// appendRecord appends a record to a frame.
+func appendRecord(b []byte, rec record) []byte {
+	w := encoder{b: append(b, kindOf(rec))}
+	rec.write(&w)
+	return w.b
+}
+
+func kindOf(rec record) byte {
+	switch rec.(type) {
+	case *helloRecord:
+		return kindHello
+	case *loadRecord:
+		return kindLoad
+	case *callRecord:
+		return kindCall
+	case *stateRecord:
+		return kindState
+	case *unloadRecord:
+		return kindUnload
+	case *loadedRecord:
+		return kindLoaded
+	case *resultRecord:
+		return kindResult
+	case *hoardRecord:
+		return kindHoard
+	default:
+		panic(fmt.Sprintf("wire: no kind for %T", rec))
+	}
+}
+
+// decodeRecord takes the first record from a frame's body and returns what follows it.
+// Byte slices in the record share the body's memory. Its errors wrap errMalformed.
+func decodeRecord(body []byte) (record, []byte, error) {
+	r := decoder{b: body}
+	var rec record
+	switch kind := r.byte(); kind {
+	case kindHello:
+		rec = new(helloRecord)
+	case kindLoad:
+		rec = new(loadRecord)
+	case kindCall:
+		rec = new(callRecord)
+	case kindState:
+		rec = new(stateRecord)
+	case kindUnload:
+		rec = new(unloadRecord)
+	case kindLoaded:
+		rec = new(loadedRecord)
+	case kindResult:
+		rec = new(resultRecord)
+	case kindHoard:
+		rec = new(hoardRecord)
+	default:
+		r.fail(fmt.Sprintf("record kind %d", kind))
+		return nil, nil, r.err
+	}
+	rec.read(&r)
+	if r.err != nil {
+		return nil, nil, r.err
+	}
+	return rec, r.b, nil
+}
+
+func (h *helloRecord) write(w *encoder) {
+	w.uint(h.Version)
+	w.uint(h.Generation)
+	w.span(h.Deadline)
+	w.int(h.Memory)
+}
+
+func (h *helloRecord) read(r *decoder) {
+	h.Version, h.Generation = r.uint(), r.uint()
+	h.Deadline, h.Memory = r.span(), r.int()
+}
+
+func (l *loadRecord) write(w *encoder) {
+	w.uint(l.Seq)
+	w.uint(uint64(l.Script))
+	w.text(l.Name)
+	w.bytes(l.Text)
+	w.state(l.State)
+	w.bool(l.Fresh)
+	w.uint(l.Expect)
+	w.time(l.Now)
+}
+
+func (l *loadRecord) read(r *decoder) {
+	l.Seq, l.Script = r.uint(), r.script()
+	l.Name, l.Text = r.text(), r.bytes()
+	l.State = r.state()
+	l.Fresh, l.Expect, l.Now = r.bool(), r.uint(), r.time()
+}
+
+func (c *callRecord) write(w *encoder) {
+	w.uint(c.Seq)
+	w.uint(uint64(c.Script))
+	w.byte(byte(c.Trigger))
+	w.time(c.Now)
+	switch c.Trigger {
+	case rules.OnMessage:
+		w.count(c.Rule)
+		w.message(c.Message)
+	case rules.OnTimer:
+		w.text(c.Timer)
+	case rules.OnStart:
+	}
+}
+
+func (c *callRecord) read(r *decoder) {
+	c.Seq, c.Script = r.uint(), r.script()
+	c.Trigger = rules.Trigger(r.enum(byte(rules.OnStart)))
+	c.Now = r.time()
+	switch c.Trigger {
+	case rules.OnMessage:
+		c.Rule = r.small()
+		c.Message = new(wireMessage)
+		r.message(c.Message)
+	case rules.OnTimer:
+		c.Timer = r.text()
+	case rules.OnStart:
+	}
+}
+
+func (s *stateRecord) write(w *encoder) { w.uint(uint64(s.Script)); w.state(s.Values) }
+func (s *stateRecord) read(r *decoder)  { s.Script, s.Values = r.script(), r.state() }
+
+func (u *unloadRecord) write(w *encoder) { w.uint(uint64(u.Script)) }
+func (u *unloadRecord) read(r *decoder)  { u.Script = r.script() }
+
+func (h *hoardRecord) write(w *encoder) { w.uint(uint64(h.Script)); w.int(h.Bytes) }
+func (h *hoardRecord) read(r *decoder)  { h.Script, h.Bytes = r.script(), r.int() }
+
+func (l *loadedRecord) write(w *encoder) {
+	w.uint(l.Seq)
+	w.count(len(l.Rules))
+	for i := range l.Rules {
+		w.rule(&l.Rules[i])
+	}
+	w.outcome(&l.Result)
+}
+
+func (l *loadedRecord) read(r *decoder) {
+	l.Seq = r.uint()
+	n := r.count(6)
+	if n > maxRules {
+		r.fail("number of rules")
+		return
+	}
+	if n > 0 {
+		l.Rules = make([]rules.Rule, n)
+	}
+	for i := range l.Rules {
+		r.rule(&l.Rules[i])
+	}
+	r.outcome(&l.Result)
+}
+
+func (s *resultRecord) write(w *encoder) { w.uint(s.Seq); w.byte(s.Lost); w.outcome(&s.Result) }
+func (s *resultRecord) read(r *decoder) {
+	s.Seq, s.Lost = r.uint(), r.enum(lostBefore)
+	r.outcome(&s.Result)
+}
+
+func (r *decoder) script() uint32 {
+	v := r.uint()
+	if v > 1<<32-1 {
+		r.fail("script number")
+	}
+	return uint32(v)
+}
+
+func (w *encoder) logs(lines []rules.LogLine) {
+	w.count(len(lines))
+	for _, l := range lines {
+		w.int(int64(l.Level))
+		w.text(l.Text)
+	}
+}
+
+func (r *decoder) logs() []rules.LogLine {
+	n := r.count(2)
+	if n == 0 {
+		return nil
+	}
+	lines := make([]rules.LogLine, n)
+	for i := range lines {
+		level := r.int()
+		if level < -128 || level > 127 {
+			r.fail("level")
+		}
+		lines[i] = rules.LogLine{Level: slog.Level(level), Text: r.text()}
+	}
+	return lines
+}

@@ -1,0 +1,283 @@
+package jsvm
+
+import (
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/dop251/goja"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// script is one script in the worker: a runtime, the handlers and timers that it
+// registered, and a copy of its state. One goroutine works with it.
+type script struct {
+	id         uint32
+	name       string
+	generation uint64
+	rt         *goja.Runtime
+	watch      *watch
+
+	rules    []rules.Rule
+	handlers []goja.Callable
+	state    map[string][]byte
+	size     int // of state, as rules.State counts it
+	timers   map[string]*jsTimer
+	timerSeq uint64
+	places   map[string]int      // how many timers the top level made at one place
+	start    []rules.TimerChange // one-shot timers of the top level
+	rearmed  bool
+
+	now time.Time
+	top bool     // the top level runs
+	in  *effects // of the event in progress
+
+	// Builtins as they were before the script could change them.
+	parseJSON goja.Callable
+	newDate   *goja.Object
+	newArray8 *goja.Object
+	newErr    *goja.Object
+}
+
+type jsTimer struct {
+	call  goja.Callable
+	args  []goja.Value
+	every bool
+}
+
+// effects are what an event did so far. They come into force when it ends well.
+type effects struct {
+	filter  bool
+	publish []wireMessage
+	output  int
+	timers  []rules.TimerChange
+	added   []string
+	removed map[string]*jsTimer
+	state   map[string][]byte // nil: removed
+	keys    int               // how many keys state adds
+	size    int               // how many bytes state adds
+	logs    []rules.LogLine
+	quiet   bool // too many lines were logged
+	broken  []*goja.Promise
+}
+
+// load compiles the text and runs its top level. What that did is in the outcome;
+// a script whose outcome has a fault is of no use.
+func (s *script) load(l *loadRecord) wireOutcome {
+	began := time.Now()
+	s.setState(l.State)
+	s.now = l.Now
+	s.watch.begin(nil, loadFactor)
+	prog, err := compile(l.Name, string(l.Text))
+	s.watch.end()
+	if err != nil {
+		return wireOutcome{Fault: s.faultOf(err), Took: time.Since(began)}
+	}
+	s.setUp()
+	s.top = true
+	out := s.run(&effects{}, func() error {
+		_, err := s.rt.RunProgram(prog)
+		return err
+	}, nil)
+	s.top = false
+	for _, t := range out.Timers {
+		if !t.Every && t.After > 0 {
+			s.start = append(s.start, t)
+		}
+	}
+	if !l.Fresh { // only the functions were wanted: the start was long ago
+		s.setState(l.State)
+		out = wireOutcome{Fault: out.Fault, Logs: nil, Took: out.Took}
+	}
+	if out.Fault == nil && l.Expect != 0 && l.Expect != fingerprint(s.rules) {
+		out.Fault = &fault{Msg: "its rules were not the same when it was run again: call on and filter in the same order each time"}
+	}
+	out.Took = time.Since(began)
+	return out
+}
+
+// fingerprint tells lists of rules apart; it is never 0.
+func fingerprint(list []rules.Rule) uint64 {
+	h := fnv.New64a()
+	var w encoder
+	for i := range list {
+		w.rule(&list[i])
+	}
+	_, _ = h.Write(w.b) // a hash takes everything
+	return h.Sum64() | 1
+}
+
+func (s *script) setState(values []rules.StateChange) {
+	s.state, s.size = make(map[string][]byte, len(values)), 0
+	for _, c := range values {
+		s.state[c.Key] = c.Value
+		s.size += len(c.Key) + len(c.Value)
+	}
+}
+
+// call makes one call of a rule or a timer.
+func (s *script) call(c *callRecord) wireOutcome {
+	began := time.Now()
+	s.now = c.Now
+	var out wireOutcome
+	switch {
+	case c.Trigger == rules.OnTimer:
+		out = s.callTimer(c.Timer)
+	case c.Trigger == rules.OnMessage && c.Rule < len(s.rules):
+		out = s.callHandler(c)
+	default:
+		out = wireOutcome{Fault: &fault{Msg: fmt.Sprintf("no rule %d", c.Rule)}}
+	}
+	out.Took = time.Since(began)
+	return out
+}
+
+func (s *script) callHandler(c *callRecord) wireOutcome {
+	filter := s.rules[c.Rule].Stage == rules.Before
+	msg := s.rt.NewDynamicObject(&jsMessage{s: s, m: c.Message})
+	var returned goja.Value
+	var verdict message.Action
+	var replaced *wireMessage
+	out := s.run(&effects{filter: filter}, func() (err error) {
+		returned, err = s.handlers[c.Rule](goja.Undefined(), msg)
+		return err
+	}, func() {
+		if filter {
+			verdict, replaced = s.judge(c.Message, returned)
+		}
+	})
+	if out.Fault == nil {
+		out.Fired, out.Verdict, out.Replace = true, verdict, replaced
+	}
+	return out
+}
+
+// judge reads what a filter returned.
+func (s *script) judge(orig *wireMessage, v goja.Value) (message.Action, *wireMessage) {
+	if p, ok := promiseOf(v); ok {
+		if p.State() == goja.PromiseStatePending {
+			panic(s.rt.NewTypeError("a filter cannot wait: its promise is still pending"))
+		}
+		v = p.Result() // a rejected one is an error already
+	}
+	if v == nil || goja.IsUndefined(v) {
+		return message.Pass, nil
+	}
+	if b, ok := v.Export().(bool); ok {
+		if b {
+			return message.Pass, nil
+		}
+		return message.Drop, nil
+	}
+	o, ok := v.(*goja.Object)
+	if !ok || o.ClassName() == "Array" || o.ClassName() == "Function" {
+		panic(s.rt.NewTypeError("a filter must return nothing, true, false, or a message"))
+	}
+	return message.Replace, s.replacement(orig, o)
+}
+
+func promiseOf(v goja.Value) (*goja.Promise, bool) {
+	o, ok := v.(*goja.Object)
+	if !ok || o.ClassName() != "Promise" {
+		return nil, false
+	}
+	p, ok := o.Export().(*goja.Promise)
+	return p, ok
+}
+
+func (s *script) callTimer(id string) wireOutcome {
+	t := s.timers[id]
+	if t == nil {
+		return s.lostTimer(id)
+	}
+	if !t.every {
+		delete(s.timers, id)
+	}
+	out := s.run(&effects{}, func() error {
+		_, err := t.call(goja.Undefined(), t.args...)
+		return err
+	}, nil)
+	out.Fired = out.Fault == nil
+	return out
+}
+
+// lostTimer answers for a timer that this run of the script did not set: one that
+// was stopped just now, or one of a worker that died. For the latter the top
+// level's own timers are started again, once, so that a chain of them goes on.
+func (s *script) lostTimer(id string) wireOutcome {
+	stop := []rules.TimerChange{{ID: id}}
+	if s.ownTimer(id) || s.rearmed {
+		return wireOutcome{Timers: stop}
+	}
+	s.rearmed = true
+	return wireOutcome{LostTimer: true, Timers: append(stop, s.start...)}
+}
+
+// run makes one event: f under the deadline, then after, which may throw as well.
+// All of its effects come into force, or none but its log lines.
+func (s *script) run(e *effects, f func() error, after func()) (out wireOutcome) {
+	s.in = e
+	s.watch.begin(s.rt, 1)
+	defer func() {
+		if p := recover(); p != nil { // the runtime may be torn
+			out = wireOutcome{Fault: s.panicFault(p), Logs: e.logs}
+			s.rollBack(e)
+			s.rt = nil
+		}
+		s.watch.end()
+		s.in = nil
+	}()
+	err := f()
+	if err == nil {
+		err = s.finish(e, after)
+	}
+	if s.watch.overran() && err == nil {
+		err = errDeadline
+	}
+	if err != nil {
+		s.rollBack(e)
+		return wireOutcome{Fault: s.faultOf(err), Logs: e.logs}
+	}
+	return s.commit(e)
+}
+
+// finish runs what follows a handler and looks for promises that nobody caught.
+func (s *script) finish(e *effects, after func()) error {
+	if ex := s.rt.Try(func() {
+		for _, p := range e.broken {
+			panic(p.Result())
+		}
+		if after != nil {
+			after()
+		}
+	}); ex != nil {
+		return ex
+	}
+	return nil
+}
+
+func (s *script) commit(e *effects) wireOutcome {
+	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs}
+	for _, key := range slices.Sorted(maps.Keys(e.state)) {
+		v := e.state[key]
+		out.State = append(out.State, rules.StateChange{Key: key, Value: v})
+		if v == nil {
+			delete(s.state, key)
+		} else {
+			s.state[key] = v
+		}
+	}
+	s.size += e.size
+	return out
+}
+
+func (s *script) rollBack(e *effects) {
+	maps.Copy(s.timers, e.removed)
+	for _, id := range e.added {
+		delete(s.timers, id)
+	}
+}

@@ -1,0 +1,300 @@
+package jsvm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// How long to wait before another worker is started.
+const (
+	firstPause = 20 * time.Millisecond
+	longPause  = 5 * time.Second
+	// A worker that lived so long did not die of its start.
+	settled = 10 * time.Second
+	// After so many that did nothing at all, what waits gets an error.
+	hopeless = 3
+)
+
+// run keeps a worker while there is something to do, until close.
+func (l *link) run() {
+	defer close(l.done)
+	var quick, useless int
+	for l.awaitWork() {
+		began := time.Now()
+		worked, err := l.session()
+		if l.isStopped() {
+			break
+		}
+		quick++
+		if time.Since(began) > settled {
+			quick = 1
+		}
+		useless++
+		if worked {
+			useless = 0
+		}
+		pause := min(firstPause<<min(quick-1, 16), longPause)
+		if quick == 1 && worked {
+			pause = 0
+		}
+		if useless > 0 {
+			l.options.Log.Error("script worker cannot be run", "error", err, "again", pause)
+		}
+		if useless >= hopeless {
+			l.failAll(fmt.Errorf("the script worker cannot be run: %w", err))
+		}
+		l.rest(pause)
+	}
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.failAll(ErrClosed)
+}
+
+func (l *link) isStopped() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (l *link) rest(pause time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-l.stop:
+	case <-timer.C:
+	}
+}
+
+// awaitWork waits for the first item; false means that the link is closed.
+func (l *link) awaitWork() bool {
+	for {
+		l.mu.Lock()
+		work := l.next() != nil
+		l.mu.Unlock()
+		if l.isStopped() {
+			return false
+		}
+		if work {
+			return true
+		}
+		select {
+		case <-l.stop:
+			return false
+		case <-l.wake:
+		}
+	}
+}
+
+// failAll answers everything that waits with an error.
+func (l *link) failAll(err error) {
+	l.mu.Lock()
+	all := slices.Concat(l.inflight, l.retry, l.before, l.after)
+	l.inflight, l.retry, l.before, l.after = nil, nil, nil, nil
+	l.mu.Unlock()
+	for _, it := range all {
+		it.fail(err)
+	}
+}
+
+// session is the life of one worker. It reports whether that one did anything, and
+// why it ended.
+func (l *link) session() (worked bool, err error) {
+	l.mu.Lock()
+	l.generation++
+	l.answers, l.unload = 0, nil
+	generation := l.generation
+	l.mu.Unlock()
+	p, err := startProcess(l.options, generation)
+	if err != nil {
+		return false, err
+	}
+	dead := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { l.writeRequests(p, dead) })
+	wg.Go(func() { l.guard(p, dead) })
+	wg.Go(func() { l.endOnStop(p, dead) })
+	hoard, readErr := l.readAnswers(p)
+	p.kill(false) // an answering end that is closed means the same
+	close(dead)
+	wg.Wait()
+	seq, why := p.bury(l.options.Deadline)
+	if errors.Is(readErr, errMalformed) {
+		why = "gave an answer that cannot be read"
+	}
+	return l.mourn(seq, why, hoard)
+}
+
+// endOnStop closes the worker's pipe when the link is closed, which ends it.
+func (l *link) endOnStop(p *process, dead <-chan struct{}) {
+	select {
+	case <-dead:
+		return
+	case <-l.stop:
+	}
+	_ = p.requests.Close()
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-dead:
+	case <-timer.C:
+		p.kill(false)
+	}
+}
+
+// guard kills a worker whose event is long past its deadline: one that cannot even
+// watch itself.
+func (l *link) guard(p *process, dead <-chan struct{}) {
+	for {
+		select {
+		case <-dead:
+			return
+		case <-l.busy:
+		}
+		if !l.guardBusy(p, dead) {
+			return
+		}
+	}
+}
+
+// guardBusy looks at the worker from time to time while it has something to do.
+func (l *link) guardBusy(p *process, dead <-chan struct{}) bool {
+	ticker := time.NewTicker(l.options.Deadline)
+	defer ticker.Stop()
+	var last uint64
+	since := time.Now()
+	for {
+		select {
+		case <-dead:
+			return false
+		case <-ticker.C:
+		}
+		if l.idle() {
+			return true
+		}
+		seq := p.shared.seq.Load()
+		if seq != last {
+			last, since = seq, time.Now()
+		}
+		if time.Since(since) > l.patience(seq) {
+			p.kill(true)
+			return false
+		}
+	}
+}
+
+// patience is how long the worker may be at one thing. It ends an event itself much
+// earlier.
+func (l *link) patience(seq uint64) time.Duration {
+	const slack = 500 * time.Millisecond
+	switch {
+	case seq == 0: // collecting garbage, or looking for a hoarder
+		return longPause + slack
+	case l.isLoad(seq):
+		return (starved*loadFactor+2*giveUp)*l.options.Deadline + slack
+	default:
+		return 2*giveUp*l.options.Deadline + slack
+	}
+}
+
+// mourn finds who is to blame for the worker's death. That event is answered with
+// an error; all others that were on their way wait for the next worker.
+func (l *link) mourn(seq uint64, why string, hoard *hoardRecord) (worked bool, err error) {
+	l.mu.Lock()
+	worked = l.answers > 0
+	var blamed *item
+	var again []*item
+	for _, it := range l.inflight {
+		switch {
+		case seq != 0 && it.seq == seq:
+			blamed = it
+		case !it.reload:
+			again = append(again, it)
+		}
+	}
+	l.inflight, l.retry = nil, append(again, l.retry...)
+	var culprit *program
+	if blamed != nil {
+		culprit = blamed.prog
+	} else if hoard != nil {
+		culprit = l.programs[hoard.Script]
+		why = fmt.Sprintf("held %d MiB between its events", hoard.Bytes>>20)
+	}
+	forgotten := l.forgottenTimers()
+	l.mu.Unlock()
+	if l.isStopped() {
+		return worked, nil
+	}
+	name := ""
+	if culprit != nil {
+		worked = true
+		name = culprit.src.Name
+		l.strike(culprit, why)
+	}
+	l.options.Log.Warn("script worker died, starting another", "script", name, "reason", why, "again", len(again))
+	for _, p := range forgotten {
+		p.src.Log.Warn("timers that handlers of the script had set are gone with the script worker", "script", p.src.Name)
+	}
+	if blamed != nil && !blamed.reload {
+		blamed.fail(blamed.prog.blame(blamed, why))
+	}
+	return worked, errors.New(why)
+}
+
+// forgottenTimers lists the programs whose handlers had timers pending.
+func (l *link) forgottenTimers() []*program {
+	var list []*program
+	for _, p := range l.programs {
+		if len(p.timers) > 0 {
+			list = append(list, p)
+			clear(p.timers)
+		}
+	}
+	return list
+}
+
+// strike counts a worker's death against a program.
+func (l *link) strike(p *program, why string) {
+	now := time.Now()
+	l.mu.Lock()
+	p.deaths = slices.DeleteFunc(p.deaths, func(t time.Time) bool { return now.Sub(t) > quarantineSpan })
+	p.deaths = append(p.deaths, now)
+	out := len(p.deaths) >= quarantineDeaths && p.quarantine == nil
+	if out {
+		p.quarantine = p.errorAt(0, 0, fmt.Sprintf("not run any more until the file changes: it ended the script worker %d times in a minute; the last time it %s", len(p.deaths), why))
+	}
+	l.mu.Unlock()
+	if out {
+		p.src.Log.Error("script is not run any more until its file changes", "script", p.src.Name, "reason", why)
+	}
+}
+
+// reloadFailed counts a script that cannot be run again like a death.
+func (l *link) reloadFailed(p *program, err error) {
+	l.strike(p, "could not be run again: "+err.Error())
+	p.src.Log.Error("script cannot be run again", "script", p.src.Name, "error", err)
+}
+
+// blame is the error of the item that the worker died of.
+func (p *program) blame(it *item, why string) *rules.Error {
+	switch {
+	case it.call == nil:
+		return p.errorAt(0, 0, "the top level of the script "+why)
+	case it.call.Trigger == rules.OnTimer:
+		return p.errorAt(0, 0, "a timer of the script "+why)
+	default:
+		msg := fmt.Sprintf("the script %s", why)
+		if r := p.ruleOf(it.call); r != nil {
+			msg = fmt.Sprintf("rule %q %s", r.Name, why)
+		}
+		return p.errorAt(p.ruleLine(it.call), 0, msg)
+	}
+}

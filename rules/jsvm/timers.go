@@ -1,0 +1,110 @@
+package jsvm
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dop251/goja"
+
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// The shortest times, below which a request is raised to them.
+const (
+	minTimeout  = time.Millisecond
+	minInterval = 10 * time.Millisecond
+)
+
+// Timers of the top level are named by what they are and where they stand, so that
+// they are the same ones when the script is run again in a new worker; those of
+// handlers by the worker's number.
+const (
+	topTimer     = "top/"
+	handlerTimer = "run/"
+)
+
+func (s *script) jsSetTimeout(call goja.FunctionCall) goja.Value {
+	return s.addTimer("setTimeout", call.Argument(0), call.Argument(1), call.Arguments, false)
+}
+
+func (s *script) jsSetInterval(call goja.FunctionCall) goja.Value {
+	return s.addTimer("setInterval", call.Argument(0), call.Argument(1), call.Arguments, true)
+}
+
+func (s *script) jsEvery(call goja.FunctionCall) goja.Value {
+	return s.addTimer("every", call.Argument(1), call.Argument(0), call.Arguments, true)
+}
+
+func (s *script) addTimer(word string, f, after goja.Value, args []goja.Value, every bool) goja.Value {
+	e := s.effectsOf(word)
+	call, ok := goja.AssertFunction(f)
+	if !ok {
+		panic(s.rt.NewTypeError("%s needs a function", word))
+	}
+	if len(s.timers) >= maxTimers || len(e.timers) >= 2*maxTimers {
+		panic(s.rt.NewTypeError("more than %d pending timers", maxTimers))
+	}
+	d := minTimeout
+	if !goja.IsUndefined(after) {
+		d = s.durationOf(after, time.Millisecond)
+	}
+	d = max(d, minTimeout)
+	if every {
+		d = max(d, minInterval)
+	}
+	t := &jsTimer{call: call, every: every}
+	if len(args) > 2 {
+		t.args = append(t.args, args[2:]...)
+	}
+	id := s.timerID(d, every)
+	s.timers[id] = t
+	e.added = append(e.added, id)
+	e.timers = append(e.timers, rules.TimerChange{ID: id, After: d, Every: every})
+	return s.rt.ToValue(id)
+}
+
+func (s *script) timerID(d time.Duration, every bool) string {
+	if !s.top {
+		s.timerSeq++
+		return fmt.Sprintf("%s%d.%d", handlerTimer, s.generation, s.timerSeq)
+	}
+	line, column := s.line()
+	kind := "once"
+	if every {
+		kind = "every"
+	}
+	place := fmt.Sprintf("%s%d:%d/%s/%v/", topTimer, line, column, kind, d)
+	if s.places == nil {
+		s.places = make(map[string]int)
+	}
+	s.places[place]++
+	return place + strconv.Itoa(s.places[place])
+}
+
+// ownTimer reports whether this run of the script made the id.
+func (s *script) ownTimer(id string) bool {
+	return strings.HasPrefix(id, topTimer) || strings.HasPrefix(id, fmt.Sprintf("%s%d.", handlerTimer, s.generation))
+}
+
+func (s *script) jsClearTimer(call goja.FunctionCall) goja.Value {
+	if s.in.filter {
+		panic(s.rt.NewTypeError("timers cannot be stopped in a filter: use on"))
+	}
+	if !goja.IsString(call.Argument(0)) {
+		return goja.Undefined()
+	}
+	id := call.Argument(0).String()
+	t := s.timers[id]
+	if t == nil {
+		return goja.Undefined()
+	}
+	delete(s.timers, id)
+	if s.in.removed == nil {
+		s.in.removed = make(map[string]*jsTimer)
+	}
+	s.in.removed[id] = t
+	s.in.timers = append(s.in.timers, rules.TimerChange{ID: id})
+	return goja.Undefined()
+}

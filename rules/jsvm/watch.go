@@ -1,0 +1,142 @@
+package jsvm
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dop251/goja"
+	"golang.org/x/sys/unix"
+)
+
+// How an event that overruns is ended, in multiples of its limit. Wall time alone
+// would blame a script for a busy machine, so that up to starved the processor time
+// must bear it out. What does not heed the interrupt (a builtin that is one long
+// native loop) ends with the worker.
+const (
+	loadFactor  = 10 // parsing may take so many deadlines
+	starved     = 3
+	giveUp      = 4
+	giveUpSlack = 100 * time.Millisecond
+)
+
+// Exit codes of a worker that ends itself.
+const (
+	exitOverrun = 3
+	exitHoard   = 4
+)
+
+// watch ends events that run too long. The worker calls begin and end around each;
+// the goroutine of run sleeps while nothing is in progress.
+type watch struct {
+	deadline time.Duration
+	wake     chan struct{}
+
+	mu      sync.Mutex
+	rt      *goja.Runtime // to interrupt; nil while parsing
+	busy    bool
+	asleep  bool
+	fired   bool
+	started time.Time
+	limit   time.Duration
+	cpu     time.Duration // the process's, when the frame began
+}
+
+func newWatch(deadline time.Duration) *watch {
+	return &watch{deadline: deadline, wake: make(chan struct{}, 1)}
+}
+
+// frame notes the processor time before the events of a frame.
+func (w *watch) frame() {
+	cpu := processTime()
+	w.mu.Lock()
+	w.cpu = cpu
+	w.mu.Unlock()
+}
+
+func (w *watch) begin(rt *goja.Runtime, factor int) {
+	now := time.Now()
+	w.mu.Lock()
+	w.rt, w.busy, w.fired = rt, true, false
+	w.started, w.limit = now, w.deadline*time.Duration(factor)
+	wake := w.asleep
+	w.asleep = false
+	w.mu.Unlock()
+	if wake {
+		w.wake <- struct{}{}
+	}
+}
+
+// end is the end of the event; the runtime can be used again.
+func (w *watch) end() {
+	w.mu.Lock()
+	if w.fired && w.rt != nil {
+		w.rt.ClearInterrupt()
+	}
+	w.busy, w.rt = false, nil
+	w.mu.Unlock()
+}
+
+// overran reports whether the event in progress was interrupted.
+func (w *watch) overran() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.fired
+}
+
+func (w *watch) deadlineText() string {
+	return fmt.Sprintf("did not return within %v", w.deadline)
+}
+
+// run watches until the process ends.
+func (w *watch) run() {
+	timer := time.NewTimer(time.Hour)
+	for {
+		wait, idle := w.check(time.Now())
+		if idle {
+			<-w.wake
+			continue
+		}
+		timer.Reset(wait)
+		<-timer.C
+	}
+}
+
+// check ends what is over its time and says when to look again.
+func (w *watch) check(now time.Time) (wait time.Duration, idle bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.busy {
+		w.asleep = true
+		return 0, true
+	}
+	spent := now.Sub(w.started)
+	last := giveUp*w.limit + giveUpSlack
+	switch {
+	case w.fired && spent >= last:
+		os.Exit(exitOverrun)
+	case w.fired:
+		return last - spent, false
+	case spent < w.limit:
+		return w.limit - spent, false
+	case spent < starved*w.limit && processTime()-w.cpu < w.limit/2:
+		return w.limit / 4, false
+	}
+	if w.rt == nil { // the parser cannot be interrupted
+		os.Exit(exitOverrun)
+	}
+	w.fired = true
+	w.rt.Interrupt(errDeadline)
+	return last - spent, false
+}
+
+// processTime is the processor time that the process took so far; 0 if the kernel
+// does not say.
+func processTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,261 @@
+package jsvm
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/dlclark/regexp2/v2"
+)
+
+// The descriptors that a worker inherits.
+const (
+	fdRequests = 3
+	fdAnswers  = 4
+	fdShared   = 5
+)
+
+// Worker is what the hidden subcommand "gatehouse worker" calls: it runs scripts
+// for the gateway that started it, over descriptors 3, 4 and 5, until the gateway
+// closes them or dies; then it ends the process, whatever a script is doing. It
+// bounds its own memory. It returns early when ctx ends, and with an error when it
+// was not started by a gateway.
+func Worker(ctx context.Context) error {
+	requests := os.NewFile(fdRequests, "requests")
+	answers := os.NewFile(fdAnswers, "answers")
+	if requests == nil || answers == nil {
+		return errors.New("cannot serve scripts: this command is for the gateway to start")
+	}
+	shared, err := mapShared(fdShared)
+	if err != nil {
+		return fmt.Errorf("cannot serve scripts: this command is for the gateway to start: %w", err)
+	}
+	in := bufio.NewReaderSize(requests, 64<<10)
+	body, err := readFrame(in)
+	if err != nil {
+		return fmt.Errorf("cannot read the first frame: %w", err)
+	}
+	rec, _, err := decodeRecord(body)
+	hello, ok := rec.(*helloRecord)
+	if err != nil || !ok || hello.Version != wireVersion {
+		return errors.New("cannot serve scripts: the gateway is of another version")
+	}
+	if err := confine(hello.Memory); err != nil {
+		return err
+	}
+	w := newWorker(answers, shared, hello)
+	go w.watch.run()
+	frames := make(chan []byte, 4)
+	go feed(in, frames)
+	return w.serve(ctx, frames)
+}
+
+// feed reads frames until the gateway is gone, which ends the process at once: a
+// script may be in an endless loop.
+func feed(in io.Reader, frames chan<- []byte) {
+	for {
+		body, err := readFrame(in)
+		if err != nil {
+			os.Exit(0)
+		}
+		frames <- body
+	}
+}
+
+// worker serves the scripts of one process.
+type worker struct {
+	answers io.Writer
+	shared  *sharedPage
+	hello   *helloRecord
+	watch   *watch
+	memory  *memoryGauge
+	scripts map[uint32]*script
+	frame   []byte    // answers that are not sent yet
+	flushed time.Time // when the last were sent
+}
+
+func newWorker(answers io.Writer, shared *sharedPage, hello *helloRecord) *worker {
+	// A regular expression that backtracks is ended by its own clock, and answers
+	// that nothing matched; by then the event was interrupted, so that the answer is
+	// never seen.
+	regexp2.DefaultMatchTimeout = starved*hello.Deadline + 20*time.Millisecond
+	regexp2.SetTimeoutCheckPeriod(10 * time.Millisecond)
+	return &worker{
+		answers: answers, shared: shared, hello: hello,
+		watch:   newWatch(hello.Deadline),
+		memory:  newMemoryGauge(hello.Memory),
+		scripts: make(map[uint32]*script),
+		frame:   beginFrame(nil),
+	}
+}
+
+func (w *worker) serve(ctx context.Context, frames <-chan []byte) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case body := <-frames:
+			if err := w.serveFrame(body); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *worker) serveFrame(body []byte) error {
+	w.watch.frame()
+	w.flushed = time.Now()
+	for len(body) > 0 {
+		rec, rest, err := decodeRecord(body)
+		if err != nil {
+			return fmt.Errorf("cannot read a request: %w", err)
+		}
+		body = rest
+		if err := w.serveRecord(rec); err != nil {
+			return err
+		}
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.weigh()
+}
+
+// Answers wait for the end of the frame, unless they are many or late: what is not
+// sent is run again if the worker dies.
+const (
+	flushBytes = 64 << 10
+	flushAfter = 2 * time.Millisecond
+)
+
+func (w *worker) serveRecord(rec record) error {
+	switch rec := rec.(type) {
+	case *loadRecord:
+		w.shared.seq.Store(rec.Seq)
+		w.answer(w.load(rec))
+		w.shared.seq.Store(0)
+	case *callRecord:
+		w.shared.seq.Store(rec.Seq)
+		w.answer(w.call(rec))
+		w.shared.seq.Store(0)
+	case *stateRecord:
+		if s := w.scripts[rec.Script]; s != nil {
+			s.setState(rec.Values)
+		}
+	case *unloadRecord:
+		delete(w.scripts, rec.Script)
+	default:
+		return fmt.Errorf("unexpected request %T", rec)
+	}
+	if len(w.frame) > flushBytes || time.Since(w.flushed) > flushAfter {
+		return w.flush()
+	}
+	return nil
+}
+
+func (w *worker) answer(rec record) { w.frame = appendRecord(w.frame, rec) }
+
+func (w *worker) flush() error {
+	w.flushed = time.Now()
+	if len(w.frame) == headerSize {
+		return nil
+	}
+	if err := finishFrame(w.frame); err != nil {
+		return err
+	}
+	if _, err := w.answers.Write(w.frame); err != nil {
+		return fmt.Errorf("cannot answer: %w", err)
+	}
+	if cap(w.frame) > 1<<20 {
+		w.frame = nil // one large answer is not kept for good
+	}
+	w.frame = beginFrame(w.frame)
+	return nil
+}
+
+func (w *worker) load(l *loadRecord) record {
+	s := &script{id: l.Script, name: l.Name, generation: w.hello.Generation, watch: w.watch}
+	out := s.load(l)
+	if out.Fault == nil && s.rt != nil {
+		w.scripts[l.Script] = s
+	} else {
+		delete(w.scripts, l.Script)
+	}
+	return &loadedRecord{Seq: l.Seq, Rules: s.rules, Result: out}
+}
+
+func (w *worker) call(c *callRecord) record {
+	s := w.scripts[c.Script]
+	if s == nil {
+		return &resultRecord{Seq: c.Seq, Lost: lostBefore}
+	}
+	rec := &resultRecord{Seq: c.Seq, Result: s.call(c)}
+	if s.rt == nil {
+		delete(w.scripts, c.Script)
+		rec.Lost = lostAfter
+	}
+	return rec
+}
+
+// weigh looks at the memory after a frame. When scripts hold most of it, every
+// event becomes slow and the next one, of whatever script, would bring the worker
+// down. So the script that holds the most is found, by letting go of one after the
+// other, and named; then the worker ends, to be started without it.
+func (w *worker) weigh() error {
+	if !w.memory.high() {
+		return nil
+	}
+	runtime.GC()
+	before := w.memory.live()
+	if before < w.memory.most {
+		return nil
+	}
+	var worst hoardRecord
+	for _, id := range w.byState() {
+		delete(w.scripts, id)
+		runtime.GC()
+		after := w.memory.live()
+		if held := before - after; held > worst.Bytes {
+			worst = hoardRecord{Script: id, Bytes: held}
+		}
+		before = after
+		if before < w.memory.most/4 {
+			break // what is left holds little
+		}
+	}
+	w.answer(&worst)
+	if err := w.flush(); err != nil {
+		return err
+	}
+	os.Exit(exitHoard)
+	return nil
+}
+
+// byState lists the scripts in the order of their numbers.
+func (w *worker) byState() []uint32 {
+	ids := make([]uint32, 0, len(w.scripts))
+	for id := range w.scripts {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// nativeStack bounds the recursion of the engine itself (the parser,
+// JSON.stringify); beyond it the worker dies at once instead of eating its memory.
+const nativeStack = 32 << 20
+
+// confine bounds what this process may take.
+func confine(memory int64) error {
+	debug.SetMaxStack(nativeStack)
+	debug.SetMemoryLimit(memory * 3 / 4)
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 2))
+	return limitMemory(memory)
+}
