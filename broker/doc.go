@@ -30,5 +30,5 @@
 // Locks, outermost first: Server.commitMu puts changes of durable state into one
 // order, the order in which sessions make them and the store gets them; a
 // session's mu guards its state machine; a connection's out.mu guards its output.
-// The lock of the subscription tree is never held with another.
+// The lock of the subscription tree is let go before a session's is taken.
 package broker

@@ -3,61 +3,277 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
 // ErrClosed is what calls on a server get when it has ended.
 var ErrClosed = errors.New("broker has ended")
 
-// Server is an MQTT server and a [message.Bus].
+// Server is an MQTT server, and a [message.Bus] for the rest of the gateway. Its
+// methods may be called by any goroutine.
 type Server struct {
 	opts  Options
-	ready chan struct{}
+	log   *slog.Logger
+	authz Authorizer
 	stats counters
+	pools pools
+	made  time.Time
+
+	// ctx is for work that no connection is behind; it ends after all else.
+	ctx      context.Context
+	ready    chan struct{} // closed when the store is loaded
+	stopping chan struct{} // closed when Run begins to stop
+	ended    chan struct{} // closed when Run has returned
+	started  atomic.Bool
+
+	mu       sync.Mutex
+	stopped  bool // no work may begin
+	sessions map[string]*Session
+	conns    map[*conn]struct{}
+	claims   map[string]*claim
+	work     sync.WaitGroup
+
+	treeMu   sync.RWMutex
+	tree     topic.Tree[*subscription]
+	groups   map[string]*group // by the whole filter
+	subCount int
+	turns    atomic.Uint32 // of shared subscriptions
+
+	// commitMu puts what changes durable state, and retained messages, into one
+	// order. It is the outermost lock.
+	commitMu sync.Mutex
+	kept     retained
+	journal  journal
 }
 
-// Session is what one client identifier keeps between connections.
-type Session struct{}
+var _ message.Bus = (*Server)(nil)
 
 // New checks the options and starts nothing.
 func New(opts Options) (*Server, error) {
+	if opts.Store == nil {
+		return nil, errors.New("broker has no store")
+	}
 	opts.Limits.setDefaults()
-	return &Server{opts: opts, ready: make(chan struct{})}, opts.Limits.check()
+	if err := opts.Limits.check(); err != nil {
+		return nil, fmt.Errorf("broker limits: %w", err)
+	}
+	def(&opts.Version, "gatehouse")
+	def(&opts.StatusEvery, 10*time.Second)
+	srv := &Server{
+		opts:     opts,
+		log:      opts.Log,
+		authz:    opts.Authorizer,
+		made:     time.Now(),
+		ctx:      context.Background(),
+		ready:    make(chan struct{}),
+		stopping: make(chan struct{}),
+		ended:    make(chan struct{}),
+		sessions: make(map[string]*Session),
+		conns:    make(map[*conn]struct{}),
+		claims:   make(map[string]*claim),
+		groups:   make(map[string]*group),
+		journal:  journal{wake: make(chan struct{}, 1)},
+	}
+	if srv.log == nil {
+		srv.log = slog.New(slog.DiscardHandler)
+	}
+	if srv.authz == nil {
+		srv.authz = denyAll{}
+	}
+	return srv, nil
 }
 
-// Run loads the store and serves until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return ctx.Err() }
-
-// Serve accepts connections.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error { return ErrClosed }
-
-// Publish implements [message.Bus].
-func (s *Server) Publish(ctx context.Context, msgs ...message.Message) error { return ErrClosed }
-
-// Subscribe implements [message.Bus].
-func (s *Server) Subscribe(ctx context.Context, sub message.Subscription, h message.Handler) error {
-	return ErrClosed
+// Run loads the store and serves until ctx ends; then connected 5.0 clients get
+// DISCONNECT 0x8B, all connections are closed, and it returns nil when everything
+// it started has ended. An error means that the store could not be loaded, or that
+// Run was called before.
+func (srv *Server) Run(ctx context.Context) error {
+	if srv.started.Swap(true) {
+		return errors.New("broker was run before")
+	}
+	defer close(srv.ended)
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	srv.ctx = lasting
+	if err := srv.load(ctx); err != nil {
+		srv.mu.Lock()
+		srv.stopped = true
+		srv.mu.Unlock()
+		close(srv.stopping)
+		return fmt.Errorf("cannot load the store: %w", err)
+	}
+	var helpers sync.WaitGroup
+	unfollow := make(chan struct{})
+	helpers.Go(func() { srv.follow(unfollow) })
+	close(srv.ready)
+	srv.resumeTimers()
+	helpers.Go(srv.status)
+	srv.log.Info("broker ready", "sessions", srv.Stats().Sessions, "retained", srv.kept.len())
+	<-ctx.Done()
+	srv.stop()
+	close(unfollow)
+	helpers.Wait()
+	srv.log.Info("broker stopped")
+	return nil
 }
 
-// Resubscribe implements [message.Bus].
-func (s *Server) Resubscribe(ctx context.Context, name string, filters []string) error {
-	return ErrClosed
+// stop ends all connections and waits for all work.
+func (srv *Server) stop() {
+	close(srv.stopping)
+	srv.mu.Lock()
+	srv.stopped = true
+	conns := make([]*conn, 0, len(srv.conns))
+	for c := range srv.conns {
+		conns = append(conns, c)
+	}
+	srv.mu.Unlock()
+	for _, c := range conns {
+		c.shut(packet.ServerShuttingDown)
+	}
+	srv.work.Wait()
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	for _, s := range srv.sessions {
+		s.mu.Lock()
+		if s.timer != nil {
+			s.timer.Stop()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// enter begins a piece of work that stop waits for; it is false when it is too
+// late to begin.
+func (srv *Server) enter() bool {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.stopped {
+		return false
+	}
+	srv.work.Add(1)
+	return true
+}
+
+func (srv *Server) leave() { srv.work.Done() }
+
+// await waits until publishes are taken, and begins a piece of work.
+func (srv *Server) await(ctx context.Context) error {
+	select {
+	case <-srv.ready:
+	case <-srv.stopping:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !srv.enter() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// recovered, deferred, keeps a panic from ending more than what panicked.
+func (srv *Server) recovered(where string, who net.Addr) {
+	if r := recover(); r != nil {
+		srv.log.Error("panic", "in", where, "remote", who, "panic", r, "stack", string(debug.Stack()))
+	}
 }
 
 // Ready is closed when the store is loaded and publishes are taken.
-func (s *Server) Ready() <-chan struct{} { return s.ready }
+func (srv *Server) Ready() <-chan struct{} { return srv.ready }
 
-// Clients lists the sessions of MQTT clients, by client identifier.
-func (s *Server) Clients() []ClientInfo { return nil }
+// Clients lists the sessions of MQTT clients, connected or not, by client
+// identifier.
+func (srv *Server) Clients() []ClientInfo {
+	srv.mu.Lock()
+	sessions := make([]*Session, 0, len(srv.sessions))
+	for _, s := range srv.sessions {
+		if s.bus == nil {
+			sessions = append(sessions, s)
+		}
+	}
+	srv.mu.Unlock()
+	infos := make([]ClientInfo, len(sessions))
+	for i, s := range sessions {
+		infos[i] = s.info()
+	}
+	slices.SortFunc(infos, func(a, b ClientInfo) int { return strings.Compare(a.ClientID, b.ClientID) })
+	return infos
+}
 
-// Retained lists retained messages that a filter matches, at most limit.
-func (s *Server) Retained(filter string, limit int) []message.Message { return nil }
+func (s *Session) info() ClientInfo {
+	s.srv.treeMu.RLock()
+	subs := len(s.subs)
+	s.srv.treeMu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info := ClientInfo{
+		ClientID: s.id, Principal: s.principal(), Version: s.version, Since: s.ended, Expiry: s.expiry,
+		Subscriptions: subs, Queued: s.q.len(), InFlight: len(s.inFlight),
+	}
+	if a := s.access.Load(); a != nil {
+		info.Username, info.Listener = a.who.Username, a.who.Listener
+	}
+	if c := s.conn.Load(); c != nil {
+		info.Connected, info.Since, info.KeepAlive = true, c.since, c.keepAlive
+		info.Remote = c.nc.RemoteAddr().String()
+	}
+	return info
+}
 
-// Stats returns the counters.
-func (s *Server) Stats() Stats { return Stats{} }
+// Retained lists the retained messages whose topics the filter matches, at most
+// limit, in no order. It is nil if the filter is not valid.
+func (srv *Server) Retained(filter string, limit int) []message.Message {
+	if !topic.ValidFilter(filter) || limit <= 0 {
+		return nil
+	}
+	now := time.Now()
+	var messages []message.Message
+	for _, m := range srv.kept.match(filter, limit) {
+		if !m.Expired(now) {
+			messages = append(messages, *m)
+		}
+	}
+	return messages
+}
 
-// Disconnect ends the connection of a client.
-func (s *Server) Disconnect(clientID string, reason packet.Reason) bool { return false }
+// Stats returns the counters, and what is held now.
+func (srv *Server) Stats() Stats {
+	s := Stats{Uptime: time.Since(srv.made), Retained: srv.kept.len()}
+	srv.stats.fill(&s)
+	srv.mu.Lock()
+	s.Sessions = len(srv.sessions)
+	srv.mu.Unlock()
+	srv.treeMu.RLock()
+	s.Subscriptions = srv.subCount
+	srv.treeMu.RUnlock()
+	return s
+}
+
+// Disconnect ends the connection of a client; a 5.0 client is told the reason. It
+// reports whether the client was connected.
+func (srv *Server) Disconnect(clientID string, reason packet.Reason) bool {
+	srv.mu.Lock()
+	s := srv.sessions[clientID]
+	srv.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	c := s.conn.Load()
+	if c == nil {
+		return false
+	}
+	c.shut(reason)
+	return true
+}

@@ -1,0 +1,209 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// maxPending is how many batches of one connection may wait for the store before
+// its reader waits too.
+const maxPending = 64
+
+// pending is the part of a batch that waits for the store.
+type pending struct {
+	ticket store.Ticket // nil: nothing to wait for but those before it
+	c      *conn
+	acks   []ack
+	later  []emit
+}
+
+// journal hands answers out when the store is done, in the order of Apply. It
+// holds at most [maxPending] batches a connection, and those of callers from
+// inside, who wait for theirs.
+type journal struct {
+	mu    sync.Mutex
+	queue []pending
+	wake  chan struct{} // capacity 1
+	fails atomic.Int64
+}
+
+// settle sends the batch's answers if it is safe, and else leaves them to the
+// journal.
+func (b *batch) settle() {
+	if len(b.acks) == 0 && len(b.later) == 0 && b.ticket == nil {
+		return
+	}
+	ticket := b.ticket
+	b.ticket, b.last = nil, ticket
+	waits := b.c != nil && b.c.pending.Load() > 0
+	if !waits && done(ticket) {
+		b.release(b.c, b.acks, b.later, result(ticket))
+		clear(b.acks)
+		clear(b.later)
+		b.acks, b.later = b.acks[:0], b.later[:0]
+		return
+	}
+	if b.c != nil {
+		b.c.pending.Add(1)
+	}
+	b.srv.journal.push(pending{ticket: ticket, c: b.c, acks: b.acks, later: b.later})
+	b.acks, b.later = nil, nil
+}
+
+func done(t store.Ticket) bool {
+	if t == nil {
+		return true
+	}
+	select {
+	case <-t.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+func result(t store.Ticket) error {
+	if t == nil {
+		return nil
+	}
+	return t.Wait(context.Background())
+}
+
+func (j *journal) push(p pending) {
+	j.mu.Lock()
+	j.queue = append(j.queue, p)
+	j.mu.Unlock()
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (j *journal) take() []pending {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	taken := j.queue
+	j.queue = nil
+	return taken
+}
+
+// follow sends answers as tickets are done, until stop is closed and none is left.
+func (srv *Server) follow(stop <-chan struct{}) {
+	j := &srv.journal
+	for {
+		for taken := j.take(); len(taken) > 0; taken = j.take() {
+			srv.answer(taken)
+		}
+		select {
+		case <-j.wake:
+		case <-stop:
+			if rest := j.take(); len(rest) > 0 {
+				srv.answer(rest)
+				continue
+			}
+			return
+		}
+	}
+}
+
+func (srv *Server) answer(taken []pending) {
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	for i := range taken {
+		p := &taken[i]
+		if !done(p.ticket) {
+			b.flush()
+			<-p.ticket.Done()
+		}
+		srv.answerOne(b, p)
+	}
+}
+
+func (srv *Server) answerOne(b *batch, p *pending) {
+	defer srv.recovered("answers of the store", nil)
+	b.release(p.c, p.acks, p.later, result(p.ticket))
+	if p.c == nil {
+		return
+	}
+	p.c.pending.Add(-1)
+	select {
+	case p.c.answered <- struct{}{}:
+	default:
+	}
+}
+
+// release sends answers and messages that were waiting for the store; err is what
+// it said.
+func (b *batch) release(c *conn, acks []ack, later []emit, err error) {
+	if err != nil {
+		b.srv.storeFailed(err)
+	}
+	for i := range later {
+		b.emitLater(&later[i], err)
+	}
+	if c == nil {
+		return
+	}
+	for i := range acks {
+		b.answer(c, &acks[i], err)
+	}
+}
+
+func (b *batch) answer(c *conn, a *ack, err error) {
+	if err != nil && (a.kind == packet.PUBACK || a.kind == packet.PUBREC) && !a.reason.Failed() {
+		if a.kind == packet.PUBREC {
+			c.session.unhold(a.id)
+		}
+		if c.version != packet.V5 {
+			return // not acknowledged: the client will send it again
+		}
+		a.reason = packet.ImplementationSpecificError
+		if errors.Is(err, store.ErrFull) {
+			a.reason = packet.QuotaExceeded
+		}
+	}
+	if a.quota || a.kind == packet.PUBREC && a.reason.Failed() {
+		c.giveBack()
+	}
+	if a.packet != nil {
+		b.addTo(c, a.packet)
+		return
+	}
+	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: a.reason}
+	b.addTo(c, &b.frames.ack)
+}
+
+func (b *batch) emitLater(e *emit, err error) {
+	s := e.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.conn.Load()
+	switch {
+	case s.bus != nil:
+		e.it.wait = false
+		s.bus.signal()
+	case err != nil:
+		b.srv.stats.drop(dropStore)
+		if e.it.qos > 0 && !e.it.gone {
+			s.land(e.it)
+		}
+	case c == nil || s.epoch != e.epoch || e.it.gone:
+		// A later connection has sent it, or will.
+	case e.it.qos == 0:
+		b.sendQoS0(c, e.it)
+	default:
+		s.emit(b, c, e.it)
+	}
+}
+
+// storeFailed counts and logs, the first of each hundred failures.
+func (srv *Server) storeFailed(err error) {
+	if n := srv.journal.fails.Add(1); n%100 == 1 {
+		srv.log.Error("store did not take changes", "err", err, "failures", n)
+	}
+}

@@ -1,0 +1,277 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// pools are what connections share so that an idle one holds nothing.
+type pools struct {
+	bufs, readers, batches sync.Pool
+}
+
+// How much a batch takes in before it is run, though more input is at hand.
+const (
+	batchOps   = 256
+	batchBytes = 256 << 10
+)
+
+// batch is the work of one read of one connection, or of one call from inside:
+// what came in, the changes that it makes to durable state, and what is to go out.
+type batch struct {
+	srv *Server
+	ctx context.Context
+	now time.Time
+	c   *conn // whose input it is, or nil
+
+	pubs  []pub
+	msgs  []message.Message // of pubs, for the interceptor
+	ops   []op
+	bytes int
+
+	changes []store.Change
+	acks    []ack
+	later   []emit  // to be sent when the changes are safe
+	dirty   []*conn // to be flushed
+	ordered bool    // commitMu is held
+	ticket  store.Ticket // of the changes that are not settled
+	last    store.Ticket // of those that are
+
+	targets []target
+	seen    map[*Session]int
+	frames  frames
+}
+
+// pub is one publish on its way through a batch.
+type pub struct {
+	msg     message.Message
+	id      uint16        // packet identifier; 0 at QoS 0 and from inside
+	qos     message.QoS   // of the client's PUBLISH, 0 from inside
+	reason  packet.Reason // success, or why it goes no further
+	drop    bool          // the interceptor dropped it
+	again   bool          // a QoS 2 message that came before
+	by      *access       // who publishes; nil from inside
+	private bool          // the broker's own: no interceptor, not in the store
+	from    int           // its targets are b.targets[from:to]
+	to      int
+	kept    *message.Message // a copy that may be kept
+}
+
+// keep is the message in memory of its own.
+func (p *pub) keep() *message.Message {
+	if p.kept == nil {
+		m := p.msg
+		p.kept = &m
+	}
+	return p.kept
+}
+
+// op is one packet of a batch: a PUBLISH, or an acknowledgement.
+type op struct {
+	kind   packet.Type
+	reason packet.Reason
+	id     uint16
+	pub    int // index, of a PUBLISH
+}
+
+// ack is an answer that leaves, in order, when the batch is safe: one of the four
+// acknowledgements, or a packet.
+type ack struct {
+	kind   packet.Type
+	reason packet.Reason
+	id     uint16
+	quota  bool // it gives one back to the client's send quota
+	packet packet.Packet
+}
+
+// emit is a message that is to be sent when the batch is safe.
+type emit struct {
+	s     *Session
+	it    *item
+	epoch uint64
+}
+
+func (srv *Server) newBatch(ctx context.Context, c *conn) *batch {
+	b, ok := srv.pools.batches.Get().(*batch)
+	if !ok {
+		b = &batch{seen: make(map[*Session]int)}
+	}
+	b.srv, b.ctx, b.c, b.now = srv, ctx, c, time.Now()
+	return b
+}
+
+// free gives an empty batch back.
+func (b *batch) free() {
+	b.reset()
+	srv := b.srv
+	b.srv, b.ctx, b.c = nil, nil, nil
+	srv.pools.batches.Put(b)
+}
+
+// reset flushes and forgets what is done.
+func (b *batch) reset() {
+	b.flush()
+	clear(b.pubs)
+	clear(b.msgs)
+	clear(b.targets)
+	b.pubs, b.msgs, b.ops, b.targets = b.pubs[:0], b.msgs[:0], b.ops[:0], b.targets[:0]
+	b.bytes, b.ticket, b.last = 0, nil, nil
+	b.frames.forget()
+	for i := range b.frames.enc {
+		if cap(b.frames.enc[i]) > keepBuf {
+			b.frames.enc[i] = nil
+		}
+	}
+}
+
+func (b *batch) flush() {
+	for i, c := range b.dirty {
+		b.dirty[i] = nil
+		c.out.flush(&b.srv.pools)
+	}
+	b.dirty = b.dirty[:0]
+}
+
+func (b *batch) full() bool { return len(b.ops) >= batchOps || b.bytes >= batchBytes }
+
+func (b *batch) change(c store.Change) { b.changes = append(b.changes, c) }
+
+// reply answers the batch's own connection with an acknowledgement.
+func (b *batch) reply(kind packet.Type, id uint16, reason packet.Reason) {
+	b.acks = append(b.acks, ack{kind: kind, id: id, reason: reason})
+}
+
+// append adds encoded bytes to the output of a connection.
+func (b *batch) append(c *conn, encoded []byte, id uint16, dup, always bool) bool {
+	switch c.out.add(&b.srv.pools, encoded, id, dup, always) {
+	case roomDirty:
+		b.dirty = append(b.dirty, c)
+		return true
+	case roomTaken:
+		return true
+	default:
+		return false
+	}
+}
+
+// addTo adds a packet to the output of a connection.
+func (b *batch) addTo(c *conn, p packet.Packet) {
+	encoded, err := packet.Append(b.frames.own[:0], p, c.version)
+	if err != nil || !c.takes(len(encoded)) {
+		return
+	}
+	b.frames.own = encoded
+	b.append(c, encoded, 0, false, true)
+}
+
+// commit makes changes of durable state in fn, in the order of all such changes,
+// applies them together, and sends the answers when they are safe.
+func (srv *Server) commit(b *batch, fn func()) {
+	srv.inOrder(b, fn)
+	b.settle()
+}
+
+func (srv *Server) inOrder(b *batch, fn func()) {
+	srv.commitMu.Lock()
+	b.ordered = true
+	defer func() {
+		b.ordered = false
+		srv.commitMu.Unlock()
+	}()
+	fn()
+	if len(b.changes) > 0 {
+		b.ticket = srv.opts.Store.Apply(b.changes)
+		clear(b.changes)
+		b.changes = b.changes[:0]
+	}
+}
+
+// run takes the batch along the path of a publish.
+func (b *batch) run() {
+	if len(b.ops) > 0 {
+		b.work()
+		b.pumpOwn()
+	}
+	b.reset()
+}
+
+func (b *batch) work() {
+	b.intercept()
+	if b.needsOrder() {
+		b.srv.inOrder(b, func() {
+			b.match()
+			b.apply()
+		})
+	} else {
+		b.match()
+		if b.reachesStored() {
+			b.srv.inOrder(b, b.apply)
+		} else {
+			b.apply()
+		}
+	}
+	b.settle()
+}
+
+// needsOrder reports whether the batch changes durable state, or retained
+// messages, whatever it reaches.
+func (b *batch) needsOrder() bool {
+	stored := b.c != nil && b.c.session.stored
+	for i := range b.ops {
+		o := &b.ops[i]
+		switch {
+		case o.kind != packet.PUBLISH:
+			if stored {
+				return true
+			}
+		case b.pubs[o.pub].msg.Retain, stored && b.pubs[o.pub].qos == 2:
+			return true
+		}
+	}
+	return false
+}
+
+func (b *batch) reachesStored() bool {
+	for i := range b.pubs {
+		p := &b.pubs[i]
+		for _, t := range b.targets[p.from:p.to] {
+			if t.s.stored && min(t.qos, p.msg.QoS) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// apply does what the batch's packets ask for, in order.
+func (b *batch) apply() {
+	for i := range b.ops {
+		o := &b.ops[i]
+		switch o.kind {
+		case packet.PUBLISH:
+			b.publish(&b.pubs[o.pub])
+		case packet.PUBREL:
+			b.released(o.id)
+		default:
+			s := b.c.session
+			s.mu.Lock()
+			s.acked(b, o.kind, o.id, o.reason)
+			s.mu.Unlock()
+		}
+	}
+}
+
+// pumpOwn sends what waited for the acknowledgements of this batch.
+func (b *batch) pumpOwn() {
+	for i := range b.ops {
+		if kind := b.ops[i].kind; kind != packet.PUBLISH && kind != packet.PUBREL {
+			b.srv.pump(b, b.c.session)
+			return
+		}
+	}
+}

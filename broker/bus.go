@@ -1,0 +1,385 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+const (
+	busBatch    = 256
+	maxBusName  = 200
+	retryPause  = 100 * time.Millisecond
+	retryMost   = 5 * time.Second
+	busSessions = store.Forever
+)
+
+// subscriber is the reader of a session of an in-process subscriber.
+type subscriber struct {
+	active   atomic.Bool
+	wake     chan struct{} // capacity 1
+	qos      message.QoS
+	retained bool
+}
+
+func newSubscriber() *subscriber { return &subscriber{wake: make(chan struct{}, 1)} }
+
+func (r *subscriber) signal() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Publish implements [message.Bus]. The interceptor sees the messages, the
+// authorizer does not; one that has passed through more than [message.MaxHops]
+// rules is dropped and counted. An error that is a [packet.Reason] says why a
+// message was refused.
+func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
+	if err := srv.await(ctx); err != nil {
+		return err
+	}
+	defer srv.leave()
+	b := srv.newBatch(ctx, nil)
+	defer b.free()
+	for i := range msgs {
+		m := msgs[i]
+		if err := srv.checkMessage(&m); err != nil {
+			return errors.Join(err, b.finish(ctx))
+		}
+		if m.Hops > message.MaxHops {
+			srv.stats.drop(dropHops)
+			continue
+		}
+		if m.At.IsZero() {
+			m.At = b.now
+		}
+		srv.stats.published.Add(1)
+		b.add(pub{msg: m, private: isSystem(m.Topic)})
+		if b.full() {
+			if err := b.finish(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return b.finish(ctx)
+}
+
+func (srv *Server) checkMessage(m *message.Message) error {
+	switch {
+	case !topic.ValidName(m.Topic):
+		srv.stats.drop(dropInvalid)
+		return fmt.Errorf("cannot publish to %q: %w", m.Topic, packet.TopicNameInvalid)
+	case m.QoS > 2:
+		srv.stats.drop(dropInvalid)
+		return fmt.Errorf("cannot publish to %q at QoS %d: %w", m.Topic, m.QoS, packet.QoSNotSupported)
+	default:
+		return nil
+	}
+}
+
+// finish runs a batch from inside, waits for the store if a message asks for it,
+// and returns the first refusal.
+func (b *batch) finish(ctx context.Context) error {
+	defer b.reset()
+	if len(b.ops) == 0 {
+		return nil
+	}
+	b.work()
+	b.flush()
+	wait := false
+	for i := range b.pubs {
+		p := &b.pubs[i]
+		if p.reason.Failed() {
+			return fmt.Errorf("cannot publish to %q: %w", p.msg.Topic, p.reason)
+		}
+		wait = wait || p.msg.QoS > 0
+	}
+	if wait && b.last != nil {
+		return b.last.Wait(ctx)
+	}
+	return nil
+}
+
+// Subscribe implements [message.Bus]. What waits for the handler is bounded as the
+// queue of a session is; messages of QoS 0 wait too, but never in the store.
+func (srv *Server) Subscribe(ctx context.Context, sub message.Subscription, h message.Handler) error {
+	if len(sub.Name) == 0 || len(sub.Name) > maxBusName {
+		return fmt.Errorf("cannot subscribe as %q: a name has 1 to %d bytes", sub.Name, maxBusName)
+	}
+	if err := checkFilters(sub.Filters); err != nil {
+		return fmt.Errorf("cannot subscribe as %q: %w", sub.Name, err)
+	}
+	if err := srv.await(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	defer srv.leave()
+	s, err := srv.openBus(ctx, &sub)
+	if err != nil {
+		return fmt.Errorf("cannot subscribe as %q: %w", sub.Name, err)
+	}
+	defer srv.closeBus(s, sub.Durable)
+	if sub.Ready != nil {
+		sub.Ready()
+	}
+	return srv.feed(ctx, s, &sub, h)
+}
+
+func checkFilters(filters []string) error {
+	for _, f := range filters {
+		if _, _, ok := splitShare(f); !ok {
+			return fmt.Errorf("topic filter %q is not valid", f)
+		}
+	}
+	return nil
+}
+
+// openBus finds or makes the session of an in-process subscriber.
+func (srv *Server) openBus(ctx context.Context, sub *message.Subscription) (*Session, error) {
+	id := busPrefix + sub.Name
+	release, err := srv.claim(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	s := srv.session(id)
+	if s != nil && s.bus.active.Load() {
+		return nil, errors.New("the name is in use")
+	}
+	if s != nil && !sub.Durable {
+		srv.endSession(s)
+		s = nil
+	}
+	if s == nil {
+		if s = srv.newBusSession(id, sub); s == nil {
+			return nil, errors.New("there are too many sessions")
+		}
+	}
+	s.bus.qos, s.bus.retained = sub.QoS, sub.Retained
+	s.bus.active.Store(true)
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	srv.commit(b, func() { srv.setFilters(b, s, sub.Filters, true) })
+	return s, nil
+}
+
+func (srv *Server) newBusSession(id string, sub *message.Subscription) *Session {
+	s := &Session{srv: srv, id: id, origin: sub.Name, stored: sub.Durable, expiry: busSessions, bus: newSubscriber()}
+	srv.mu.Lock()
+	if len(srv.sessions) >= srv.opts.Limits.Sessions {
+		srv.mu.Unlock()
+		return nil
+	}
+	srv.sessions[id] = s
+	srv.mu.Unlock()
+	if s.stored {
+		b := srv.newBatch(srv.ctx, nil)
+		defer b.free()
+		srv.commit(b, func() { b.change(putSession(id, s.record())) })
+	}
+	return s
+}
+
+// setFilters gives an in-process subscriber other filters, all at once. The caller
+// holds commitMu. Those that are new are answered with retained messages if the
+// subscriber wants them; fresh says that all are.
+func (srv *Server) setFilters(b *batch, s *Session, filters []string, fresh bool) {
+	wanted := make(map[string]*subscription, len(filters))
+	for _, f := range filters {
+		wanted[f] = newSubscription(s, &store.Subscription{Filter: f, QoS: s.bus.qos, NoLocal: true})
+	}
+	added, removed := srv.swapSubs(s, wanted)
+	if fresh {
+		added = filters
+	}
+	if s.stored {
+		for _, f := range removed {
+			b.change(store.Change{Op: store.Unsubscribe, Session: s.id, Sub: &store.Subscription{Filter: f}})
+		}
+		for _, f := range added {
+			b.change(store.Change{Op: store.Subscribe, Session: s.id, Sub: &store.Subscription{Filter: f, QoS: s.bus.qos, NoLocal: true}})
+		}
+	}
+	if !s.bus.retained {
+		return
+	}
+	seen := make(map[*message.Message]bool)
+	for _, f := range added {
+		srv.replay(b, wanted[f], seen)
+	}
+}
+
+// swapSubs replaces the subscriptions of a session between two messages.
+func (srv *Server) swapSubs(s *Session, wanted map[string]*subscription) (added, removed []string) {
+	srv.treeMu.Lock()
+	defer srv.treeMu.Unlock()
+	for full, old := range s.subs {
+		srv.removeLocked(old)
+		if wanted[full] == nil {
+			removed = append(removed, full)
+		}
+	}
+	for full, sub := range wanted {
+		srv.insertLocked(sub)
+		if s.subs[full] == nil {
+			added = append(added, full)
+		}
+	}
+	srv.subCount += len(wanted) - len(s.subs)
+	s.subs = wanted
+	return added, removed
+}
+
+// closeBus ends what Subscribe began: a durable session goes on without reader.
+func (srv *Server) closeBus(s *Session, durable bool) {
+	s.bus.active.Store(false)
+	if !durable {
+		srv.endSession(s)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.q.spill()
+}
+
+// Resubscribe implements [message.Bus].
+func (srv *Server) Resubscribe(ctx context.Context, name string, filters []string) error {
+	if err := checkFilters(filters); err != nil {
+		return fmt.Errorf("cannot resubscribe %q: %w", name, err)
+	}
+	if err := srv.await(ctx); err != nil {
+		return err
+	}
+	defer srv.leave()
+	release, err := srv.claim(ctx, busPrefix+name)
+	if err != nil {
+		return err
+	}
+	defer release()
+	s := srv.session(busPrefix + name)
+	if s == nil || !s.bus.active.Load() {
+		return fmt.Errorf("cannot resubscribe %q: nobody subscribes by that name", name)
+	}
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	srv.commit(b, func() { srv.setFilters(b, s, filters, false) })
+	return nil
+}
+
+// feed calls the handler with what the subscription hears until ctx ends.
+func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscription, h message.Handler) error {
+	pause := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-srv.stopping:
+			return ErrClosed
+		case <-s.bus.wake:
+		}
+		for batch, last, fetch := srv.next(s); batch != nil || fetch; batch, last, fetch = srv.next(s) {
+			if fetch && !srv.refill(srv.ctx, s) {
+				break
+			}
+			if batch == nil {
+				continue
+			}
+			var err error
+			if len(batch) > 0 {
+				err = h(ctx, batch)
+			}
+			if err == nil || !sub.Durable {
+				if err != nil {
+					srv.stats.dropped[dropHandler].Add(int64(len(batch)))
+				}
+				pause = 0
+				srv.consumed(s, last)
+			}
+			if srv.over(ctx) {
+				break
+			}
+			if err != nil {
+				pause = min(max(retryPause, 2*pause), retryMost)
+				srv.log.Warn("subscriber failed", "subscriber", sub.Name, "messages", len(batch), "durable", sub.Durable, "err", err)
+				if !srv.rest(ctx, pause, sub.Durable) {
+					break
+				}
+			}
+		}
+	}
+}
+
+// rest waits before a batch is seen again.
+func (srv *Server) rest(ctx context.Context, pause time.Duration, wanted bool) bool {
+	if !wanted {
+		return true
+	}
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	case <-srv.stopping:
+		return false
+	}
+}
+
+// next copies the next batch of a queue, up to the position last; fetch says that
+// the queue goes on in the store.
+func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for i := 0; i < s.q.len() && len(batch) < busBatch; i++ {
+		at := s.q.slots.at(i)
+		if at.item == nil {
+			return batch, last, len(batch) == 0
+		}
+		if at.item.wait {
+			break
+		}
+		last = at.pos
+		if at.item.msg.Expired(now) {
+			srv.stats.drop(dropExpired)
+			continue
+		}
+		m := *at.item.msg
+		m.QoS, m.Retain = at.item.qos, at.item.asked
+		batch = append(batch, m)
+	}
+	if batch == nil && last > 0 { // all of them expired
+		batch = []message.Message{}
+	}
+	return batch, last, false
+}
+
+// consumed removes what the handler has had, up to the position last.
+func (srv *Server) consumed(s *Session, last uint64) {
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	step := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for s.q.len() > 0 && s.q.slots.at(0).pos <= last {
+			s.dequeue(b, s.q.pop())
+		}
+		s.behind.Store(s.q.zero > 0)
+	}
+	if s.stored {
+		srv.commit(b, step)
+	} else {
+		step()
+	}
+}

@@ -1,0 +1,277 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+// busPrefix begins the session identifiers of in-process subscribers; no client
+// may use it.
+const busPrefix = "$bus/"
+
+const maxClientID = 1024
+
+// expiryOf makes a session expiry interval (MQTT 5.0 §3.1.2.11.2) a duration.
+func expiryOf(seconds uint32) time.Duration {
+	if seconds == 0xFFFFFFFF {
+		return store.Forever
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+// connect reads CONNECT and answers it; false when the client is not connected.
+func (c *conn) connect() bool {
+	deadline := time.Now().Add(c.srv.opts.Limits.ConnectTime)
+	_ = c.nc.SetReadDeadline(deadline) // an error shows in the read
+	ctx, cancel := context.WithDeadline(c.ctx, deadline)
+	defer cancel()
+	p, ok := c.readConnect()
+	if !ok {
+		c.srv.stats.refused.Add(1)
+		return false
+	}
+	reason := c.check(p)
+	if reason == packet.Success {
+		reason = c.authenticate(ctx, p)
+	}
+	answer := &packet.Connack{}
+	if reason == packet.Success {
+		reason = c.open(ctx, p, answer)
+	}
+	if reason.Failed() {
+		c.refuse(reason)
+		return false
+	}
+	_ = c.nc.SetReadDeadline(time.Time{}) // an error shows in the read
+	c.heard.Store(int64(time.Since(c.srv.made)))
+	c.srv.stats.connects.Add(1)
+	c.srv.log.Info("client connected", "client", c.who.ClientID, "remote", c.who.Remote, "version", c.version)
+	return true
+}
+
+func (c *conn) readConnect() (*packet.Connect, bool) {
+	if c.in.wait() != nil {
+		return nil, false
+	}
+	p, err := packet.Read(c.in.rd.Reader, 0, c.srv.opts.Limits.ConnectPacket)
+	connect, _ := p.(*packet.Connect)
+	if err == nil && connect != nil {
+		c.version = connect.Version
+		return connect, true
+	}
+	if connect != nil && err != nil { // [MQTT-3.1.2-2]
+		c.version = min(max(connect.Version, packet.V31), packet.V5)
+		c.refuse(reasonOf(err, packet.MalformedPacket))
+	}
+	return nil, false
+}
+
+// refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7]).
+func (c *conn) refuse(reason packet.Reason) {
+	c.srv.stats.refused.Add(1)
+	c.srv.log.Info("client refused", "client", c.who.ClientID, "remote", c.who.Remote, "reason", reason)
+	last, err := packet.Append(nil, &packet.Connack{Reason: reason}, c.version)
+	if err != nil {
+		c.srv.log.Warn("refusal cannot be told", "reason", reason, "err", err)
+	}
+	c.ended.Store(true)
+	c.out.end(&c.srv.pools, last)
+}
+
+// check looks at what a CONNECT says, and gives the client a name if it has none.
+func (c *conn) check(p *packet.Connect) packet.Reason {
+	c.who.ClientID, c.who.Username = p.ClientID, p.Username
+	switch {
+	case p.Properties.AuthenticationMethod != "":
+		return packet.BadAuthenticationMethod
+	case p.ClientID == "" && (c.version == packet.V31 || c.version == packet.V311 && !p.Clean): // [MQTT-3.1.3-8]
+		return packet.ClientIdentifierNotValid
+	case len(p.ClientID) > maxClientID, strings.HasPrefix(p.ClientID, busPrefix):
+		return packet.ClientIdentifierNotValid
+	case p.Will != nil && !topic.ValidName(p.Will.Topic):
+		return packet.TopicNameInvalid
+	}
+	if p.ClientID == "" { // [MQTT-3.1.3-6]
+		c.who.ClientID = "auto-" + rand.Text()
+	}
+	return packet.Success
+}
+
+// authenticate asks who the client is, and whether it may leave its will.
+func (c *conn) authenticate(ctx context.Context, p *packet.Connect) packet.Reason {
+	principal, err := c.srv.authz.Connect(ctx, c.who, p.Password)
+	if err != nil {
+		return reasonOf(err, packet.NotAuthorized)
+	}
+	c.who.Principal = principal
+	c.access = &access{who: c.who}
+	if all, ok := c.srv.authz.(interface{ AllowsAll(Identity, Action) bool }); ok {
+		c.access.receivesAll = all.AllowsAll(c.who, ActReceive)
+		c.access.publishAll = all.AllowsAll(c.who, ActPublish)
+	}
+	if p.Will != nil {
+		if err := c.srv.mayPublish(ctx, c.access, p.Will.Topic); err != nil {
+			return reasonOf(err, packet.NotAuthorized)
+		}
+	}
+	return packet.Success
+}
+
+// open finds or makes the session, takes it over from another connection, and
+// answers.
+func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Connack) packet.Reason {
+	srv := c.srv
+	release, err := srv.claim(ctx, c.who.ClientID)
+	if err != nil {
+		return packet.ServerBusy
+	}
+	defer release()
+	s, reason := c.takeOver(ctx, p.Clean)
+	if reason.Failed() {
+		return reason
+	}
+	expiry := c.expiry(p)
+	answer.SessionPresent = s != nil // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+	if s == nil {
+		if s = srv.newSession(c.who.ClientID, "client/"+c.who.ClientID, expiry > 0); s == nil {
+			return packet.QuotaExceeded
+		}
+	}
+	if err := srv.recall(ctx, s); err != nil {
+		return packet.ServerUnavailable
+	}
+	c.settle(p, answer)
+	if !c.begin(ctx, s, p, expiry) {
+		if !answer.SessionPresent {
+			srv.endSession(s)
+		}
+		return packet.ServerUnavailable
+	}
+	c.welcome(s, answer)
+	return packet.Success
+}
+
+// takeOver finds the session that the client goes on with, if any, after ending
+// its other connection ([MQTT-3.1.4-3]) and, for a clean start, itself.
+func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reason) {
+	id := c.who.ClientID
+	s := c.srv.session(id)
+	if s == nil {
+		return nil, packet.Success
+	}
+	if s.principal() != c.who.Principal {
+		return nil, packet.NotAuthorized
+	}
+	s.mu.Lock()
+	other := s.owner
+	s.mu.Unlock()
+	if other != nil {
+		other.shut(packet.SessionTakenOver)
+		select {
+		case <-other.left:
+		case <-ctx.Done():
+			return nil, packet.ServerBusy
+		}
+	}
+	if s = c.srv.session(id); s != nil && clean { // [MQTT-3.1.2-4]
+		c.srv.endSession(s)
+		s = nil
+	}
+	return s, packet.Success
+}
+
+// expiry is how long the session is to outlive the connection.
+func (c *conn) expiry(p *packet.Connect) time.Duration {
+	switch {
+	case c.version == packet.V5:
+		return expiryOf(p.Properties.SessionExpiryInterval)
+	case p.Clean:
+		return 0
+	default:
+		return store.Forever
+	}
+}
+
+// settle agrees on the limits of the connection, and tells ours.
+func (c *conn) settle(p *packet.Connect, answer *packet.Connack) {
+	limits := &c.srv.opts.Limits
+	c.since = time.Now()
+	c.keepAlive = time.Duration(p.KeepAlive) * time.Second
+	c.sendMax = limits.InFlight
+	if c.version != packet.V5 {
+		return
+	}
+	if most := limits.KeepAlive.Round(time.Second); most > 0 && (c.keepAlive == 0 || c.keepAlive > most) {
+		seconds := uint16(most / time.Second)
+		c.keepAlive, answer.Properties.ServerKeepAlive = most, &seconds // [MQTT-3.1.2-21]
+	}
+	if p.Properties.ReceiveMaximum > 0 {
+		c.sendMax = min(c.sendMax, int(p.Properties.ReceiveMaximum))
+	}
+	c.maxPacket = int(min(p.Properties.MaximumPacketSize, 1<<30))
+	answer.Properties.ReceiveMaximum = uint16(limits.InFlight)
+	answer.Properties.MaximumPacketSize = uint32(limits.Packet)
+	answer.Properties.TopicAliasMaximum = uint16(limits.TopicAliases)
+	if p.ClientID == "" {
+		answer.Properties.AssignedClientID = c.who.ClientID // [MQTT-3.2.2-16]
+	}
+}
+
+// begin makes the session this client's, and waits for the store.
+func (c *conn) begin(ctx context.Context, s *Session, p *packet.Connect, expiry time.Duration) bool {
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	s.access.Store(c.access)
+	s.version, s.expiry, s.ended, s.willAt = c.version, expiry, time.Time{}, time.Time{}
+	s.will, s.willWait = willOf(p.Will, s.origin), 0
+	if p.Will != nil {
+		s.willWait = time.Duration(p.Will.Properties.DelayInterval) * time.Second
+	}
+	s.epoch++ // whatever the timer does now is for nothing
+	record := s.record()
+	s.mu.Unlock()
+	if !s.stored {
+		return true
+	}
+	b := c.batch
+	c.srv.inOrder(b, func() { b.change(putSession(s.id, record)) })
+	ticket := b.ticket
+	b.ticket = nil
+	err := ticket.Wait(ctx)
+	if err != nil {
+		c.srv.storeFailed(err)
+		s.mu.Lock()
+		s.ended = time.Now()
+		c.srv.schedule(s)
+		s.mu.Unlock()
+	}
+	return err == nil
+}
+
+func putSession(id string, record *store.SessionRecord) store.Change {
+	return store.Change{Op: store.PutSession, Session: id, Record: record}
+}
+
+// welcome sends CONNACK, then whatever the session has waiting.
+func (c *conn) welcome(s *Session, answer *packet.Connack) {
+	b := c.batch
+	c.session = s
+	c.told.Store(c.version == packet.V5)
+	c.srv.stats.clients.Add(1)
+	b.addTo(c, answer)
+	c.srv.commit(b, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.attach(b, c)
+	})
+	c.srv.pump(b, s)
+	b.flush()
+}

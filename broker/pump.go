@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// pump sends what may be sent of a session's queue, and fetches from the store
+// what is not in memory. Anyone may call it, with no lock held.
+func (srv *Server) pump(b *batch, s *Session) {
+	for {
+		fetch := false
+		step := func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.q.len() > 0 || len(s.resend) > 0 {
+				fetch = s.pump(b)
+			}
+		}
+		if s.stored {
+			srv.commit(b, step)
+		} else {
+			step()
+		}
+		b.flush()
+		if !fetch || !srv.refill(b.ctx, s) {
+			return
+		}
+	}
+}
+
+// refill fetches the next messages of a queue. It reports whether there is
+// something to go on with; one goroutine does it at a time, and then goes on.
+func (srv *Server) refill(ctx context.Context, s *Session) bool {
+	var from, known uint64
+	n := 0
+	// Every position given out under commitMu is in the store when it is free.
+	srv.commitMu.Lock()
+	s.mu.Lock()
+	if !s.fetching {
+		from, n = s.q.wanted()
+		s.fetching = n > 0
+		known = s.q.next + 1
+	}
+	s.mu.Unlock()
+	srv.commitMu.Unlock()
+	if n == 0 {
+		return false
+	}
+	fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetching = false
+	if err != nil {
+		srv.storeFailed(err)
+		return false
+	}
+	for range s.q.fill(from, known, fetched, len(fetched) < n) {
+		srv.stats.drop(dropStore)
+	}
+	return true
+}
+
+// recall fetches what was in flight when the session's last connection ended. The
+// caller holds the claim of the session, which has no connection.
+func (srv *Server) recall(ctx context.Context, s *Session) error {
+	s.mu.Lock()
+	missing := make(map[uint64]*item)
+	var from uint64
+	for _, it := range s.flying() {
+		if it.msg == nil && !it.received {
+			if len(missing) == 0 {
+				from = it.pos
+			}
+			missing[it.pos] = it
+		}
+	}
+	s.mu.Unlock()
+	for len(missing) > 0 {
+		fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, min(len(missing), 64))
+		if err != nil {
+			srv.storeFailed(err)
+			return err
+		}
+		if len(fetched) == 0 {
+			return nil // attach lets go of what is lost
+		}
+		s.mu.Lock()
+		for i := range fetched {
+			if it := missing[fetched[i].Position]; it != nil {
+				it.msg = fetched[i].Message
+				delete(missing, it.pos)
+			}
+		}
+		s.mu.Unlock()
+		from = fetched[len(fetched)-1].Position + 1
+	}
+	return nil
+}
+
+// released takes a PUBREL ([MQTT-4.3.3-11]).
+func (b *batch) released(id uint16) {
+	s := b.c.session
+	if !s.unhold(id) {
+		b.reply(packet.PUBCOMP, id, packet.PacketIdentifierNotFound)
+		return
+	}
+	if s.stored {
+		b.change(store.Change{Op: store.ReleaseID, Session: s.id, ID: id})
+	}
+	b.acks = append(b.acks, ack{kind: packet.PUBCOMP, id: id, quota: true})
+}

@@ -1,0 +1,201 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// What of a stored queue is held in memory as well, while the client is there.
+const (
+	windowMessages = 1024
+	windowBytes    = 1 << 20
+)
+
+// item is one message on its way to one session.
+type item struct {
+	pos    uint64
+	msg    *message.Message // nil while only the store has it, and once received
+	qos    message.QoS
+	retain bool // the RETAIN flag to send
+	// asked: a retained message that a SUBSCRIBE asked for, not counted in limits.
+	asked bool
+	ids   []uint32 // subscription identifiers
+
+	// In flight only.
+	id       uint16 // packet identifier
+	received bool   // a PUBREC came
+	tried    bool   // sent before: DUP
+	gone     bool   // acknowledged
+
+	wait bool // for an in-process subscriber: not safe in the store yet
+}
+
+// slot is a message in a queue: its position and size, and the message itself
+// unless only the store has it.
+type slot struct {
+	pos  uint64
+	size uint32
+	item *item
+}
+
+// queue is what waits to be sent to one session, oldest first. It is plain state
+// under the session's lock.
+type queue struct {
+	slots    ring[slot]
+	bytes    int64 // of all slots
+	inMemory int   // slots with an item
+	memory   int64 // their bytes
+	asked    int   // slots not counted in limits
+	zero     int   // slots of QoS 0
+	next     uint64
+}
+
+func (q *queue) len() int { return q.slots.len() }
+
+// position gives out the next one.
+func (q *queue) position() uint64 {
+	q.next++
+	return q.next
+}
+
+// window reports whether one more message may be held in memory.
+func (q *queue) window() bool { return q.inMemory < windowMessages && q.memory < windowBytes }
+
+// push appends a message; hold says whether it is held in memory.
+func (q *queue) push(it *item, hold bool) {
+	s := slot{pos: it.pos, size: sizeOf(it.msg)}
+	q.bytes += int64(s.size)
+	if hold {
+		if it.asked {
+			q.asked++
+		}
+		if it.qos == 0 {
+			q.zero++
+		}
+		s.item = it
+		q.inMemory++
+		q.memory += int64(s.size)
+	}
+	q.slots.push(s)
+}
+
+// pop takes the oldest message out.
+func (q *queue) pop() slot {
+	s := q.slots.pop()
+	q.forget(&s)
+	return s
+}
+
+func (q *queue) forget(s *slot) {
+	q.bytes -= int64(s.size)
+	if s.item == nil {
+		return
+	}
+	q.inMemory--
+	q.memory -= int64(s.size)
+	if s.item.asked {
+		q.asked--
+	}
+	if s.item.qos == 0 {
+		q.zero--
+	}
+}
+
+// over reports whether the queue is beyond the limits.
+func (q *queue) over(l *Limits) bool {
+	n := q.len() - q.asked
+	return n > l.QueueMessages || q.bytes > l.QueueBytes && n > 1 && q.asked == 0
+}
+
+// spill lets go of what the store has, and of what it does not have for good.
+func (q *queue) spill() {
+	q.slots.keep(func(s *slot) bool {
+		if s.item == nil {
+			return true
+		}
+		stored := s.item.qos > 0
+		if stored {
+			q.inMemory--
+			q.memory -= int64(s.size)
+			if s.item.asked {
+				q.asked--
+			}
+			s.item = nil
+			return true
+		}
+		q.forget(s)
+		return false
+	})
+}
+
+// wanted says what to fetch from the store to go on: from which position, and how
+// many messages, about [windowBytes] of them. 0 is nothing.
+func (q *queue) wanted() (from uint64, n int) {
+	bytes := int64(0)
+	for i := 0; i < q.len() && n < windowMessages && (n == 0 || bytes < windowBytes); i++ {
+		s := q.slots.at(i)
+		if s.item != nil {
+			if n == 0 {
+				continue
+			}
+			break
+		}
+		if n == 0 {
+			from = s.pos
+		}
+		n++
+		bytes += int64(s.size)
+	}
+	return from, n
+}
+
+// fill takes what was fetched for the positions from up to below known. A slot in
+// that range that the store does not have is lost, and is let go.
+func (q *queue) fill(from, known uint64, fetched []store.Queued, complete bool) (lost int) {
+	end := known
+	if !complete && len(fetched) > 0 {
+		end = min(known, fetched[len(fetched)-1].Position+1)
+	}
+	i := 0
+	q.slots.keep(func(s *slot) bool {
+		if s.item != nil || s.pos < from || s.pos >= end {
+			return true
+		}
+		for i < len(fetched) && fetched[i].Position < s.pos {
+			i++
+		}
+		if i == len(fetched) || fetched[i].Position != s.pos || fetched[i].Message == nil {
+			lost++
+			q.forget(s)
+			return false
+		}
+		q.bytes -= int64(s.size)
+		s.item, s.size = itemOf(&fetched[i]), sizeOf(fetched[i].Message)
+		q.bytes += int64(s.size)
+		q.inMemory++
+		q.memory += int64(s.size)
+		return true
+	})
+	return lost
+}
+
+func itemOf(f *store.Queued) *item {
+	return &item{
+		pos: f.Position, msg: f.Message, qos: f.Delivery.QoS, retain: f.Delivery.Retain,
+		ids: f.Delivery.SubscriptionIDs, id: f.ID, received: f.Received,
+	}
+}
+
+func sizeOf(m *message.Message) uint32 { return uint32(min(m.Size(), 1<<31)) }
+
+// remaining is the message expiry interval to send at now, in seconds.
+func remaining(m *message.Message, now time.Time) *uint32 {
+	if m.Expires.IsZero() {
+		return nil
+	}
+	left := (m.Expires.Sub(now) + time.Second - 1) / time.Second
+	seconds := uint32(min(max(left, 0), 1<<32-1))
+	return &seconds
+}

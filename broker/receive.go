@@ -1,0 +1,76 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+// receive takes a PUBLISH into the batch. A reason that failed ends the
+// connection.
+func (c *conn) receive(p *packet.Publish) packet.Reason {
+	name, reason := c.topicOf(p)
+	if reason.Failed() {
+		return reason
+	}
+	if !topic.ValidName(name) { // [MQTT-3.3.2-2]
+		return packet.TopicNameInvalid
+	}
+	in := pub{id: p.ID, qos: p.QoS, by: c.access}
+	if p.QoS == 2 {
+		in.again = !c.session.hold(p.ID) // [MQTT-4.3.3-10]
+	}
+	if p.QoS > 0 && !in.again && c.quota.Add(1) > int32(c.srv.opts.Limits.InFlight) && c.version == packet.V5 {
+		return packet.ReceiveMaximumExceeded // [MQTT-3.3.4-9]
+	}
+	if !in.again {
+		if err := c.srv.mayPublish(c.ctx, c.access, name); err != nil {
+			in.reason = reasonOf(err, packet.NotAuthorized)
+			c.srv.stats.drop(dropNotAuthorized)
+		}
+	}
+	in.msg = message.Message{
+		Topic: name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Origin: c.session.origin, At: c.batch.now,
+	}
+	if c.version == packet.V5 {
+		setProperties(&in.msg, &p.Properties, c.batch.now)
+	}
+	stats := &c.srv.stats
+	stats.received[p.QoS].Add(1)
+	stats.receivedBytes[p.QoS].Add(int64(len(name) + len(p.Payload)))
+	c.batch.add(in)
+	return packet.Success
+}
+
+// topicOf resolves a topic alias (MQTT 5.0 §3.3.2.3.4).
+func (c *conn) topicOf(p *packet.Publish) (string, packet.Reason) {
+	alias := p.Properties.TopicAlias
+	switch {
+	case alias == 0 && p.Topic == "":
+		return "", packet.ProtocolError
+	case alias == 0:
+		return p.Topic, packet.Success
+	case int(alias) > c.srv.opts.Limits.TopicAliases: // [MQTT-3.3.2-9]
+		return "", packet.TopicAliasInvalid
+	case p.Topic == "":
+		name, known := c.aliases[alias]
+		if !known {
+			return "", packet.ProtocolError
+		}
+		return name, packet.Success
+	}
+	if c.aliases == nil {
+		c.aliases = make(map[uint16]string)
+	}
+	c.aliases[alias] = strings.Clone(p.Topic)
+	return p.Topic, packet.Success
+}
+
+// add takes a publish into the batch.
+func (b *batch) add(p pub) {
+	b.ops = append(b.ops, op{kind: packet.PUBLISH, pub: len(b.pubs)})
+	b.pubs = append(b.pubs, p)
+	b.bytes += p.msg.Size()
+}

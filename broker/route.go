@@ -1,0 +1,328 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+// access is who a session acts for, and what need not be asked.
+type access struct {
+	who         Identity
+	receivesAll bool
+	publishAll  bool
+}
+
+// mayReceive asks the authorizer about a delivery.
+func (s *Session) mayReceive(ctx context.Context, name string) bool {
+	a := s.access.Load()
+	return a == nil || a.receivesAll || s.srv.authz.Allow(ctx, a.who, ActReceive, name) == nil
+}
+
+// mayPublish asks the authorizer about a publish of a client.
+func (srv *Server) mayPublish(ctx context.Context, a *access, name string) error {
+	if isSystem(name) {
+		return packet.NotAuthorized
+	}
+	if a.publishAll {
+		return nil
+	}
+	return srv.authz.Allow(ctx, a.who, ActPublish, name)
+}
+
+// intercept lets the interceptor see the batch, and does what it says.
+func (b *batch) intercept() {
+	if b.srv.opts.Interceptor == nil {
+		return
+	}
+	for i := range b.pubs {
+		if b.pubs[i].goes() && !b.pubs[i].private {
+			b.msgs = append(b.msgs, b.pubs[i].msg)
+		}
+	}
+	if len(b.msgs) == 0 {
+		return
+	}
+	verdicts := b.srv.opts.Interceptor.Intercept(b.ctx, b.msgs)
+	n := 0
+	for i := range b.pubs {
+		p := &b.pubs[i]
+		if !p.goes() || p.private {
+			continue
+		}
+		if n < len(verdicts) {
+			b.judge(p, &verdicts[n])
+		}
+		n++
+	}
+}
+
+// goes reports whether a publish is to be routed, as far as is known.
+func (p *pub) goes() bool { return !p.reason.Failed() && !p.drop && !p.again }
+
+func (b *batch) judge(p *pub, v *message.Verdict) {
+	stats := &b.srv.stats
+	switch v.Action {
+	case message.Pass:
+	case message.Drop:
+		stats.interceptDrops.Add(1)
+		p.drop = true
+	case message.Reject:
+		stats.interceptRejects.Add(1)
+		p.reason = packet.Reason(v.Reason)
+		if !p.reason.Failed() {
+			p.reason = packet.ImplementationSpecificError
+		}
+	case message.Replace:
+		if v.Message != nil {
+			b.replace(p, v.Message)
+		}
+	default: // an action that is not known passes nothing
+		stats.interceptRejects.Add(1)
+		p.reason = packet.ImplementationSpecificError
+	}
+}
+
+// replace goes on with another message; one with another topic is authorized
+// again.
+func (b *batch) replace(p *pub, m *message.Message) {
+	old := p.msg
+	p.msg = *m
+	if m.Origin == "" {
+		p.msg.Origin = old.Origin
+	}
+	if m.At.IsZero() {
+		p.msg.At = old.At
+	}
+	switch {
+	case m.QoS > 2 || !topic.ValidName(m.Topic):
+		p.reason = packet.TopicNameInvalid
+		b.srv.stats.drop(dropInvalid)
+	case m.Topic == old.Topic || p.by == nil:
+	default:
+		if err := b.srv.mayPublish(b.ctx, p.by, m.Topic); err != nil {
+			p.reason = reasonOf(err, packet.NotAuthorized)
+			b.srv.stats.drop(dropNotAuthorized)
+		}
+	}
+}
+
+// target is one session that is to get a message.
+type target struct {
+	s      *Session
+	qos    message.QoS
+	asKept bool
+	ids    []uint32
+}
+
+// match finds the targets of the batch's publishes.
+func (b *batch) match() {
+	if len(b.pubs) == 0 {
+		return
+	}
+	b.srv.treeMu.RLock()
+	defer b.srv.treeMu.RUnlock()
+	for i := range b.pubs {
+		p := &b.pubs[i]
+		p.from = len(b.targets)
+		if p.goes() {
+			b.matchOne(p)
+		}
+		p.to = len(b.targets)
+	}
+}
+
+func (b *batch) matchOne(p *pub) {
+	clear(b.seen)
+	for sub := range b.srv.tree.Match(p.msg.Topic) {
+		shared := sub.group != nil
+		if shared {
+			if sub = sub.group.pick(int(b.srv.turns.Add(1) & 0x3fffffff)); sub == nil {
+				continue
+			}
+		}
+		if sub.noLocal && sub.s.origin == p.msg.Origin {
+			continue
+		}
+		t := target{s: sub.s, qos: sub.qos, asKept: sub.asKept, ids: sub.ids}
+		if shared || len(sub.s.subs) < 2 {
+			b.targets = append(b.targets, t)
+			continue
+		}
+		if at, twice := b.seen[sub.s]; twice {
+			b.targets[at].merge(&t)
+			continue
+		}
+		b.seen[sub.s] = len(b.targets)
+		b.targets = append(b.targets, t)
+	}
+}
+
+// merge makes one delivery of two overlapping subscriptions: the higher QoS, all
+// identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3]).
+func (t *target) merge(other *target) {
+	t.qos = max(t.qos, other.qos)
+	t.asKept = t.asKept || other.asKept
+	if len(other.ids) > 0 {
+		t.ids = append(t.ids[:len(t.ids):len(t.ids)], other.ids...)
+	}
+}
+
+// publish retains and routes one publish, and answers it.
+func (b *batch) publish(p *pub) {
+	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2)
+	routed := p.goes()
+	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) {
+		p.reason, routed = packet.QuotaExceeded, false
+	}
+	if routed {
+		b.hold(p)
+		b.frames.forget()
+		for i := p.from; i < p.to; i++ {
+			b.deliver(p, &b.targets[i], later)
+		}
+		if p.from == p.to {
+			p.reason = packet.NoMatchingSubscribers
+		}
+	}
+	if p.id == 0 {
+		return
+	}
+	if p.qos == 1 {
+		b.acks = append(b.acks, ack{kind: packet.PUBACK, id: p.id, reason: p.reason, quota: true})
+		return
+	}
+	if p.reason.Failed() && b.c.version == packet.V5 {
+		b.c.session.unhold(p.id)
+	}
+	b.reply(packet.PUBREC, p.id, p.reason)
+}
+
+// hold has the store remember the identifier of a QoS 2 message of a client.
+func (b *batch) hold(p *pub) {
+	if p.qos == 2 && b.c.session.stored {
+		b.change(store.Change{Op: store.HoldID, Session: b.c.session.id, ID: p.id})
+	}
+}
+
+// deliver gives a message to one session.
+func (b *batch) deliver(p *pub, t *target, later bool) {
+	s := t.s
+	qos := min(t.qos, p.msg.QoS)
+	retain := p.msg.Retain && t.asKept
+	if !s.mayReceive(b.ctx, p.msg.Topic) {
+		b.srv.stats.drop(dropNotAuthorized)
+		return
+	}
+	if qos > 0 || s.bus != nil {
+		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids}
+		s.mu.Lock()
+		s.put(b, it, later)
+		s.mu.Unlock()
+		return
+	}
+	c := s.conn.Load()
+	switch {
+	case c == nil:
+	case later:
+		b.later = append(b.later, emit{s: s, it: &item{msg: p.keep(), retain: retain, ids: t.ids}, epoch: c.epoch})
+	case s.behind.Load():
+		s.mu.Lock()
+		s.put(b, &item{msg: p.keep(), retain: retain, ids: t.ids}, false)
+		s.mu.Unlock()
+	default:
+		b.sendNow(c, &p.msg, retain, t.ids)
+	}
+}
+
+// sendQoS0 sends a message of QoS 0, or drops it if the client is slow.
+func (b *batch) sendQoS0(c *conn, it *item) { b.sendNow(c, it.msg, it.retain, it.ids) }
+
+func (b *batch) sendNow(c *conn, m *message.Message, retain bool, ids []uint32) {
+	if m.Expired(b.now) {
+		b.srv.stats.drop(dropExpired)
+		return
+	}
+	frame := b.encode(c, m, 0, retain, ids)
+	switch {
+	case frame == nil:
+		b.srv.stats.drop(dropTooLarge)
+	case !b.append(c, frame, 0, false, false):
+		b.srv.stats.drop(dropSlow)
+	default:
+		c.countSent(m, 0)
+	}
+}
+
+// frames are the encodings of one message, each made once.
+type frames struct {
+	msg  *message.Message
+	made [12]bool
+	enc  [12][]byte
+	own  []byte // of what is not shared
+	ack  packet.Ack
+	pub  packet.Publish
+}
+
+func (f *frames) forget() {
+	f.msg = nil
+	f.pub = packet.Publish{}
+}
+
+// frame is a message encoded for a connection, with any packet identifier; nil if
+// the client does not take as much.
+func (b *batch) frame(c *conn, it *item) []byte {
+	return b.encode(c, it.msg, it.qos, it.retain, it.ids)
+}
+
+func (b *batch) encode(c *conn, m *message.Message, qos message.QoS, retain bool, ids []uint32) []byte {
+	f := &b.frames
+	if f.msg != m {
+		f.msg, f.made = m, [12]bool{}
+	}
+	var frame []byte
+	if len(ids) > 0 && c.version == packet.V5 {
+		f.own = f.write(f.own[:0], m, b, c.version, qos, retain, ids)
+		frame = f.own
+	} else {
+		i := int(qos) * 2
+		if retain {
+			i++
+		}
+		if c.version == packet.V5 {
+			i += 6
+		}
+		if !f.made[i] {
+			f.enc[i], f.made[i] = f.write(f.enc[i][:0], m, b, c.version, qos, retain, nil), true
+		}
+		frame = f.enc[i]
+	}
+	if len(frame) == 0 || !c.takes(len(frame)) {
+		return nil
+	}
+	return frame
+}
+
+func (f *frames) write(to []byte, m *message.Message, b *batch, v packet.Version, qos message.QoS, retain bool, ids []uint32) []byte {
+	f.pub = packet.Publish{
+		QoS: qos, Retain: retain, Topic: m.Topic, Payload: m.Payload,
+	}
+	if qos > 0 {
+		f.pub.ID = 1
+	}
+	if v == packet.V5 {
+		f.pub.Properties = packet.PublishProperties{
+			UTF8: m.UTF8, MessageExpiryInterval: remaining(m, b.now), ResponseTopic: m.ResponseTopic,
+			CorrelationData: m.CorrelationData, UserProperties: m.UserProperties, SubscriptionIDs: ids, ContentType: m.ContentType,
+		}
+	}
+	out, err := packet.AppendPublish(to, &f.pub, v)
+	if err != nil { // what came in can go out; only an interceptor's message cannot
+		b.srv.log.Warn("message cannot be encoded", "topic", m.Topic, "err", err)
+		return to[:0]
+	}
+	return out
+}

@@ -1,0 +1,327 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// Session is what one client identifier keeps between connections: subscriptions,
+// a queue, what is in flight, and a will. It is bound to its principal.
+//
+// Its state is changed by one batch at a time, under mu; of a stored session also
+// under the server's commitMu, so that the store gets the changes in order.
+type Session struct {
+	srv    *Server
+	id     string
+	origin string // of its own messages, for no-local
+	bus    *subscriber
+	// stored says that the store has the session; it stays as it was made.
+	stored bool
+	access atomic.Pointer[access]
+
+	// conn is the connection that takes output, nil without one. It is written
+	// under mu.
+	conn atomic.Pointer[conn]
+	// behind says that messages of QoS 0 must queue, behind others.
+	behind atomic.Bool
+
+	// Guarded by the server's tree lock.
+	subs map[string]*subscription // by filter, with its $share prefix
+
+	mu       sync.Mutex
+	owner    *conn // the last connection, ended or not
+	version  packet.Version
+	expiry   time.Duration
+	ended    time.Time // when the connection ended, zero while it stands
+	epoch    uint64    // counts connections
+	will     *message.Message
+	willWait time.Duration
+	willAt   time.Time
+	timer    *time.Timer // for the will or the expiry, while there is no connection
+
+	q           queue
+	inFlight    map[uint16]*item
+	order       ring[*item] // of inFlight; those gone are let go at the front
+	resend      []*item     // of inFlight, to be sent again on this connection
+	outstanding int         // sent on this connection and not acknowledged
+	sendMax     int
+	lastID      uint16
+	fetching    bool
+	held        map[uint16]struct{} // packet identifiers of received QoS 2 messages not released
+}
+
+// record is the session as the store keeps it; the caller holds mu.
+func (s *Session) record() *store.SessionRecord {
+	return &store.SessionRecord{
+		ClientID: s.id, Principal: s.principal(), Expiry: s.expiry, Ended: s.ended,
+		Will: s.will, WillAt: s.willAt,
+	}
+}
+
+// principal is whom the session belongs to.
+func (s *Session) principal() string {
+	if a := s.access.Load(); a != nil {
+		return a.who.Principal
+	}
+	return ""
+}
+
+// listens reports whether someone takes what is delivered.
+func (s *Session) listens() bool {
+	return s.conn.Load() != nil || s.bus != nil && s.bus.active.Load()
+}
+
+// hold remembers the packet identifier of a received QoS 2 message, and reports
+// whether it was not held yet.
+func (s *Session) hold(id uint16) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, again := s.held[id]; again {
+		return false
+	}
+	if s.held == nil {
+		s.held = make(map[uint16]struct{})
+	}
+	s.held[id] = struct{}{}
+	return true
+}
+
+// unhold forgets it, and reports whether it was held.
+func (s *Session) unhold(id uint16) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.held[id]
+	delete(s.held, id)
+	return held
+}
+
+// put queues one message, and sends it if it can be sent. Later says to wait until
+// the batch is safe. The caller holds mu, and commitMu if the session is stored.
+func (s *Session) put(b *batch, it *item, later bool) {
+	it.pos = s.q.position()
+	stored := s.stored && it.qos > 0
+	if stored {
+		b.change(store.Change{
+			Op: store.Enqueue, Session: s.id, Position: it.pos, Message: it.msg,
+			Delivery: store.Delivery{QoS: it.qos, Retain: it.retain, SubscriptionIDs: it.ids},
+		})
+	}
+	c := s.conn.Load()
+	if c != nil && it.qos > 0 && !it.asked && s.q.len() == 0 && len(s.resend) == 0 && s.maySend(c) {
+		s.start(b, c, it, later)
+		return
+	}
+	if !stored && !s.listens() {
+		return // QoS 0, and nobody there
+	}
+	s.q.push(it, !stored || s.listens() && s.q.window())
+	s.limit(b)
+	s.behind.Store(s.q.zero > 0)
+	if s.bus == nil {
+		return
+	}
+	if later {
+		it.wait = true
+		b.later = append(b.later, emit{s: s, it: it})
+	}
+	s.bus.signal()
+}
+
+// limit drops the oldest of what is queued beyond the limits.
+func (s *Session) limit(b *batch) {
+	for s.q.over(&s.srv.opts.Limits) {
+		s.srv.stats.drop(dropQueue)
+		s.dequeue(b, s.q.pop())
+	}
+}
+
+// dequeue tells the store that a message is not waiting any more.
+func (s *Session) dequeue(b *batch, gone slot) {
+	if s.stored && (gone.item == nil || gone.item.qos > 0) {
+		b.change(store.Change{Op: store.Dequeue, Session: s.id, Position: gone.pos})
+	}
+}
+
+// maySend reports whether one more message of QoS 1 or 2 may leave.
+func (s *Session) maySend(c *conn) bool {
+	return s.outstanding < s.sendMax && !c.out.full()
+}
+
+// start puts a message in flight and sends it, or has it sent when the batch is
+// safe.
+func (s *Session) start(b *batch, c *conn, it *item, later bool) {
+	if b.frame(c, it) == nil { // larger than the client takes
+		s.srv.stats.drop(dropTooLarge)
+		s.dequeue(b, slot{pos: it.pos, item: it})
+		return
+	}
+	it.id = s.nextID()
+	s.inFlight[it.id] = it
+	s.order.push(it)
+	s.outstanding++
+	if s.stored {
+		b.change(store.Change{Op: store.Send, Session: s.id, Position: it.pos, ID: it.id})
+	}
+	if later {
+		b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch})
+		return
+	}
+	s.emit(b, c, it)
+}
+
+// nextID is a packet identifier that is not in use. There is one: sendMax and
+// what was in flight before are fewer than there are identifiers.
+func (s *Session) nextID() uint16 {
+	if s.inFlight == nil {
+		s.inFlight = make(map[uint16]*item)
+	}
+	for {
+		s.lastID++
+		if _, used := s.inFlight[s.lastID]; s.lastID != 0 && !used {
+			return s.lastID
+		}
+	}
+}
+
+// emit sends a message that is in flight, or its PUBREL.
+func (s *Session) emit(b *batch, c *conn, it *item) {
+	if it.received {
+		b.addTo(c, &packet.Ack{Kind: packet.PUBREL, ID: it.id})
+		return
+	}
+	dup := it.tried
+	it.tried = true
+	if frame := b.frame(c, it); frame != nil && b.append(c, frame, it.id, dup, true) {
+		c.countSent(it.msg, it.qos)
+	}
+}
+
+// pump sends what may be sent, oldest first, and reports whether messages have to
+// be fetched from the store before it can go on.
+func (s *Session) pump(b *batch) (fetch bool) {
+	c := s.conn.Load()
+	if c == nil {
+		return false
+	}
+	for len(s.resend) > 0 && s.maySend(c) {
+		it := s.resend[0]
+		s.resend = s.resend[1:]
+		if !it.gone {
+			s.outstanding++
+			s.emit(b, c, it)
+		}
+	}
+	for len(s.resend) == 0 && s.q.len() > 0 {
+		it := s.q.slots.at(0).item
+		switch {
+		case it == nil:
+			return true
+		case it.msg.Expired(b.now):
+			s.srv.stats.drop(dropExpired)
+			s.dequeue(b, s.q.pop())
+			continue
+		case it.qos == 0 && c.out.full(), it.qos > 0 && !s.maySend(c):
+			return false
+		}
+		s.q.pop()
+		s.behind.Store(s.q.zero > 0)
+		if it.qos == 0 {
+			b.sendQoS0(c, it)
+		} else {
+			s.start(b, c, it, it.qos == 2 && s.stored)
+		}
+	}
+	return false
+}
+
+// finish takes an acknowledged message out of flight.
+func (s *Session) finish(b *batch, it *item) {
+	s.land(it)
+	if s.stored {
+		b.change(store.Change{Op: store.Dequeue, Session: s.id, Position: it.pos})
+	}
+}
+
+func (s *Session) land(it *item) {
+	it.gone = true
+	it.msg = nil
+	delete(s.inFlight, it.id)
+	for s.order.len() > 0 && (*s.order.at(0)).gone {
+		s.order.pop()
+	}
+	s.outstanding = max(0, s.outstanding-1)
+}
+
+// acked takes a PUBACK, PUBREC or PUBCOMP; the caller holds mu.
+func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Reason) {
+	it := s.inFlight[id]
+	switch {
+	case kind == packet.PUBREC && (it == nil || it.qos != 2):
+		b.reply(packet.PUBREL, id, packet.PacketIdentifierNotFound)
+	case it == nil:
+	case kind == packet.PUBACK && it.qos == 1, kind == packet.PUBCOMP && it.received:
+		s.finish(b, it)
+	case kind == packet.PUBREC && reason.Failed():
+		s.finish(b, it)
+	case kind == packet.PUBREC:
+		if !it.received && s.stored {
+			b.change(store.Change{Op: store.Received, Session: s.id, Position: it.pos, ID: id})
+		}
+		it.received, it.msg = true, nil
+		b.reply(packet.PUBREL, id, packet.Success)
+	default: // an acknowledgement that does not fit is passed over
+	}
+}
+
+// attach makes c the connection of the session and sends again what was in flight.
+// The caller holds mu.
+func (s *Session) attach(b *batch, c *conn) {
+	s.epoch++
+	s.outstanding, s.resend = 0, nil
+	s.sendMax, s.owner, c.epoch = c.sendMax, c, s.epoch
+	s.conn.Store(c)
+	for _, it := range s.flying() {
+		switch {
+		case it.received:
+			s.outstanding++
+			s.emit(b, c, it)
+		case it.msg == nil: // the store has lost it
+			s.finish(b, it)
+		case b.frame(c, it) == nil:
+			s.srv.stats.drop(dropTooLarge)
+			s.finish(b, it)
+		default:
+			s.resend = append(s.resend, it)
+		}
+	}
+}
+
+// flying lists what is in flight, oldest first.
+func (s *Session) flying() []*item {
+	items := make([]*item, 0, len(s.inFlight))
+	for i := range s.order.len() {
+		if it := *s.order.at(i); !it.gone {
+			items = append(items, it)
+		}
+	}
+	return items
+}
+
+// detach leaves the session without connection. The caller holds mu.
+func (s *Session) detach() {
+	s.conn.Store(nil)
+	s.resend = nil
+	if !s.stored {
+		return
+	}
+	s.q.spill()
+	s.behind.Store(false)
+	for i := range s.order.len() {
+		(*s.order.at(i)).msg = nil
+	}
+}

@@ -1,0 +1,148 @@
+package mem
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+var errClosed = errors.New("store is closed")
+
+// Store keeps everything in memory. Its methods may be called by any goroutine.
+// The zero value is not usable: use [New].
+type Store struct {
+	mu       sync.Mutex
+	closed   bool
+	retained map[string]*message.Message
+	sessions map[string]*session
+	records  map[recordKey][]byte
+}
+
+type recordKey struct{ bucket, key string }
+
+var _ store.Store = (*Store)(nil)
+
+// New makes an empty store.
+func New() *Store {
+	return &Store{
+		retained: make(map[string]*message.Message),
+		sessions: make(map[string]*session),
+		records:  make(map[recordKey][]byte),
+	}
+}
+
+// Load implements [store.Store].
+func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	snap := &store.Snapshot{}
+	for _, m := range s.retained {
+		snap.Retained = append(snap.Retained, m)
+	}
+	for _, sess := range s.sessions {
+		snap.Sessions = append(snap.Sessions, sess.snapshot())
+	}
+	for k, v := range s.records {
+		snap.Records = append(snap.Records, store.Record{Bucket: k.bucket, Key: k.key, Value: v})
+	}
+	return snap, nil
+}
+
+// Apply implements [store.Store]. It fails only when the store is closed.
+func (s *Store) Apply(changes []store.Change) store.Ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return &closedTicket
+	}
+	for i := range changes {
+		s.apply(&changes[i])
+	}
+	return &doneTicket
+}
+
+func (s *Store) apply(c *store.Change) {
+	switch c.Op {
+	case store.Retain:
+		if len(c.Message.Payload) == 0 {
+			delete(s.retained, c.Message.Topic)
+		} else {
+			s.retained[c.Message.Topic] = c.Message
+		}
+	case store.PutSession:
+		sess := s.sessions[c.Session]
+		if sess == nil {
+			sess = newSession()
+			s.sessions[c.Session] = sess
+		}
+		sess.record = *c.Record
+	case store.DropSession:
+		delete(s.sessions, c.Session)
+	case store.Put:
+		s.records[recordKey{c.Bucket, c.Key}] = c.Value
+	case store.Delete:
+		delete(s.records, recordKey{c.Bucket, c.Key})
+	default:
+		if sess := s.sessions[c.Session]; sess != nil {
+			sess.apply(c)
+		}
+	}
+}
+
+// Fetch implements [store.Store].
+func (s *Store) Fetch(ctx context.Context, session string, from uint64, limit int) ([]store.Queued, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	sess := s.sessions[session]
+	if sess == nil {
+		return nil, nil
+	}
+	return sess.fetch(from, limit), nil
+}
+
+// Close implements [store.Store].
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}
+
+// ticket is always done.
+type ticket struct {
+	done chan struct{}
+	err  error
+}
+
+// The two tickets that there are; nothing writes them.
+var (
+	doneTicket   = ticket{done: closedChannel()}
+	closedTicket = ticket{done: closedChannel(), err: errClosed}
+)
+
+func closedChannel() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// Done implements [store.Ticket].
+func (t *ticket) Done() <-chan struct{} { return t.done }
+
+// Wait implements [store.Ticket].
+func (t *ticket) Wait(context.Context) error { return t.err }

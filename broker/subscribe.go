@@ -1,0 +1,220 @@
+package broker
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/topic"
+)
+
+// subscription is one topic filter of a session, or stands for all members of a
+// group of shared subscriptions. It is not changed once it is in the tree.
+type subscription struct {
+	s       *Session
+	full    string // with its $share prefix
+	filter  string // without it
+	qos     message.QoS
+	noLocal bool
+	asKept  bool // retain as published
+	ids     []uint32
+	group   *group // in the tree: pick one of its members
+}
+
+// group is what shares one filter under one name (MQTT 5.0 §4.8.2). The tree's
+// lock guards it; turn is changed under a read lock by way of the server's turns.
+type group struct {
+	filter  string
+	node    *subscription
+	members []*subscription
+}
+
+// splitShare takes "$share/NAME/FILTER" apart. Ok is false if it is neither that
+// nor a valid filter ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
+func splitShare(full string) (filter string, shared, ok bool) {
+	rest, shared := strings.CutPrefix(full, "$share/")
+	if !shared {
+		return full, false, topic.ValidFilter(full)
+	}
+	name, filter, more := strings.Cut(rest, "/")
+	if !more || name == "" || strings.ContainsAny(name, "+#") {
+		return "", true, false
+	}
+	return filter, true, topic.ValidFilter(filter)
+}
+
+func newSubscription(s *Session, kept *store.Subscription) *subscription {
+	filter, _, _ := splitShare(kept.Filter)
+	sub := &subscription{
+		s: s, full: kept.Filter, filter: filter, qos: kept.QoS, noLocal: kept.NoLocal, asKept: kept.RetainAsPublished,
+	}
+	if kept.ID != 0 {
+		sub.ids = []uint32{kept.ID}
+	}
+	return sub
+}
+
+// addSub puts a subscription into the tree in place of the one that the session
+// had to the same filter, and reports whether there was none.
+func (srv *Server) addSub(sub *subscription) (isNew bool) {
+	srv.treeMu.Lock()
+	defer srv.treeMu.Unlock()
+	old := sub.s.subs[sub.full]
+	srv.insertLocked(sub)
+	if old != nil {
+		srv.removeLocked(old)
+	} else {
+		srv.subCount++
+	}
+	if sub.s.subs == nil {
+		sub.s.subs = make(map[string]*subscription)
+	}
+	sub.s.subs[sub.full] = sub
+	return old == nil
+}
+
+// removeSub takes the session's subscription to a filter out of the tree.
+func (srv *Server) removeSub(s *Session, full string) bool {
+	srv.treeMu.Lock()
+	defer srv.treeMu.Unlock()
+	old := s.subs[full]
+	if old == nil {
+		return false
+	}
+	srv.removeLocked(old)
+	delete(s.subs, full)
+	srv.subCount--
+	return true
+}
+
+// removeSubs takes all subscriptions of a session out of the tree.
+func (srv *Server) removeSubs(s *Session) {
+	srv.treeMu.Lock()
+	defer srv.treeMu.Unlock()
+	for _, sub := range s.subs {
+		srv.removeLocked(sub)
+		srv.subCount--
+	}
+	s.subs = nil
+}
+
+func (srv *Server) insertLocked(sub *subscription) {
+	if sub.full == sub.filter {
+		srv.tree.Add(sub.filter, sub)
+		return
+	}
+	g := srv.groups[sub.full]
+	if g == nil {
+		g = &group{filter: sub.filter}
+		g.node = &subscription{group: g}
+		srv.groups[sub.full] = g
+		srv.tree.Add(g.filter, g.node)
+	}
+	g.members = append(g.members, sub)
+}
+
+func (srv *Server) removeLocked(sub *subscription) {
+	if sub.full == sub.filter {
+		srv.tree.Remove(sub.filter, sub)
+		return
+	}
+	g := srv.groups[sub.full]
+	if i := slices.Index(g.members, sub); i >= 0 {
+		g.members = slices.Delete(g.members, i, i+1)
+	}
+	if len(g.members) == 0 {
+		srv.tree.Remove(g.filter, g.node)
+		delete(srv.groups, sub.full)
+	}
+}
+
+// pick is the member whose turn it is: the next one that is connected, or else the
+// next one whose session queues. The caller holds the tree's lock to read.
+func (g *group) pick(turn int) *subscription {
+	n := len(g.members)
+	var queues *subscription
+	for i := range n {
+		sub := g.members[(turn+i)%n]
+		if sub.s.listens() {
+			return sub
+		}
+		if queues == nil && sub.s.stored && sub.qos > 0 {
+			queues = sub
+		}
+	}
+	return queues
+}
+
+// subscribe answers a SUBSCRIBE (MQTT 5.0 §3.8).
+func (c *conn) subscribe(p *packet.Subscribe) {
+	b := c.batch
+	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, 0, len(p.Filters))}
+	c.srv.commit(b, func() {
+		b.acks = append(b.acks, ack{packet: answer})
+		for i := range p.Filters {
+			answer.Reasons = append(answer.Reasons, c.subscribeOne(p, &p.Filters[i], b))
+		}
+	})
+	c.srv.pump(b, c.session)
+}
+
+func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) packet.Reason {
+	filter, shared, ok := splitShare(f.Filter)
+	switch {
+	case !ok:
+		return packet.TopicFilterInvalid
+	case c.tooManyFilters(f.Filter):
+		return packet.QuotaExceeded
+	}
+	if err := c.allow(ActSubscribe, filter); err != nil {
+		return reasonOf(err, packet.NotAuthorized)
+	}
+	kept := &store.Subscription{
+		Filter: strings.Clone(f.Filter), QoS: f.Options.QoS, NoLocal: f.Options.NoLocal,
+		RetainAsPublished: f.Options.RetainAsPublished, RetainHandling: uint8(f.Options.RetainHandling), ID: p.SubscriptionID,
+	}
+	sub := newSubscription(c.session, kept)
+	isNew := c.srv.addSub(sub)
+	if c.session.stored {
+		b.change(store.Change{Op: store.Subscribe, Session: c.session.id, Sub: kept})
+	}
+	if !shared && (f.Options.RetainHandling == packet.SendRetained || f.Options.RetainHandling == packet.SendRetainedIfNew && isNew) {
+		c.srv.replay(b, sub, nil)
+	}
+	return packet.Reason(f.Options.QoS)
+}
+
+func (c *conn) tooManyFilters(full string) bool {
+	c.srv.treeMu.RLock()
+	defer c.srv.treeMu.RUnlock()
+	return c.session.subs[full] == nil && len(c.session.subs) >= c.srv.opts.Limits.Filters
+}
+
+// sharedNoLocal reports the one combination of options that is a protocol error
+// ([MQTT-3.8.3-4]).
+func sharedNoLocal(p *packet.Subscribe) bool {
+	return slices.ContainsFunc(p.Filters, func(f packet.Filter) bool {
+		return f.Options.NoLocal && strings.HasPrefix(f.Filter, "$share/")
+	})
+}
+
+// unsubscribe answers an UNSUBSCRIBE (MQTT 5.0 §3.10).
+func (c *conn) unsubscribe(p *packet.Unsubscribe) {
+	b := c.batch
+	answer := &packet.Unsuback{ID: p.ID}
+	c.srv.commit(b, func() {
+		for _, filter := range p.Filters {
+			reason := packet.NoSubscriptionExisted
+			if c.srv.removeSub(c.session, filter) {
+				reason = packet.Success
+				if c.session.stored {
+					b.change(store.Change{Op: store.Unsubscribe, Session: c.session.id, Sub: &store.Subscription{Filter: filter}})
+				}
+			}
+			answer.Reasons = append(answer.Reasons, reason)
+		}
+		b.acks = append(b.acks, ack{packet: answer})
+	})
+}

@@ -1,0 +1,180 @@
+package broker
+
+import (
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// willEpoch is what the Expires of a will counts from until it is published.
+var willEpoch = time.Unix(0, 0)
+
+// willOf makes a will (MQTT 5.0 §3.1.2.5) into a message.
+func willOf(w *packet.Will, origin string) *message.Message {
+	if w == nil {
+		return nil
+	}
+	m := &message.Message{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Origin: origin}
+	setProperties(m, &w.Properties.PublishProperties, willEpoch)
+	return m
+}
+
+// setProperties copies what a message carries through; its expiry counts from at.
+func setProperties(m *message.Message, p *packet.PublishProperties, at time.Time) {
+	m.UTF8, m.ContentType, m.ResponseTopic = p.UTF8, p.ContentType, p.ResponseTopic
+	m.CorrelationData, m.UserProperties = p.CorrelationData, p.UserProperties
+	if p.MessageExpiryInterval != nil {
+		m.Expires = at.Add(time.Duration(*p.MessageExpiryInterval) * time.Second)
+	}
+}
+
+// publishWill publishes a session's will, if the client may ([MQTT-3.1.2-8]).
+func (srv *Server) publishWill(s *Session, will *message.Message) {
+	if will == nil {
+		return
+	}
+	by := s.access.Load()
+	if by == nil || srv.mayPublish(srv.ctx, by, will.Topic) != nil {
+		srv.stats.drop(dropNotAuthorized)
+		return
+	}
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	m := *will
+	m.At = b.now
+	if !m.Expires.IsZero() {
+		m.Expires = b.now.Add(m.Expires.Sub(willEpoch))
+	}
+	b.add(pub{msg: m, by: by})
+	b.run()
+}
+
+// disconnected leaves the session without its connection: its will is published
+// or waits, and the session ends or starts to expire.
+func (srv *Server) disconnected(c *conn) {
+	s := c.session
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	s.mu.Lock()
+	if s.conn.Load() != c {
+		s.mu.Unlock()
+		return
+	}
+	s.detach()
+	if c.farewell {
+		s.will = nil
+	}
+	s.ended = b.now
+	var will *message.Message
+	if wait := min(s.willWait, s.expiry); s.will != nil && wait > 0 {
+		s.willAt = s.ended.Add(wait)
+	} else {
+		will, s.will = s.will, nil
+	}
+	ends, record := s.expiry == 0, s.record()
+	s.mu.Unlock()
+	srv.publishWill(s, will)
+	if ends {
+		srv.endSession(s)
+		return
+	}
+	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) })
+	s.mu.Lock()
+	srv.schedule(s)
+	s.mu.Unlock()
+}
+
+// disown forgets a connection that has left.
+func (s *Session) disown(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.owner == c {
+		s.owner = nil
+	}
+}
+
+// endSession removes a session that has no connection, and publishes its will. The
+// caller alone deals with the session: it holds its claim, or is the end of its
+// last connection.
+func (srv *Server) endSession(s *Session) {
+	srv.mu.Lock()
+	if srv.sessions[s.id] == s {
+		delete(srv.sessions, s.id)
+	}
+	srv.mu.Unlock()
+	srv.removeSubs(s)
+	s.mu.Lock()
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	will := s.will
+	s.will = nil
+	s.mu.Unlock()
+	srv.publishWill(s, will)
+	if s.stored {
+		b := srv.newBatch(srv.ctx, nil)
+		defer b.free()
+		srv.commit(b, func() { b.change(store.Change{Op: store.DropSession, Session: s.id}) })
+	}
+}
+
+// schedule sets the timer for what comes next to a session without connection: its
+// will, or its end. The caller holds its mu.
+func (srv *Server) schedule(s *Session) {
+	if s.timer != nil {
+		s.timer.Stop()
+	}
+	wait := store.Forever
+	if s.expiry != store.Forever {
+		wait = time.Until(s.ended.Add(s.expiry))
+	}
+	if s.will != nil {
+		wait = min(wait, time.Until(s.willAt))
+	}
+	if wait == store.Forever {
+		return
+	}
+	epoch := s.epoch
+	s.timer = time.AfterFunc(max(wait, 0), func() { srv.due(s, epoch) })
+}
+
+// due publishes the will of a session whose client has not come back in time, or
+// ends the session.
+func (srv *Server) due(s *Session, epoch uint64) {
+	if !srv.enter() {
+		return
+	}
+	defer srv.leave()
+	defer srv.recovered("the end of a session", nil)
+	release, err := srv.claim(srv.ctx, s.id)
+	if err != nil {
+		return
+	}
+	defer release()
+	now := time.Now()
+	s.mu.Lock()
+	if s.epoch != epoch || s.conn.Load() != nil {
+		s.mu.Unlock()
+		return
+	}
+	ends := s.expiry != store.Forever && !now.Before(s.ended.Add(s.expiry))
+	var will *message.Message
+	if s.will != nil && !now.Before(s.willAt) {
+		will, s.will = s.will, nil
+	}
+	record := s.record()
+	if !ends {
+		srv.schedule(s)
+	}
+	s.mu.Unlock()
+	srv.publishWill(s, will)
+	if ends {
+		srv.endSession(s)
+		return
+	}
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) })
+}
