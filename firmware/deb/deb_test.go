@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -22,8 +23,8 @@ import (
 var day = time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(insideVariable) != "" {
-		os.Exit(inside(os.Args[1], os.Args[2]))
+	if role := os.Getenv(insideVariable); role != "" {
+		os.Exit(inside(role, os.Args[1:]))
 	}
 	code := m.Run()
 	if folder, err := buildFolder(); err == nil {
@@ -207,16 +208,7 @@ func TestProgramIsSmall(t *testing.T) {
 // nothing of it stays behind. Anybody else unpacks it and starts the program.
 func TestPackageInstallsRunsAndGoes(t *testing.T) {
 	name := packageOf(t, day)
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, name, t.TempDir())
-	cmd.Env = append(os.Environ(), insideVariable+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
-	}
-	out, err := cmd.CombinedOutput()
+	out, err := isolated(t, roleHand, name, t.TempDir())
 	if errors.Is(err, syscall.EPERM) {
 		t.Logf("without the right to make namespaces the package is unpacked, not installed: %v", err)
 		unpackAndTry(t, name)
@@ -226,4 +218,42 @@ func TestPackageInstallsRunsAndGoes(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)
+}
+
+// A service manager of its own runs the unit as shipped: the sandbox, its user,
+// the start-up notification, the script worker, reload and stop.
+func TestUnitRunsUnderSystemd(t *testing.T) {
+	name := packageOf(t, day)
+	results := t.TempDir()
+	out, err := isolated(t, roleSystemd, name, t.TempDir(), results)
+	var exit *exec.ExitError
+	if errors.Is(err, syscall.EPERM) || errors.As(err, &exit) && exit.ExitCode() == cannotPrepare {
+		t.Logf("this machine cannot run a second service manager, so the unit was only judged, not run: %v\n%s", err, out)
+		return
+	}
+	said, readErr := os.ReadFile(filepath.Join(results, "probe"))
+	if err != nil || readErr != nil || !strings.HasSuffix(string(said), probeEnd) {
+		logged, _ := os.ReadFile(filepath.Join(results, "gatehouse")) // shown if it is there
+		t.Fatalf("%v, %v\n%s\nthe probe said:\n%s\nthe service said:\n%s", err, readErr, out, said, logged)
+	}
+	t.Logf("%s", said)
+}
+
+// isolated runs this test binary in another role, in namespaces of its own.
+func isolated(t *testing.T, role string, args ...string) (string, error) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Env = append(os.Environ(), insideVariable+"="+role)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+	}
+	defer removeCgroups(t)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }

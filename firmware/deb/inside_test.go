@@ -15,76 +15,111 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// insideVariable makes the test binary do its part inside the namespaces.
+// insideVariable gives the test binary another role than running tests.
 const insideVariable = "DEB_TEST_INSIDE"
 
-// inside installs, tries and removes the package; the namespaces are made
-// already, and end with this process. The result is an exit code.
-func inside(name, scratch string) int {
-	if err := errors.Join(enter(name, scratch)); err != nil {
+// The roles.
+const (
+	roleHand    = "hand"    // NAME SCRATCH: install, start by hand, remove, purge
+	roleSystemd = "systemd" // NAME SCRATCH RESULTS: install, become the service manager
+	roleProbe   = "probe"   // started by that service manager: look at the service
+)
+
+// cannotPrepare is the exit code when the machine does not allow a role.
+const cannotPrepare = 3
+
+// inside plays a role and returns an exit code. The namespaces are made
+// already, and end with this process.
+func inside(role string, args []string) int {
+	switch role {
+	case roleHand:
+		return byHand(args[0], args[1])
+	case roleSystemd:
+		return bySystemd(args[0], args[1], args[2])
+	case roleProbe:
+		return probe()
+	}
+	fmt.Printf("there is no role %q\n", role)
+	return 2
+}
+
+func byHand(name, scratch string) int {
+	if err := errors.Join(enter(name, scratch), leave(scratch)); err != nil {
 		fmt.Println("cannot prepare the system:", err)
 		return 1
 	}
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
+	return perform([]step{
 		{"install", install},
 		{"try by hand", tryInstalled},
 		{"install again", installAgain},
 		{"remove", remove},
 		{"purge", purge},
-	} {
-		if err := step.do(); err != nil {
-			fmt.Printf("%s: %v\n", step.name, err)
+	})
+}
+
+type step struct {
+	name string
+	do   func() error
+}
+
+// perform takes the steps in turn until one fails; the result is an exit code.
+func perform(steps []step) int {
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			fmt.Printf("%s: %v\n", s.name, err)
 			return 1
 		}
-		fmt.Printf("%s: ok\n", step.name)
+		fmt.Printf("%s: ok\n", s.name)
 	}
 	return 0
 }
 
-// enter makes a copy-on-write view of the system in memory the root. /run is
-// empty, so that the service manager outside is out of reach.
+// enter makes a copy-on-write view of the system in memory, SCRATCH/root, with
+// the package in its /tmp. /run is empty, so that the service manager outside is
+// out of reach.
 func enter(name, scratch string) error {
 	root := filepath.Join(scratch, "root")
-	mount := func(source, target, kind string, flags uintptr, data string) error {
-		if err := os.MkdirAll(target, 0o755); err != nil {
-			return err
-		}
-		if err := unix.Mount(source, target, kind, flags, data); err != nil {
-			return fmt.Errorf("cannot mount %s on %q: %w", kind, target, err)
-		}
-		return nil
-	}
-	if err := mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return err
-	}
 	content, err := os.ReadFile(name)
 	if err != nil {
 		return err
 	}
-	if err := mount("tmpfs", scratch, "tmpfs", 0, "mode=0755"); err != nil {
-		return err
-	}
-	for _, folder := range []string{"upper", "work"} {
-		if err := os.Mkdir(filepath.Join(scratch, folder), 0o755); err != nil {
+	layers := fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", scratch, scratch)
+	for _, do := range []func() error{
+		func() error { return mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		func() error { return mount("tmpfs", scratch, "tmpfs", 0, "mode=0755") },
+		func() error { return os.Mkdir(scratch+"/upper", 0o755) },
+		func() error { return os.Mkdir(scratch+"/work", 0o755) },
+		func() error { return mount("overlay", root, "overlay", 0, layers) },
+		func() error { return mount("proc", root+"/proc", "proc", 0, "") },
+		func() error { return mount("/dev", root+"/dev", "", unix.MS_BIND, "") },
+		func() error { return mount("tmpfs", root+"/run", "tmpfs", 0, "mode=0755") },
+		func() error { return mount("tmpfs", root+"/tmp", "tmpfs", 0, "mode=1777") },
+		func() error { return os.WriteFile(root+"/tmp/gatehouse.deb", content, 0o644) },
+		raiseLoopback,
+	} {
+		if err := do(); err != nil {
 			return err
 		}
 	}
-	layers := fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", scratch, scratch)
-	err = errors.Join(
-		mount("overlay", root, "overlay", 0, layers),
-		mount("proc", root+"/proc", "proc", 0, ""),
-		mount("/dev", root+"/dev", "", unix.MS_BIND, ""),
-		mount("tmpfs", root+"/run", "tmpfs", 0, "mode=0755"),
-		mount("tmpfs", root+"/tmp", "tmpfs", 0, "mode=1777"),
-		os.WriteFile(root+"/tmp/gatehouse.deb", content, 0o644),
-		unix.Chroot(root),
-		os.Chdir("/"),
-		raiseLoopback(),
-	)
-	return err
+	return nil
+}
+
+// leave makes the view that enter made the root.
+func leave(scratch string) error {
+	if err := unix.Chroot(filepath.Join(scratch, "root")); err != nil {
+		return err
+	}
+	return os.Chdir("/")
+}
+
+func mount(source, target, kind string, flags uintptr, data string) error {
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(source, target, kind, flags, data); err != nil {
+		return fmt.Errorf("cannot mount %q on %q: %w", source, target, err)
+	}
+	return nil
 }
 
 // raiseLoopback makes 127.0.0.1 of a new network namespace work.
