@@ -1,0 +1,287 @@
+package serial_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/drivertest"
+	"github.com/gatehouse/gatehouse/drivers/serial"
+)
+
+const doorFile = `format: keyvalue
+points:
+  door: {field: DOOR, words: {open: true, closed: false}}
+  t: {field: T, type: number}
+  lamp: {field: LAMP, words: {ON: true, OFF: false}, type: bool, writable: true, write: "LAMP ${value}\n"}
+  text: {writable: true, write: "${point}:${value};", assume: true}
+`
+
+func TestSuite(t *testing.T) {
+	drivertest.Run(t, serial.New(), drivertest.Config(t, "door", "driver: serial\nport: "+newWire(t).path+"\n"+doorFile))
+}
+
+func TestFormats(t *testing.T) {
+	for _, c := range []struct{ name, file, say, want string }{
+		{"json", "format: json\npoints: {t: {}, deep: {field: a.b}, n: {type: number}}\n", `{"t":21.50,"a":{"b":true},"n":"7"}`, "t=21.5 deep=true n=7"},
+		{"json with a null", "format: json\npoints: {t: {}}\n", `{"t":null}`, "t: the field is null"},
+		{"json with a dot in its key", "format: json\npoints: {t: {field: a.b}}\n", `{"a.b":18446744073709551615}`, "t=18446744073709551615"},
+		{"json that is cut", "format: json\npoints: {t: {}}\n", `{"t":21`, "the line is not a JSON object"},
+		{"json that is a list", "format: json\npoints: {t: {}}\n", `[1]`, "the line is not a JSON object"},
+		{"keyvalue", "format: keyvalue\npoints: {t: {field: T}, h: {field: H}, s: {field: S}}\n", "T=21.50, H:40;S=on\r", "t=21.5 h=40 s=true"},
+		{"keyvalue with a separator", "format: keyvalue\nseparator: '|'\npoints: {s: {field: S}}\n", "S= a b | T=1", "s=a b"},
+		{"keyvalue without a key", "format: keyvalue\npoints: {s: {}}\n", "s=1 =2", `"=2" is not a pair of key and value`},
+		{"csv", "format: csv\ncolumns: [t, '', s]\npoints: {t: {type: number}, s: {type: text}}\n", `21.5,9,"a,b"`, "t=21.5 s=a,b"},
+		{"csv with a separator", "format: csv\nseparator: ;\ncolumns: [t, h]\npoints: {t: {}, h: {}}\n", "1;2", "t=1 h=2"},
+		{"csv with too few fields", "format: csv\ncolumns: [t, h]\npoints: {t: {}}\n", "1", "the line has 1 fields, not 2"},
+		{"csv with a stray quote", "format: csv\ncolumns: [t]\npoints: {t: {}}\n", `a"b`, "the line is not CSV"},
+		{"regex", "format: regex\npattern: '^T(?<t>-?[0-9.]+)(?: (?<u>C))?$'\npoints: {t: {}, u: {}}\n", "T-3.50", "t=-3.5"},
+		{"regex without a match", "format: regex\npattern: '^T(?<t>.+)'\npoints: {t: {}}\n", "H1", "the line does not match the pattern"},
+		{"words", "format: keyvalue\npoints: {d: {words: {open: true, half: 0.5, gone: none}}, e: {words: {half: 0.5}}}\n", "d=gone e=half", "d=none e=0.5"},
+		{"a number that is none", "format: keyvalue\npoints: {a: {type: number}, b: {}}\n", "a=nan b=2", `a: "nan" is not a number b=2`},
+		{"a bool that is none", "format: keyvalue\npoints: {a: {type: bool}}\n", "a=2", `a: "2" is not true or false`},
+		{"no field of a point", "format: keyvalue\npoints: {a: {}}\n", "b=2", "the line has no field of a point"},
+		{"noise", "format: keyvalue\npoints: {a: {}}\n", "a=\xff\xfe", "the line is not text"},
+		{"control characters", "format: keyvalue\npoints: {a: {}}\n", "a=\x002", "the line has control characters"},
+		{"a long line", "format: keyvalue\nmax_line: 8\npoints: {a: {}}\n", "a=1234567", "a line is longer than 8 bytes"},
+		{"a very long line", "format: keyvalue\npoints: {a: {}}\n", "a=" + strings.Repeat("x", 3500) + strings.Repeat("y", 3000), "a line is longer than 4096 bytes"},
+	} {
+		t.Run(c.name+" is read", func(t *testing.T) {
+			w := newWire(t)
+			dev := open(t, w, c.file)
+			w.say("\r\n\n")
+			for rest := c.say; rest != ""; { // the line's buffer takes 4 KiB at most
+				n := min(len(rest), 2000)
+				w.say(rest[:n])
+				rest = rest[n:]
+				settled()
+			}
+			w.say("\n")
+			wantNext(t, dev, c.want)
+			w.say("again\n")
+			if got := next(t, dev); got == "(nothing for 10 s)" {
+				t.Error("nothing is heard after it")
+			}
+		})
+	}
+	t.Run("another delimiter cuts lines", func(t *testing.T) {
+		w := newWire(t)
+		dev := open(t, w, "delimiter: '||'\nformat: keyvalue\npoints: {a: {}}\n")
+		w.say("a=1|")
+		w.say("|a=2||")
+		wantNext(t, dev, "a=1")
+		wantNext(t, dev, "a=2")
+	})
+	t.Run("half a line at the start is passed over", func(t *testing.T) {
+		w := newWire(t)
+		w.say("1.5\nT=121.5\n")
+		dev := open(t, w, "format: csv\ncolumns: [t]\npoints: {t: {}}\n")
+		wantNext(t, dev, "t=T=121.5")
+	})
+}
+
+func TestWrite(t *testing.T) {
+	write := func(t *testing.T, dev drivers.Device, point string, v drivers.Value) string {
+		t.Helper()
+		if err := dev.Write(t.Context(), point, v); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	t.Run("sends the template", func(t *testing.T) {
+		w := newWire(t)
+		dev := open(t, w, doorFile)
+		for _, v := range []drivers.Value{drivers.BoolValue(true), drivers.TextValue("OFF"), drivers.IntValue(1)} {
+			if err := write(t, dev, "lamp", v); err != "" {
+				t.Error(err)
+			}
+		}
+		if err := write(t, dev, "text", drivers.DecimalValue(125, -1)); err != "" {
+			t.Error(err)
+		}
+		w.hear("LAMP ON\nLAMP OFF\nLAMP ON\ntext:12.5;")
+	})
+	t.Run("refuses what does not fit", func(t *testing.T) {
+		dev := open(t, newWire(t), doorFile)
+		for point, want := range map[string]string{
+			"lamp": `cannot write point "lamp": x` + "\n" + `y is not true or false`,
+			"text": `cannot write point "text": the value has control characters`,
+			"door": `point "door" is not writable`,
+		} {
+			if got := write(t, dev, point, drivers.TextValue("x\ny")); got != want {
+				t.Errorf("want %q, got %q", want, got)
+			}
+		}
+	})
+	t.Run("is read back only when a line says so, or it is assumed", func(t *testing.T) {
+		w := newWire(t)
+		dev := open(t, w, doorFile)
+		w.say("LAMP=OFF\n")
+		wantNext(t, dev, "lamp=false")
+		read := func() (all []string) {
+			readings, err := dev.Read(t.Context(), []string{"lamp", "text"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range readings {
+				all = append(all, r.Point+"="+r.Value.String())
+			}
+			return all
+		}
+		if err := write(t, dev, "lamp", drivers.BoolValue(true)) + write(t, dev, "text", drivers.TextValue("hi")); err != "" {
+			t.Error(err)
+		}
+		if got := strings.Join(read(), " "); got != "text=hi" {
+			t.Errorf("want the assumed text only, got %s", got)
+		}
+		w.say("LAMP=ON\n")
+		wantNext(t, dev, "lamp=true")
+		if got := strings.Join(read(), " "); got != "lamp=true text=hi" {
+			t.Errorf("want both, got %s", got)
+		}
+	})
+}
+
+func TestUnplug(t *testing.T) {
+	t.Run("ends the device as lost", func(t *testing.T) {
+		w := newWire(t)
+		dev := open(t, w, doorFile)
+		if err := w.far.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if p := <-dev.Pushed(); !errors.Is(p.Err, drivers.ErrLost) {
+			t.Errorf("want drivers.ErrLost, got %+v", p)
+		}
+		wantNext(t, dev, "(closed)")
+	})
+	t.Run("is healed by a replug", func(t *testing.T) {
+		w := newWire(t)
+		bus := host(t, "driver: serial\ntopic: home\nport: "+w.path+"\n"+doorFile)
+		bus.WaitRetained(t, "home/status", "online")
+		settled()
+		w.say("DOOR=open T=21.50\n")
+		bus.WaitRetained(t, "home/t", "21.5")
+		bus.WaitRetained(t, "home/door", "true")
+		for range 3 {
+			w.unplug()
+			bus.WaitRetained(t, "home/status", "offline")
+			w.plug()
+			bus.WaitRetained(t, "home/status", "online")
+			settled()
+			w.say("\xf0\x9f noise \x00\xff\nDOOR=closed\n")
+			bus.WaitRetained(t, "home/door", "false")
+			w.say("DOOR=open\n")
+			bus.WaitRetained(t, "home/door", "true")
+		}
+		if err := bus.Publish(t.Context(), message.Message{Topic: "home/lamp/set", Payload: []byte("true")}); err != nil {
+			t.Fatal(err)
+		}
+		w.hear("LAMP ON\n")
+		if got := string(bus.Wait(t, "home/lamp/set/result", 1).Payload); got != `{"ok":true,"value":true}` {
+			t.Errorf("want ok, got %s", got)
+		}
+	})
+	t.Run("of a socat pair is healed", func(t *testing.T) {
+		dir := t.TempDir()
+		near, far := filepath.Join(dir, "near"), filepath.Join(dir, "far")
+		stop := socat(t, near, far)
+		bus := host(t, "driver: serial\ntopic: home\nport: "+near+"\n"+doorFile)
+		for _, door := range []string{"open", "closed"} {
+			bus.WaitRetained(t, "home/status", "online")
+			settled()
+			sensor := openPort(t, serial.PortConfig{Port: far})
+			if _, err := sensor.Write([]byte("DOOR=" + door + "\n")); err != nil {
+				t.Fatal(err)
+			}
+			bus.WaitRetained(t, "home/door", map[string]string{"open": "true", "closed": "false"}[door])
+			stop()
+			bus.WaitRetained(t, "home/status", "offline")
+			stop = socat(t, near, far)
+		}
+		stop()
+	})
+}
+
+// socat joins two pseudo-terminals until stop is called.
+func socat(t *testing.T, near, far string) (stop func()) {
+	t.Helper()
+	cmd := exec.Command("socat", "-d", "-d", "pty,raw,echo=0,link="+near, "pty,raw,echo=0,link="+far)
+	said := &bytes.Buffer{}
+	cmd.Stderr = said
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("socat is needed: %v", err)
+	}
+	late := time.Now().Add(10 * time.Second)
+	for {
+		_, errNear := filepath.EvalSymlinks(near)
+		_, errFar := filepath.EvalSymlinks(far)
+		if errNear == nil && errFar == nil {
+			break
+		}
+		if time.Now().After(late) {
+			_ = cmd.Process.Kill() // it may have ended
+			_ = cmd.Wait()
+			t.Fatalf("socat has not made its pair: %s", said)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	done := false
+	stop = func() {
+		if done {
+			return
+		}
+		done = true
+		if err := cmd.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = cmd.Wait() // it was killed
+		_, _ = os.Remove(near), os.Remove(far) // socat may have
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestCheck(t *testing.T) {
+	const points = "points:\n  a: {}\n"
+	for _, c := range []struct{ name, text, want string }{
+		{"a missing port", "driver: serial\nformat: json\n" + points, `:1:1: the key "port" is missing`},
+		{"a missing format", "port: x\n" + points, `:1:1: format must be json, keyvalue, csv or regex, not ""`},
+		{"an unknown format", "port: x\nformat: xml\n" + points, `:2:9: format must be json, keyvalue, csv or regex, not "xml"`},
+		{"a bad baud", "port: x\nbaud: 7\nformat: json\n" + points, `:2:7: baud must be 50 to 4000000, not 7`},
+		{"a bad parity", "port: x\nparity: weird\nformat: json\n" + points, `:2:9: parity must be none`},
+		{"csv without columns", "port: x\nformat: csv\n" + points, `:2:9: format csv needs the key "columns"`},
+		{"a long separator", "port: x\nformat: csv\nseparator: ab\ncolumns: [a]\n" + points, `:3:12: separator must be one character`},
+		{"columns of another format", "port: x\nformat: json\ncolumns: [a]\n" + points, `:3:10: columns are for format csv`},
+		{"a separator of another format", "port: x\nformat: json\nseparator: ','\n" + points, `:3:12: separator is for formats csv and keyvalue`},
+		{"a pattern of another format", "port: x\nformat: json\npattern: a\n" + points, `:3:10: pattern is for format regex`},
+		{"a pattern without names", "port: x\nformat: regex\npattern: a\n" + points, `:3:10: pattern must be a regular expression with named groups`},
+		{"a pattern that is none", "port: x\nformat: regex\npattern: '(?<a'\n" + points, `:3:10: pattern must be a regular expression with named groups`},
+		{"no points", "port: x\nformat: json\n", `:1:1: the key "points" is missing or empty`},
+		{"an interval", "port: x\nformat: json\nevery: 1s\n" + points, `:3:8: a serial device is not polled`},
+		{"an interval of a point", "port: x\nformat: json\npoints:\n  a: {every: 1s}\n", `:4:14: point "a": a serial device is not polled`},
+		{"an empty delimiter", "port: x\nformat: json\ndelimiter: ''\n" + points, `:3:12: delimiter must not be empty`},
+		{"a line of nothing", "port: x\nformat: json\nmax_line: 0\n" + points, `:3:11: max_line must be 1 to 1048576, not 0`},
+		{"an unknown type", "port: x\nformat: json\npoints:\n  a: {type: date}\n", `:4:13: point "a": type must be auto, number, bool or text, not "date"`},
+		{"a write without writable", "port: x\nformat: json\npoints:\n  a: {write: x}\n", `:4:14: point "a": write needs "writable: true"`},
+		{"an assume without writable", "port: x\nformat: json\npoints:\n  a: {assume: true}\n", `:4:15: point "a": assume needs "writable: true"`},
+		{"writable without a write", "port: x\nformat: json\npoints:\n  a: {writable: true}\n", `:4:17: point "a": a writable point needs the key "write"`},
+		{"a bad template", "port: x\nformat: json\npoints:\n  a: {writable: true, write: '${x}'}\n", `:4:30: only ${value} and ${point} are known here, not ${x}`},
+		{"a bad template of the device", "port: x\nformat: json\nwrite: '${value'\npoints:\n  a: {writable: true}\n", `:3:8: only ${value} and ${point} are known here, not ${value`},
+		{"a word that means a list", "port: x\nformat: json\npoints:\n  a: {words: {on: [1]}}\n", `:4:14: point "a": the word "on" must mean true, false, a number or a text`},
+		{"an unknown key", "port: x\nformat: json\npoints:\n  a: {typ: text}\n", `:4:7: unknown field "typ"`},
+	} {
+		t.Run(c.name+" has its place", func(t *testing.T) {
+			_, err := serial.New().Check(drivertest.Config(t, "f", c.text))
+			if !errors.Is(err, drivers.ErrConfig) || !strings.HasPrefix(err.Error(), "f.yaml"+c.want) {
+				t.Errorf("want f.yaml%s, got %v", c.want, err)
+			}
+		})
+	}
+}

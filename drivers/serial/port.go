@@ -1,0 +1,244 @@
+package serial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bugst "go.bug.st/serial"
+	"golang.org/x/sys/unix"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+// PortConfig says how to open a serial port.
+type PortConfig struct {
+	Port     string // "/dev/ttyUSB0"
+	Baud     int    // 0 means 9600
+	Parity   string // "none", "even", "odd", "mark" or "space"; empty means none
+	DataBits int    // 5 to 8; 0 means 8
+	StopBits int    // 1 or 2; 0 means 1
+}
+
+// mode checks the configuration. The error names a key of a device file.
+func (c PortConfig) mode() (*bugst.Mode, error) {
+	parities := map[string]bugst.Parity{
+		"": bugst.NoParity, "none": bugst.NoParity, "even": bugst.EvenParity, "odd": bugst.OddParity,
+		"mark": bugst.MarkParity, "space": bugst.SpaceParity,
+	}
+	stopBits := map[int]bugst.StopBits{0: bugst.OneStopBit, 1: bugst.OneStopBit, 2: bugst.TwoStopBits}
+	m := &bugst.Mode{BaudRate: orDefault(c.Baud, 9600), DataBits: orDefault(c.DataBits, 8)}
+	var known bool
+	if m.BaudRate < 50 || m.BaudRate > 4_000_000 {
+		return nil, &keyError{"baud", fmt.Sprintf("baud must be 50 to 4000000, not %d", c.Baud)}
+	}
+	if m.DataBits < 5 || m.DataBits > 8 {
+		return nil, &keyError{"data_bits", fmt.Sprintf("data_bits must be 5 to 8, not %d", c.DataBits)}
+	}
+	if m.Parity, known = parities[c.Parity]; !known {
+		return nil, &keyError{"parity", fmt.Sprintf("parity must be none, even, odd, mark or space, not %q", c.Parity)}
+	}
+	if m.StopBits, known = stopBits[c.StopBits]; !known {
+		return nil, &keyError{"stop_bits", fmt.Sprintf("stop_bits must be 1 or 2, not %d", c.StopBits)}
+	}
+	return m, nil
+}
+
+func orDefault(n, d int) int {
+	if n == 0 {
+		return d
+	}
+	return n
+}
+
+// keyError is something wrong with one key.
+type keyError struct{ key, msg string }
+
+func (e *keyError) Error() string { return e.msg }
+
+// Port is an open serial port. One goroutine may read while another writes; Close
+// may be called by a third, at any time, more than once.
+type Port struct {
+	name    string
+	file    *os.File   // what is read and written, and carries the lock
+	setup   bugst.Port // holds the settings and the exclusive mode; neither read nor written
+	char    time.Duration
+	timeout atomic.Int64 // of a Read, in nanoseconds; 0 is none
+	closed  atomic.Bool
+}
+
+// Open opens and locks a serial port and sets its mode. A port that somebody else
+// has, that is not there or is no serial port is an error that leaves its settings
+// alone. On a pseudo-terminal, parity and data bits have no effect.
+func Open(ctx context.Context, c PortConfig) (*Port, error) {
+	mode, err := c.mode()
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, err)
+	}
+	// Without O_NONBLOCK the open may wait for a carrier for ever.
+	file, err := os.OpenFile(c.Port, os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, cause(err))
+	}
+	setup, err := claim(file, c.Port, mode)
+	if err != nil {
+		_ = file.Close() // the error is the one above
+		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, err)
+	}
+	bits := 1 + mode.DataBits + orDefault(c.StopBits, 1)
+	if mode.Parity != bugst.NoParity {
+		bits++
+	}
+	return &Port{
+		name: c.Port, file: file, setup: setup,
+		char: time.Duration(bits) * time.Second / time.Duration(mode.BaudRate),
+	}, nil
+}
+
+// claim locks the port and then sets its mode: as root, opening it for the mode
+// would succeed and change the speed under another program.
+func claim(file *os.File, name string, mode *bugst.Mode) (bugst.Port, error) {
+	var locked error
+	if err := control(file, func(fd int) {
+		if _, locked = unix.IoctlGetTermios(fd, unix.TCGETS); locked != nil {
+			locked = errors.New("it is not a serial port")
+			return
+		}
+		if locked = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); locked != nil {
+			locked = errors.New("it is in use")
+		}
+	}); err != nil {
+		return nil, err
+	}
+	if locked != nil {
+		return nil, locked
+	}
+	setup, err := bugst.Open(name, mode)
+	var known *bugst.PortError
+	if errors.As(err, &known) && known.Code() == bugst.PortBusy {
+		return nil, errors.New("it is in use")
+	}
+	return setup, err
+}
+
+// control calls f with the file's descriptor. (File.Fd would make it block.)
+func control(file *os.File, f func(fd int)) error {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { f(int(fd)) })
+}
+
+// cause takes the path off an error that will name it again.
+func cause(err error) error {
+	var at *os.PathError
+	if errors.As(err, &at) {
+		err = at.Err
+	}
+	if errors.Is(err, syscall.EBUSY) {
+		return errors.New("it is in use")
+	}
+	return err
+}
+
+// SetReadTimeout bounds the next calls of Read; below 1 ms is 1 ms. Without it, a
+// Read waits until something comes. It never fails.
+func (p *Port) SetReadTimeout(d time.Duration) error {
+	p.timeout.Store(int64(max(d, time.Millisecond)))
+	return nil
+}
+
+// Read reads what is there, or waits for it. When the time-out passes it returns
+// 0 and nil. After Close the error is os.ErrClosed; after an unplug it is
+// drivers.ErrLost.
+func (p *Port) Read(b []byte) (int, error) {
+	deadline := time.Time{}
+	if d := p.timeout.Load(); d > 0 {
+		deadline = time.Now().Add(time.Duration(d))
+	}
+	if err := p.file.SetReadDeadline(deadline); err != nil {
+		return 0, p.lost("read", err)
+	}
+	n, err := p.file.Read(b)
+	switch {
+	case n > 0:
+		return n, nil
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return 0, nil
+	case err == nil:
+		return 0, nil
+	}
+	return 0, p.lost("read", err)
+}
+
+// Write hands all bytes to the port. It gives up, with an error that is
+// os.ErrDeadlineExceeded, after 2 s and twice the time that they take on the line:
+// flow control or a dead adapter must not hold up its caller for ever.
+func (p *Port) Write(b []byte) (int, error) {
+	limit := 2*time.Second + 2*time.Duration(len(b))*p.char
+	if err := p.file.SetWriteDeadline(time.Now().Add(limit)); err != nil {
+		return 0, p.lost("write", err)
+	}
+	n, err := p.file.Write(b)
+	if err != nil {
+		return n, p.lost("write", err)
+	}
+	return n, nil
+}
+
+// lost says which errors are the end of the port.
+func (p *Port) lost(what string, err error) error {
+	err = cause(err)
+	if p.closed.Load() {
+		err = os.ErrClosed
+	}
+	switch {
+	case errors.Is(err, os.ErrClosed), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("cannot %s port %q: %w", what, p.name, err)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
+		return fmt.Errorf("port %q was unplugged: %w", p.name, drivers.ErrLost)
+	}
+	return fmt.Errorf("cannot %s port %q: %v: %w", what, p.name, err, drivers.ErrLost)
+}
+
+// ResetInput forgets what came and was not read.
+func (p *Port) ResetInput() error {
+	if p.closed.Load() {
+		return fmt.Errorf("cannot reset port %q: %w", p.name, os.ErrClosed)
+	}
+	var flushed error
+	err := control(p.file, func(fd int) { flushed = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) })
+	if err == nil {
+		err = flushed
+	}
+	if err != nil {
+		return p.lost("reset", err)
+	}
+	return nil
+}
+
+// Close gives the port back and ends a Read or Write that waits.
+func (p *Port) Close() error {
+	if p.closed.Swap(true) {
+		return nil
+	}
+	// What waits to be sent is forgotten: a close would wait for it.
+	_ = control(p.file, func(fd int) { _ = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCOFLUSH) })
+	err := p.setup.Close()
+	if errClose := p.file.Close(); err == nil {
+		err = errClose
+	}
+	if err != nil {
+		return fmt.Errorf("cannot close port %q: %w", p.name, cause(err))
+	}
+	return nil
+}
