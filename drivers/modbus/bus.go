@@ -1,0 +1,253 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+const (
+	// maxQueue is how many requests may wait for one bus; a device has one at most.
+	// A further one is refused.
+	maxQueue = 1024
+	// writesInARow is after how many writes a read that waits has its turn.
+	writesInARow = 8
+	// firstRedial and lastRedial bound the pause between two attempts to connect.
+	firstRedial = 250 * time.Millisecond
+	lastRedial  = 5 * time.Second
+)
+
+// errBackOff says that nothing was tried, since the last attempt failed just now.
+var errBackOff = errors.New("waiting before the next attempt")
+
+// bus owns the wire to all units behind one address. While devices use it, one
+// goroutine runs it; what it learned of the units outlives that.
+type bus struct {
+	name    string // "tcp 192.168.1.20:502"
+	line    SerialConfig
+	connect func(context.Context) (link, error)
+	log     *slog.Logger
+	lengths lengths
+	rtu     bool
+
+	mu      sync.Mutex // guards what follows
+	refs    int
+	stop    context.CancelFunc
+	done    chan struct{} // closed when the goroutine has ended
+	wake    chan struct{} // holds one
+	writes  []*job
+	reads   []*job
+	units   [256]health
+	oddness time.Time // when something came that was not asked for
+
+	// Of the goroutine alone.
+	link     link
+	inARow   int
+	redial   time.Duration
+	redialAt time.Time
+}
+
+// job is a request that waits for the bus.
+type job struct {
+	ctx    context.Context
+	req    request
+	timing timing
+	done   chan struct{} // closed when the rest is set
+	reply  reply
+	err    error
+}
+
+func newBus(name string, log *slog.Logger, connect func(context.Context) (link, error)) *bus {
+	return &bus{
+		name: name, connect: connect, log: log,
+		lengths: lengths{used: map[slot]*use{}},
+		wake:    make(chan struct{}, 1),
+	}
+}
+
+// acquire starts the bus for its first device.
+func (b *bus) acquire() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refs++
+	if b.refs > 1 {
+		return
+	}
+	previous := b.done
+	ctx, stop := context.WithCancel(context.Background())
+	b.stop, b.done = stop, make(chan struct{})
+	go b.run(ctx, previous, b.done)
+}
+
+// release stops the bus behind its last device, and waits for it.
+func (b *bus) release() {
+	b.mu.Lock()
+	b.refs--
+	last, done := b.refs == 0, b.done
+	if last {
+		b.stop()
+	}
+	b.mu.Unlock()
+	if last {
+		<-done
+	}
+}
+
+// run obeys the queue until its context ends. Previous is closed when the run before
+// has ended.
+func (b *bus) run(ctx context.Context, previous <-chan struct{}, done chan<- struct{}) {
+	defer close(done)
+	if previous != nil {
+		<-previous
+	}
+	defer b.unlink()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.wake:
+		}
+		for j := b.next(); j != nil; j = b.next() {
+			b.serve(j)
+		}
+	}
+}
+
+// next takes the next job: writes first, but not for ever.
+func (b *bus) next() *job {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	queue := &b.writes
+	if len(*queue) == 0 || (b.inARow >= writesInARow && len(b.reads) > 0) {
+		queue, b.inARow = &b.reads, 0
+	} else {
+		b.inARow++
+	}
+	if len(*queue) == 0 {
+		return nil
+	}
+	j := (*queue)[0]
+	*queue = append((*queue)[:0], (*queue)[1:]...)
+	return j
+}
+
+// do queues a request and waits for its end. One that has begun ends soon after ctx.
+func (b *bus) do(ctx context.Context, r request, t timing) (reply, error) {
+	j := &job{ctx: ctx, req: r, timing: t, done: make(chan struct{})}
+	b.mu.Lock()
+	if len(b.reads)+len(b.writes) >= maxQueue {
+		b.mu.Unlock()
+		return reply{}, fmt.Errorf("%s: %d requests wait already", b.name, maxQueue)
+	}
+	if r.fn.reads() {
+		b.reads = append(b.reads, j)
+	} else {
+		b.writes = append(b.writes, j)
+	}
+	b.mu.Unlock()
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		if b.withdraw(j) {
+			return reply{}, ctx.Err()
+		}
+		<-j.done
+	}
+	return j.reply, j.err
+}
+
+// withdraw takes a job out of the queue, if it has not begun.
+func (b *bus) withdraw(j *job) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, queue := range []*[]*job{&b.reads, &b.writes} {
+		for i, other := range *queue {
+			if other == j {
+				*queue = append((*queue)[:i], (*queue)[i+1:]...)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// serve does one job. A panic, of a port's driver for instance, is the end of the
+// link only.
+func (b *bus) serve(j *job) {
+	defer close(j.done)
+	defer func() {
+		if p := recover(); p != nil {
+			b.log.Error("modbus bus panicked", "bus", b.name, "panic", p, "stack", string(debug.Stack()))
+			b.unlink()
+			j.err = errLost("the bus broke", fmt.Errorf("panic: %v", p))
+		}
+	}()
+	j.reply, j.err = b.perform(j)
+}
+
+// perform does one job: on a connection that the device closed meanwhile it begins
+// again, once, if that cannot do anything twice.
+func (b *bus) perform(j *job) (reply, error) {
+	if err := j.ctx.Err(); err != nil {
+		return reply{}, err
+	}
+	if err := b.mayAsk(j.req.unit); err != nil {
+		return reply{}, err
+	}
+	for again := false; ; again = true {
+		if err := b.relink(j.ctx); err != nil {
+			return reply{}, err
+		}
+		got, err := b.link.exchange(j.ctx, j.req, j.timing)
+		got.data = append([]byte(nil), got.data...)
+		b.learn(j, got, err)
+		if errors.Is(err, drivers.ErrLost) {
+			b.unlink()
+		}
+		retry := errors.Is(err, errIdleClosed) || (errors.Is(err, errNoReply) && j.req.fn.reads())
+		if retry && !again {
+			continue
+		}
+		return got, err
+	}
+}
+
+// relink connects if need be.
+func (b *bus) relink(ctx context.Context) error {
+	if b.link != nil {
+		return nil
+	}
+	if left := time.Until(b.redialAt); left > 0 {
+		return fmt.Errorf("%w: %s: %w", drivers.ErrLost, b.name, errBackOff)
+	}
+	l, err := b.connect(ctx)
+	if err == nil {
+		b.link, b.redial, b.redialAt = l, 0, time.Time{}
+		return nil
+	}
+	if ctx.Err() == nil {
+		b.redial = min(max(2*b.redial, firstRedial), lastRedial)
+		b.redialAt = time.Now().Add(b.redial)
+	}
+	return fmt.Errorf("%w: %w", drivers.ErrLost, err)
+}
+
+func (b *bus) unlink() {
+	if b.link == nil {
+		return
+	}
+	if err := b.link.close(); err != nil {
+		b.log.Debug("modbus link closed badly", "bus", b.name, "err", err)
+	}
+	b.link = nil
+}

@@ -1,0 +1,94 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+const (
+	// readAttempts is how often a read is tried that gets no valid answer. A write
+	// is tried once: it may have been done.
+	readAttempts = 2
+	// mutesToSkip is how often in a row a device may not answer for a point, while
+	// it does for others, before the point is left out for muteTime.
+	mutesToSkip = 2
+	// tcpItemCost is a guess at what a register costs behind TCP.
+	tcpItemCost = 100 * time.Microsecond
+	// tcpRequestCost is added to the latency that is measured.
+	tcpRequestCost = time.Millisecond
+	// requestChars is what a request takes on a serial line beside its registers.
+	requestChars = 20
+)
+
+var (
+	errNotFinite = errors.New("the registers hold no number (NaN or infinite)")
+	errNoPoint   = errors.New("no such point")
+	errReadOnly  = errors.New("the point cannot be written")
+)
+
+// device is one unit. It implements drivers.Device; one goroutine calls it.
+type device struct {
+	spec     *deviceSpec
+	bus      *bus
+	points   []drivers.Point
+	index    map[string]int
+	spans    []span
+	mutes    []mute // by point
+	refused  refusals
+	multiple map[Function]bool // single writes that the unit does not know
+	closed   bool
+}
+
+// mute is a point that the device does not answer for.
+type mute struct {
+	times int
+	until time.Time
+}
+
+func newDevice(spec *deviceSpec, b *bus) *device {
+	d := &device{
+		spec: spec, bus: b, points: pointsOf(spec.points),
+		index:    make(map[string]int, len(spec.points)),
+		spans:    make([]span, len(spec.points)),
+		mutes:    make([]mute, len(spec.points)),
+		refused:  refusals{now: time.Now},
+		multiple: map[Function]bool{},
+	}
+	for i, p := range spec.points {
+		d.index[p.Name], d.spans[i] = i, p.span
+	}
+	return d
+}
+
+// Points implements drivers.Device.
+func (d *device) Points() []drivers.Point { return d.points }
+
+// Close implements drivers.Device.
+func (d *device) Close() error {
+	if !d.closed {
+		d.closed = true
+		d.bus.release()
+	}
+	return nil
+}
+
+// probe asks the unit for a point, and for another one if it does not answer.
+func (d *device) probe(ctx context.Context) error {
+	_, _, err := d.fetch(ctx, d.spans[0], 1)
+	if errors.Is(err, errSilent) || errors.Is(err, errGarbled) {
+		_, _, err = d.fetch(ctx, d.spans[len(d.spans)-1], 1)
+	}
+	if isRefusal(err) {
+		return nil
+	}
+	return err
+}
+
+// isRefusal reports whether the unit itself answered with an exception.
+func isRefusal(err error) bool {
+	var e Exception
+	return errors.As(err, &e) && !e.unreached()
+}

@@ -1,0 +1,151 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+// dialTimeout is how long a connection may take to come about.
+const dialTimeout = 5 * time.Second
+
+// Options are what the driver needs of its surroundings.
+type Options struct {
+	// OpenSerial opens a serial port; nil is that there are none.
+	OpenSerial func(ctx context.Context, c SerialConfig) (Port, error)
+	// Dial connects to a TCP device; nil is a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Formula compiles the simulator's formulas; nil is that there are none.
+	Formula drivers.Formula
+	// Log is for what concerns no single device; nil is nowhere.
+	Log *slog.Logger
+}
+
+// Driver opens Modbus devices. It implements [drivers.Driver]; its methods may be
+// called by any goroutine.
+type Driver struct {
+	opts Options
+
+	mu    sync.Mutex
+	buses map[string]*bus // one an address that was ever used
+}
+
+// New returns the driver. It starts nothing.
+func New(opts Options) (*Driver, error) {
+	if opts.OpenSerial == nil {
+		opts.OpenSerial = func(context.Context, SerialConfig) (Port, error) {
+			return nil, errors.New("there are no serial ports here")
+		}
+	}
+	if opts.Dial == nil {
+		opts.Dial = new(net.Dialer).DialContext
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Driver{opts: opts, buses: map[string]*bus{}}, nil
+}
+
+// Check implements [drivers.Driver].
+func (d *Driver) Check(cfg drivers.Config) ([]drivers.Point, error) {
+	spec, err := decodeDevice(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return pointsOf(spec.points), nil
+}
+
+func pointsOf(specs []pointSpec) []drivers.Point {
+	points := make([]drivers.Point, len(specs))
+	for i, p := range specs {
+		points[i] = p.Point
+	}
+	return points
+}
+
+// Open implements [drivers.Driver]. It connects to the device's bus, unless another
+// device has done so, and asks the unit for one point: an exception is an answer,
+// too. An error wraps [drivers.ErrLost] if the bus cannot be connected.
+func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, error) {
+	spec, err := decodeDevice(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b, err := d.acquire(cfg, spec)
+	if err != nil {
+		return nil, err
+	}
+	dev := newDevice(spec, b)
+	if err := dev.probe(ctx); err != nil {
+		b.release()
+		return nil, fmt.Errorf("cannot open unit %d: %w", spec.unit, err)
+	}
+	return dev, nil
+}
+
+// acquire gives the bus of a device, running.
+func (d *Driver) acquire(cfg drivers.Config, spec *deviceSpec) (*bus, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name := spec.bus()
+	b := d.buses[name]
+	if b == nil {
+		b = d.newBus(name, spec)
+		d.buses[name] = b
+	}
+	if !b.setLine(spec.serial) {
+		return nil, cfg.Errorf("$.serial", "another device uses %s with other settings", spec.serial.Port)
+	}
+	b.acquire()
+	return b, nil
+}
+
+func (d *Driver) newBus(name string, spec *deviceSpec) *bus {
+	if spec.address != "" {
+		address := spec.address
+		return newBus(name, d.opts.Log, func(ctx context.Context) (link, error) {
+			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			defer cancel()
+			conn, err := d.opts.Dial(ctx, "tcp", address)
+			if err != nil {
+				return nil, fmt.Errorf("cannot connect to %q: %w", address, err)
+			}
+			return newTCPLink(conn, uint16(rand.Uint32())), nil
+		})
+	}
+	b := newBus(name, d.opts.Log, nil)
+	b.rtu = true
+	b.connect = func(ctx context.Context) (link, error) {
+		line := b.lineConfig()
+		port, err := d.opts.OpenSerial(ctx, line)
+		if err != nil {
+			return nil, fmt.Errorf("cannot open port %q: %w", line.Port, err)
+		}
+		return newRTULink(port, line), nil
+	}
+	return b
+}
+
+// setLine sets the parameters of a serial line; devices in use must have the same.
+func (b *bus) setLine(line SerialConfig) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.refs > 0 {
+		return b.line == line
+	}
+	b.line = line
+	return true
+}
+
+func (b *bus) lineConfig() SerialConfig {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.line
+}

@@ -1,0 +1,115 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+const (
+	// firstBackOff and lastBackOff bound the pause between two requests to a unit
+	// that does not answer.
+	firstBackOff = time.Second
+	lastBackOff  = 30 * time.Second
+	// Strikes: a request without a word counts two, one with a garbled answer one;
+	// so many in a row and the unit counts as dead.
+	silenceStrikes = 2
+	garbledStrikes = 1
+	deadStrikes    = 4
+	// troubleTime is how long a line with an anomaly is not trusted to be free of
+	// stale answers.
+	troubleTime = time.Minute
+	// shortestConfirm is how long at least a second answer is waited for.
+	shortestConfirm = 20 * time.Millisecond
+)
+
+// errDead says that a unit does not answer and is left alone until its back-off ends.
+var errDead = errors.New("the unit does not answer")
+
+// health is what a bus knows of a unit.
+type health struct {
+	strikes  int
+	backOff  time.Duration
+	until    time.Time     // not asked before; zero unless dead
+	troubled time.Time     // last time that an answer of it may be under way
+	latency  time.Duration // smoothed
+	longest  time.Duration // latency, decaying slowly
+}
+
+// mayAsk refuses a request to a dead unit before its back-off has ended.
+func (b *bus) mayAsk(unit uint8) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := &b.units[unit]
+	if left := time.Until(h.until); left > 0 {
+		return fmt.Errorf("%s: unit %d: %w; asked again in %v", b.name, unit, errDead, left.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// learn draws the lesson of an exchange.
+func (b *bus) learn(j *job, got reply, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if got.odd {
+		b.oddness = now
+	}
+	h := &b.units[j.req.unit]
+	var exception Exception
+	switch {
+	case err == nil:
+		h.answered(got.latency)
+		return
+	case errors.As(err, &exception) && !exception.unreached():
+		h.answered(h.latency)
+		return
+	case errors.Is(err, errGarbled):
+		h.strike(garbledStrikes, now)
+	case errors.Is(err, errSilent), errors.As(err, &exception):
+		h.strike(silenceStrikes, now)
+	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	}
+	h.troubled = now
+}
+
+// answered is for an answer after a latency.
+func (h *health) answered(latency time.Duration) {
+	h.strikes, h.backOff, h.until = 0, 0, time.Time{}
+	if h.latency == 0 {
+		h.latency = latency
+	}
+	h.latency += (latency - h.latency) / 8
+	h.longest = max(latency, h.longest-h.longest/64)
+}
+
+// strike counts a failure; enough of them and the unit is left alone for longer and
+// longer.
+func (h *health) strike(n int, now time.Time) {
+	if h.strikes += n; h.strikes < deadStrikes {
+		return
+	}
+	h.backOff = min(max(2*h.backOff, firstBackOff), lastBackOff)
+	h.until = now.Add(h.backOff)
+}
+
+// condition is what a device plans with.
+type condition struct {
+	latency  time.Duration // measured
+	confirm  time.Duration // within which a second answer would have come
+	troubled bool          // stale answers of the unit may be under way
+}
+
+func (b *bus) condition(unit uint8) condition {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h := &b.units[unit]
+	return condition{
+		latency:  h.latency,
+		confirm:  max(4*h.longest, shortestConfirm),
+		troubled: time.Since(h.troubled) < troubleTime || time.Since(b.oddness) < troubleTime,
+	}
+}

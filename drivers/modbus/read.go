@@ -1,0 +1,186 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+// Read implements drivers.Device.
+func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, error) {
+	due, err := d.due(names)
+	if err != nil || len(due) == 0 {
+		return nil, err
+	}
+	r := &reading{device: d, out: make([]drivers.Reading, 0, len(due))}
+	for _, b := range d.lastMuted(plan(d.spans, due, d.cost(), &d.refused)) {
+		if _, err = r.block(ctx, b); err == nil {
+			continue
+		}
+		if ctx.Err() != nil || errors.Is(err, drivers.ErrLost) {
+			return r.out, err
+		}
+		r.failed = err
+		if errors.Is(err, errDead) {
+			break
+		}
+		r.silent = append(r.silent, b)
+	}
+	if len(r.out) == 0 {
+		return nil, r.failed
+	}
+	r.remember()
+	return r.out, nil
+}
+
+// due finds the points, and leaves out those that the device keeps silent about.
+func (d *device) due(names []string) ([]int, error) {
+	due := make([]int, 0, len(names))
+	skipped, now := []int(nil), time.Now()
+	for _, name := range names {
+		i, ok := d.index[name]
+		if !ok {
+			return nil, fmt.Errorf("%w: %q", errNoPoint, name)
+		}
+		if now.Before(d.mutes[i].until) {
+			skipped = append(skipped, i)
+			continue
+		}
+		due = append(due, i)
+	}
+	if len(due) == 0 {
+		return skipped, nil // there is nothing better to ask for
+	}
+	return due, nil
+}
+
+// lastMuted puts the blocks last that the unit did not answer for the last time, so
+// that they do not keep the rest from being read.
+func (d *device) lastMuted(blocks []block) []block {
+	muted := func(b block) bool {
+		for _, i := range b.points {
+			if d.mutes[i].times > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	ordered := make([]block, 0, len(blocks))
+	for _, last := range []bool{false, true} {
+		for _, b := range blocks {
+			if muted(b) == last {
+				ordered = append(ordered, b)
+			}
+		}
+	}
+	return ordered
+}
+
+// cost is what a request and a register cost on the device's line.
+func (d *device) cost() cost {
+	latency := d.bus.condition(d.spec.unit).latency
+	if !d.bus.rtu {
+		return cost{request: latency + tcpRequestCost, item: tcpItemCost}
+	}
+	line := d.spec.serial
+	return cost{request: requestChars*line.char() + line.silence() + latency, item: 2 * line.char()}
+}
+
+// reading is one Read under way.
+type reading struct {
+	*device
+	out    []drivers.Reading
+	silent []block // the unit gave no valid answer for
+	failed error
+}
+
+// block reads a block; one that the unit refuses is split until only the points to
+// blame are left. Whole is that it refused nothing; an error means that there was no
+// answer.
+func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
+	data, from, err := r.fetch(ctx, b.span, readAttempts)
+	switch {
+	case err == nil:
+		r.judge(b, data, from)
+		return true, nil
+	case !isRefusal(err):
+		return false, err
+	}
+	r.refused.add(b.span, refusalTime)
+	if len(b.points) == 1 || !splits(err) {
+		r.refuse(b, err)
+		return false, nil
+	}
+	first, second := b.halve(r.spans)
+	whole = true
+	for _, half := range []block{first, second} {
+		ok, err := r.block(ctx, half)
+		if err != nil {
+			return false, err
+		}
+		whole = whole && ok
+	}
+	if whole {
+		// Each half is good: what is between them is to blame, or the length.
+		r.refused.add(r.spans[first.points[len(first.points)-1]].hull(second.span), refusalTime)
+	}
+	return false, nil
+}
+
+// splits reports whether a part of the block may be granted.
+func splits(err error) bool {
+	var e Exception
+	return errors.As(err, &e) && (e.Code == IllegalAddress || e.Code == IllegalValue || e.Code == DeviceFailure)
+}
+
+// judge makes readings of what a block holds.
+func (r *reading) judge(b block, data []byte, from span) {
+	now := time.Now()
+	for _, i := range b.points {
+		r.mutes[i] = mute{}
+		p := &r.spec.points[i]
+		read := drivers.Reading{Point: p.Name, At: now}
+		var ok bool
+		if read.Value, ok = p.decode(p.cut(data, from)); !ok {
+			read.Quality, read.Err = drivers.Bad, errNotFinite
+		}
+		r.out = append(r.out, read)
+	}
+}
+
+// cut takes the bytes of s out of what was read for from.
+func (s span) cut(data []byte, from span) []byte {
+	at := int(s.addr) - int(from.addr)
+	if s.fn.bits() {
+		return []byte{data[at/8] >> (at % 8) & 1}
+	}
+	return data[2*at : 2*(at+int(s.count))]
+}
+
+// refuse makes bad readings of a block's points.
+func (r *reading) refuse(b block, err error) {
+	now := time.Now()
+	for _, i := range b.points {
+		r.mutes[i] = mute{}
+		r.out = append(r.out, drivers.Reading{Point: r.points[i].Name, Quality: drivers.Bad, At: now, Err: err})
+	}
+}
+
+// remember notes what the unit kept silent about while it answered for the rest.
+func (r *reading) remember() {
+	now := time.Now()
+	for _, b := range r.silent {
+		if len(b.points) > 1 {
+			r.refused.add(b.span, muteTime)
+		}
+		for _, i := range b.points {
+			m := &r.mutes[i]
+			if m.times++; len(b.points) == 1 && m.times >= mutesToSkip {
+				m.until = now.Add(muteTime)
+			}
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+// Port is an open serial port.
+type Port interface {
+	// Read waits for the read time-out at most; nothing then is (0, nil). Close
+	// unblocks it.
+	io.ReadWriteCloser
+	// SetReadTimeout is for the next calls of Read.
+	SetReadTimeout(time.Duration) error
+	// ResetInput forgets what came and was not read.
+	ResetInput() error
+}
+
+// SerialConfig says how to open a serial port.
+type SerialConfig struct {
+	Port     string // "/dev/ttyUSB0"
+	Baud     int
+	Parity   string // "none", "even" or "odd"
+	DataBits int    // 8
+	StopBits int    // 1 or 2
+}
+
+// char is how long one character takes on the line.
+func (c SerialConfig) char() time.Duration {
+	n := 1 + c.DataBits + c.StopBits
+	if c.Parity != "none" {
+		n++
+	}
+	return time.Duration(n) * time.Second / time.Duration(c.Baud)
+}
+
+// silence is the pause between two frames (Modbus over Serial Line V1.02 §2.5.1.1).
+func (c SerialConfig) silence() time.Duration {
+	if c.Baud > 19200 {
+		return 1750 * time.Microsecond
+	}
+	return c.char() * 7 / 2
+}
+
+const (
+	// waryTimeouts is for how many time-outs an anomaly makes a line wary.
+	waryTimeouts = 3
+	// huntSilence is how long nothing may follow an answer that noise came before:
+	// more than the pauses that USB adapters put into a frame.
+	huntSilence = 20 * time.Millisecond
+	// readSlice is how long one Read may take, so that a context's end is noticed.
+	readSlice = 100 * time.Millisecond
+	// maxHeard is how much is kept of what came on the line in one exchange.
+	maxHeard = 2048
+)
+
+// errSilent says that nothing came; errGarbled that what came was no valid answer.
+var (
+	errSilent  = errors.New("no answer")
+	errGarbled = errors.New("no valid answer")
+)
+
+// errLost wraps the cause of a link's end.
+func errLost(doing string, cause error) error {
+	return fmt.Errorf("%w: %s: %w", drivers.ErrLost, doing, cause)
+}
+
+// reply is what a link gives back.
+type reply struct {
+	data    []byte        // of a read; it belongs to the link until the next exchange
+	latency time.Duration // from the end of the request to the first byte of the answer
+	odd     bool          // something came that was not asked for; set beside an error, too
+}
+
+// timing is how long to wait for one exchange.
+type timing struct {
+	timeout time.Duration // from the end of transmission to the answer
+	confirm time.Duration // listen so long after the answer: nothing may follow
+}
+
+// link is an open connection to one or more units. One goroutine, the bus's, uses it.
+type link interface {
+	// exchange sends a request and waits for its answer. The error is an Exception,
+	// or wraps errSilent, errGarbled, a context's error, or drivers.ErrLost, after
+	// which the link can only be closed.
+	exchange(ctx context.Context, r request, t timing) (reply, error)
+	close() error
+}
+
+// rtuLink is an RTU line. It is a plain state machine but for the port's waiting.
+type rtuLink struct {
+	port    Port
+	char    time.Duration
+	silence time.Duration
+
+	waryUntil time.Time
+	echoes    bool          // the line repeats what is sent
+	timeout   time.Duration // as the port has it
+	heard     []byte        // since the request was sent
+	frame     []byte        // the request
+}
+
+func newRTULink(p Port, c SerialConfig) *rtuLink {
+	return &rtuLink{port: p, char: c.char(), silence: c.silence(), timeout: -1, heard: make([]byte, 0, maxHeard)}
+}
+
+func (l *rtuLink) close() error { return l.port.Close() }
+
+// exchange implements link.
+func (l *rtuLink) exchange(ctx context.Context, r request, t timing) (reply, error) {
+	odd, err := l.settle(ctx, t)
+	if err != nil {
+		return reply{odd: odd}, err
+	}
+	sent, err := l.send(r)
+	if err != nil {
+		return reply{odd: odd}, err
+	}
+	f, first, err := l.receive(ctx, r, sent, t.timeout)
+	if err == nil && t.confirm > 0 {
+		err = l.confirm(ctx, &f, t.confirm)
+	}
+	if err != nil || f.odd {
+		l.alarm(t.timeout)
+	}
+	odd = odd || f.odd || errors.Is(err, errGarbled)
+	if err != nil {
+		return reply{odd: odd}, err
+	}
+	if r.fn.reads() {
+		l.echoes = f.echo
+	}
+	if f.verdict == refused {
+		return reply{odd: odd}, Exception{Function: r.fn, Code: f.code}
+	}
+	return reply{data: f.data, latency: max(0, first.Sub(sent)), odd: odd}, nil
+}
+
+// send writes the request and says when its last character is on the line.
+func (l *rtuLink) send(r request) (sent time.Time, err error) {
+	l.frame = appendCRC(r.appendPDU(append(l.frame[:0], r.unit)))
+	start := time.Now()
+	n, err := l.port.Write(l.frame)
+	if err == nil && n != len(l.frame) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
+		return start, errLost("cannot write to the port", err)
+	}
+	// The port may take the request faster than the line does.
+	sent = start.Add(time.Duration(len(l.frame)) * l.char)
+	if now := time.Now(); now.After(sent) {
+		return now, nil
+	}
+	return sent, nil
+}
+
+func (l *rtuLink) wary(now time.Time) bool { return now.Before(l.waryUntil) }
+
+// alarm makes the line wary.
+func (l *rtuLink) alarm(timeout time.Duration) {
+	l.waryUntil = time.Now().Add(waryTimeouts * timeout)
+}
+
+// settle waits until the line is silent, and forgets what comes until then. Odd says
+// that something came.
+func (l *rtuLink) settle(ctx context.Context, t timing) (odd bool, err error) {
+	quiet := l.silence
+	start := time.Now()
+	if l.wary(start) {
+		quiet = max(2*l.silence, huntSilence)
+	}
+	for {
+		n, err := l.read(l.heard[:cap(l.heard)], quiet)
+		if err != nil {
+			return odd, errLost("cannot read from the port", err)
+		}
+		if n == 0 {
+			break
+		}
+		l.alarm(t.timeout)
+		odd, quiet = true, max(2*l.silence, huntSilence)
+		if err := ctx.Err(); err != nil {
+			return odd, err
+		}
+		if time.Since(start) > t.timeout {
+			return odd, fmt.Errorf("%w: the line is never silent", errGarbled)
+		}
+	}
+	if err := l.port.ResetInput(); err != nil {
+		return odd, errLost("cannot purge the port", err)
+	}
+	return odd, ctx.Err()
+}
+
+// receive waits for the answer. First is when its first byte came, or that of what
+// came before it.
+func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeout time.Duration) (f find, first time.Time, err error) {
+	l.heard = l.heard[:0]
+	// An answer that has begun in time may end.
+	deadline := sent.Add(timeout + time.Duration(r.answerLen()+rtuOverhead)*l.char)
+	for {
+		now := time.Now()
+		if ctx.Err() != nil {
+			return f, first, ctx.Err()
+		}
+		wait := min(readSlice, deadline.Sub(now))
+		if f.hunted {
+			wait = max(2*l.silence, huntSilence)
+		} else if wait <= 0 {
+			return f, first, l.failure(timeout)
+		}
+		if len(l.heard) >= maxHeard {
+			return f, first, fmt.Errorf("%w: the line is full of noise", errGarbled)
+		}
+		n, err := l.read(l.heard[len(l.heard):cap(l.heard)], wait)
+		if err != nil {
+			return f, first, errLost("cannot read from the port", err)
+		}
+		if n == 0 && f.hunted {
+			return f, first, nil
+		}
+		if n == 0 {
+			continue
+		}
+		if len(l.heard) == 0 {
+			first = time.Now()
+		}
+		l.heard = l.heard[:len(l.heard)+n]
+		if f = scanRTU(r, l.frame, l.heard, l.echoes); f.verdict != foreign && !f.hunted {
+			f.odd = f.odd || f.used < len(l.heard)
+			return f, first, nil
+		}
+		if err := l.sleepOut(ctx, f, deadline); err != nil {
+			return f, first, err
+		}
+	}
+}
+
+func (l *rtuLink) failure(timeout time.Duration) error {
+	if len(l.heard) == 0 {
+		return fmt.Errorf("%w within %v", errSilent, timeout)
+	}
+	return fmt.Errorf("%w within %v, but %d bytes that are none", errGarbled, timeout, len(l.heard))
+}
+
+// sleepOut waits for most of the rest of an answer that has begun: reading byte by
+// byte would cost ten times the CPU.
+func (l *rtuLink) sleepOut(ctx context.Context, f find, deadline time.Time) error {
+	d := time.Duration(f.need) * l.char * 85 / 100
+	if f.verdict != foreign || d < time.Millisecond {
+		return nil
+	}
+	return pause(ctx, min(d, time.Until(deadline)))
+}
+
+// confirm listens on: a second answer would mean that the first was a stale one.
+func (l *rtuLink) confirm(ctx context.Context, f *find, d time.Duration) error {
+	var stray [16]byte
+	for end := time.Now().Add(d); !f.odd; {
+		left := time.Until(end)
+		if left <= 0 {
+			return nil
+		}
+		n, err := l.read(stray[:], min(left, readSlice))
+		if err != nil {
+			return errLost("cannot read from the port", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		f.odd = n > 0
+	}
+	return fmt.Errorf("%w: something came beside the answer", errGarbled)
+}
+
+// read reads for d at most.
+func (l *rtuLink) read(b []byte, d time.Duration) (int, error) {
+	if d != l.timeout {
+		if err := l.port.SetReadTimeout(d); err != nil {
+			return 0, err
+		}
+		l.timeout = d
+	}
+	return l.port.Read(b)
+}
+
+// pause waits for d, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

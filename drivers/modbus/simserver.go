@@ -1,0 +1,139 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	// maxClients is how many clients the simulator serves; a further one is closed.
+	maxClients = 16
+	// clientIdle is after how much silence a client is closed.
+	clientIdle = 5 * time.Minute
+	// clientWrite is how long a client may take to accept an answer.
+	clientWrite = 5 * time.Second
+	// acceptPause is the pause after a failed accept.
+	acceptPause = 50 * time.Millisecond
+)
+
+// simServer serves Modbus TCP clients.
+type simServer struct {
+	ln     net.Listener
+	answer func(b []byte, unit uint8, pdu []byte) []byte
+	log    *slog.Logger
+	ended  sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	conns    map[net.Conn]bool
+	stopping bool
+}
+
+func newSimServer(ln net.Listener, answer func([]byte, uint8, []byte) []byte, log *slog.Logger) *simServer {
+	return &simServer{ln: ln, answer: answer, log: log, conns: map[net.Conn]bool{}}
+}
+
+func (s *simServer) start() { s.ended.Go(s.accept) }
+
+// stop closes everything and waits; false is that it was stopped before.
+func (s *simServer) stop() bool {
+	s.mu.Lock()
+	again := s.stopping
+	s.stopping = true
+	s.mu.Unlock()
+	if again {
+		return false
+	}
+	_ = s.ln.Close() // nobody can act on an error here
+	s.mu.Lock()
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	s.mu.Unlock()
+	s.ended.Wait()
+	return true
+}
+
+func (s *simServer) accept() {
+	for {
+		c, err := s.ln.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.log.Warn("modbus simulator cannot accept", "address", s.ln.Addr().String(), "err", err)
+			_ = pause(context.Background(), acceptPause) // it has no end that would be an error
+			continue
+		}
+		if !s.add(c) {
+			_ = c.Close()
+			continue
+		}
+		s.ended.Go(func() { s.serve(c) })
+	}
+}
+
+// add counts a client in, unless there are too many.
+func (s *simServer) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) >= maxClients || s.stopping {
+		return false
+	}
+	s.conns[c] = true
+	return true
+}
+
+// serve answers one client until it is silent, gone or out of step.
+func (s *simServer) serve(c net.Conn) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("modbus simulator panicked", "panic", p, "stack", string(debug.Stack()))
+		}
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+		_ = c.Close()
+	}()
+	in, out := make([]byte, 0, maxMBAP), make([]byte, 0, maxMBAP)
+	for {
+		a, n, err := readADU(c, in)
+		if err != nil {
+			return
+		}
+		out = adu{transaction: a.transaction, unit: a.unit, pdu: s.answer(nil, a.unit, a.pdu)}.append(out[:0])
+		in = in[:copy(in[:cap(in)], n)]
+		if c.SetWriteDeadline(time.Now().Add(clientWrite)) != nil {
+			return
+		}
+		if _, err := c.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+// readADU reads until in begins with a frame; rest is what came behind it.
+func readADU(c net.Conn, in []byte) (a adu, rest []byte, err error) {
+	if err := c.SetReadDeadline(time.Now().Add(clientIdle)); err != nil {
+		return a, nil, err
+	}
+	for {
+		a, n, err := cutADU(in)
+		if err != nil || n > 0 {
+			return a, in[n:], err
+		}
+		if len(in) == cap(in) {
+			return a, nil, io.ErrShortBuffer
+		}
+		n, err = c.Read(in[len(in):cap(in)])
+		in = in[:len(in)+n]
+		if n == 0 && err != nil {
+			return a, nil, err
+		}
+	}
+}
