@@ -12,5 +12,5 @@ for GOARCH in amd64 arm64 arm; do
 	"$GO" build -trimpath -buildvcs=false ./...
 	"$GO" build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$VERSION" \
 		-o "dist/gatehouse-linux-$GOARCH" ./cmd/gatehouse
-	ls -l "dist/gatehouse-linux-$GOARCH" | awk '{ printf "cross: %s %.1f MB\n", $9, $5 / 1e6 }'
+	echo "cross: dist/gatehouse-linux-$GOARCH, $(stat -c %s "dist/gatehouse-linux-$GOARCH") bytes"
 done

@@ -40,5 +40,6 @@ fi
 count=$(wc -l <"$scratch/targets")
 each=$((total / count > 2 ? total / count : 2))
 echo "fuzz: $count targets, ${each} s each"
-export FUZZEACH=${each}s FUZZCACHE="$("$GO" env GOCACHE)/fuzz"
+cache=$("$GO" env GOCACHE)/fuzz
+export FUZZEACH=${each}s FUZZCACHE=$cache
 xargs -P 2 -L 1 .ci/fuzzone.sh <"$scratch/targets"

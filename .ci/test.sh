@@ -4,8 +4,7 @@
 # run tells all there is to mend. The last line is the sum of all tests and
 # steps: "N passed, 0 failed".
 set -uo pipefail
-cd "$(dirname "$0")/.."
-root=$PWD
+cd "$(dirname "$0")/.." || exit 1
 : "${GO:=go}"
 
 totals=$(mktemp)
