@@ -1,0 +1,334 @@
+package exprlang
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/vm"
+	"github.com/valyala/fastjson"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// evaluator runs the expressions of one rule file on one message at a time. It is
+// for one goroutine.
+type evaluator struct {
+	slots []slot
+	vm    vm.VM
+	env   map[string]any
+
+	// The message at hand: gen counts them, and values and env are those of the
+	// gen that is noted with them.
+	gen         uint64
+	msg, prev   *message.Message
+	now         time.Time
+	values      []any
+	valueGen    []uint64
+	envGen      []uint64
+	payload     document
+	before      document
+	numbers     numbers
+	splitTopic  []string
+	splitTopics bool
+}
+
+func newEvaluator(t *table) *evaluator {
+	return &evaluator{
+		slots:    t.slots,
+		vm:       vm.VM{MemoryBudget: memoryBudget},
+		env:      make(map[string]any, len(t.slots)),
+		values:   make([]any, len(t.slots)),
+		valueGen: make([]uint64, len(t.slots)),
+		envGen:   make([]uint64, len(t.slots)),
+	}
+}
+
+// load turns to the message of a call, unless it is at hand already.
+func (e *evaluator) load(call *rules.Call) {
+	if e.gen > 0 && e.msg == call.Message && e.prev == call.Prev && e.now.Equal(call.Now) {
+		return
+	}
+	e.gen++
+	e.msg, e.prev, e.now = call.Message, call.Prev, call.Now
+	e.payload.load(call.Message.Payload, true)
+	if call.Prev != nil {
+		e.before.load(call.Prev.Payload, true)
+	} else {
+		e.before.load(nil, false)
+	}
+	e.numbers.reset()
+	e.splitTopics = false
+}
+
+// unload forgets the messages.
+func (e *evaluator) unload() {
+	e.msg, e.prev = nil, nil
+	e.gen++
+	e.payload.load(nil, false)
+	e.before.load(nil, false)
+	e.numbers.reset()
+	clear(e.values)
+	clear(e.env)
+	clear(e.vm.Stack[:cap(e.vm.Stack)])
+	clear(e.vm.Variables)
+	e.splitTopic, e.splitTopics = nil, false
+}
+
+// slot is the value of a slot, decoded once a message.
+func (e *evaluator) slot(i int) any {
+	if e.valueGen[i] == e.gen {
+		return e.values[i]
+	}
+	v := e.decode(&e.slots[i])
+	e.values[i], e.valueGen[i] = v, e.gen
+	return v
+}
+
+func (e *evaluator) decode(s *slot) any {
+	switch s.root {
+	case rootPayload:
+		return e.fromDocument(&e.payload, s)
+	case rootPrev:
+		return e.fromDocument(&e.before, s)
+	case rootTopic:
+		return e.msg.Topic
+	case rootParts:
+		if len(s.path) == 0 {
+			return e.parts()
+		}
+		return level(e.msg.Topic, s.path[0].index)
+	case rootText:
+		return string(e.msg.Payload)
+	case rootQoS:
+		return int(e.msg.QoS)
+	case rootRetain:
+		return e.msg.Retain
+	case rootOrigin:
+		return e.msg.Origin
+	case rootNow:
+		return e.now
+	}
+	return nil
+}
+
+func (e *evaluator) fromDocument(d *document, s *slot) any {
+	switch d.look() {
+	case isJSON:
+		return e.numbers.decode(d.find(s.path))
+	case isPlain:
+		if len(s.path) == 0 {
+			return string(d.bytes)
+		}
+	case unknown, isTooBig, isAbsent:
+	}
+	return nil
+}
+
+func (e *evaluator) parts() []string {
+	if !e.splitTopics {
+		e.splitTopic, e.splitTopics = strings.Split(e.msg.Topic, "/"), true
+	}
+	return e.splitTopic
+}
+
+// level is one level of a topic, nil if it has not that many.
+func level(topic string, i int) any {
+	for ; i > 0; i-- {
+		_, rest, more := strings.Cut(topic, "/")
+		if !more {
+			return nil
+		}
+		topic = rest
+	}
+	first, _, _ := strings.Cut(topic, "/")
+	return first
+}
+
+var (
+	errTooBig  = &notEvaluated{reason: fmt.Sprintf("the payload has more than %d bytes", maxPayload)}
+	errTooMuch = &notEvaluated{reason: fmt.Sprintf("what is published has more than %d bytes", maxPayload)}
+)
+
+// run evaluates an expression.
+func (e *evaluator) run(x *expression) (any, error) {
+	if err := e.ready(x); err != nil {
+		return nil, err
+	}
+	if x.bare >= 0 {
+		return e.slot(x.bare), nil
+	}
+	for _, i := range x.slots {
+		v := e.slot(i)
+		if e.envGen[i] != e.gen {
+			e.env[e.slots[i].name], e.envGen[i] = v, e.gen
+		}
+	}
+	v, err := e.vm.Run(x.prog, e.env)
+	if err != nil {
+		return nil, e.failure(err)
+	}
+	return v, nil
+}
+
+// ready finds out cheaply that an expression has not what it needs.
+func (e *evaluator) ready(x *expression) error {
+	for _, i := range x.strict {
+		if e.slot(i) == nil {
+			if e.payload.kind == isTooBig || e.before.kind == isTooBig {
+				return errTooBig
+			}
+			return e.slots[i].missing
+		}
+	}
+	return nil
+}
+
+// condition evaluates a condition.
+func (e *evaluator) condition(x *expression) (bool, error) {
+	sure := true
+	for i := range x.tests {
+		t := &x.tests[i]
+		switch t.decide(e.slot(t.slot)) {
+		case holds:
+		case fails:
+			if e.payload.kind == isTooBig {
+				return false, errTooBig
+			}
+			return false, nil
+		case unsure:
+			sure = false
+		}
+		if !sure {
+			break
+		}
+	}
+	if sure && x.all {
+		return true, nil
+	}
+	v, err := e.run(x)
+	if err != nil {
+		return false, err
+	}
+	b, ok := v.(bool)
+	if !ok && v != nil {
+		return false, &notEvaluated{reason: "the condition is " + typeName(v) + ", not true or false"}
+	}
+	if !b && e.payload.kind == isTooBig {
+		return false, errTooBig
+	}
+	return b, nil
+}
+
+// raw is the JSON value of an expression that is just a place in a payload.
+func (e *evaluator) raw(x *expression) (v *fastjson.Value, ok bool) {
+	if x.bare < 0 {
+		return nil, false
+	}
+	s, d := &e.slots[x.bare], &e.payload
+	switch s.root {
+	case rootPayload:
+	case rootPrev:
+		d = &e.before
+	case rootTopic, rootParts, rootText, rootQoS, rootRetain, rootOrigin, rootNow:
+		return nil, false
+	}
+	if d.look() != isJSON {
+		return nil, false
+	}
+	return d.find(s.path), true
+}
+
+// appendJSON writes the value of an expression as JSON; what only passes through is
+// written as it came.
+func (e *evaluator) appendJSON(b []byte, x *expression) ([]byte, error) {
+	if len(b) > maxPayload {
+		return b, errTooMuch
+	}
+	if v, ok := e.raw(x); ok {
+		return appendRaw(b, v), nil
+	}
+	v, err := e.run(x)
+	if err != nil {
+		return b, err
+	}
+	return e.numbers.appendValue(b, v)
+}
+
+// appendText writes the value of an expression as text: a string as it is, anything
+// else as JSON. isString tells which.
+func (e *evaluator) appendText(b []byte, x *expression) (_ []byte, isString bool, err error) {
+	if len(b) > maxPayload {
+		return b, true, errTooMuch
+	}
+	if v, ok := e.raw(x); ok && v != nil && v.Type() != fastjson.TypeNull {
+		if v.Type() == fastjson.TypeString {
+			return append(b, v.GetStringBytes()...), true, nil
+		}
+		return appendRaw(b, v), false, nil
+	}
+	v, err := e.run(x)
+	if err != nil {
+		return b, false, err
+	}
+	if s, ok := v.(string); ok {
+		return append(b, s...), true, nil
+	}
+	if t, ok := v.(time.Time); ok {
+		return t.AppendFormat(b, time.RFC3339Nano), true, nil
+	}
+	b, err = e.numbers.appendValue(b, v)
+	return b, false, err
+}
+
+// How the virtual machine says that a value is of the wrong kind.
+var (
+	conversion = regexp.MustCompile(`^interface conversion: interface \{\} is (.+), not (.+)$`)
+	operation  = regexp.MustCompile(`^invalid operation: (.+) ([^\w\s.]+) (.+)$`)
+)
+
+// failure turns an error of the virtual machine into ours.
+func (e *evaluator) failure(err error) error {
+	var fe *file.Error
+	msg := err.Error()
+	if errors.As(err, &fe) {
+		msg = fe.Message
+	}
+	return &notEvaluated{reason: plainWords(msg)}
+}
+
+// plainWords says what went wrong without the types of Go.
+func plainWords(msg string) string {
+	if m := conversion.FindStringSubmatch(msg); m != nil {
+		msg = fmt.Sprintf("it wants %s, not %s", goName(m[2]), goName(m[1]))
+	} else if m := operation.FindStringSubmatch(msg); m != nil {
+		msg = fmt.Sprintf("%s %s %s cannot be calculated", goName(m[1]), m[2], goName(m[3]))
+	}
+	if len(msg) > 200 {
+		msg = msg[:200] + "..."
+	}
+	return strings.ToValidUTF8(msg, "\uFFFD")
+}
+
+// goName is what people call a type of Go.
+func goName(s string) string {
+	switch s {
+	case "<nil>", "nil":
+		return "nil"
+	case "bool":
+		return "true or false"
+	case "string":
+		return "text"
+	case "int", "float64":
+		return "a number"
+	case "map[string]interface", "map[string]interface {}":
+		return "an object"
+	case "[]interface", "[]interface {}":
+		return "a list"
+	}
+	return s
+}

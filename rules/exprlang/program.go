@@ -1,0 +1,204 @@
+package exprlang
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// Language compiles rule files in YAML. It has no state and may be shared.
+type Language struct{}
+
+var _ rules.Language = Language{}
+
+// New returns the language.
+func New() Language { return Language{} }
+
+// Name is "expr".
+func (Language) Name() string { return "expr" }
+
+// Extensions are those of YAML.
+func (Language) Extensions() []string { return []string{".yaml", ".yml"} }
+
+// Compile compiles one file. The error joins a *rules.Error for each thing that is
+// wrong with it, at most 20.
+func (Language) Compile(_ context.Context, src rules.Source) (rules.Program, error) {
+	f, err := compileFile(src.Name, src.Text)
+	if err != nil {
+		return nil, err
+	}
+	p := &program{rules: f.rules}
+	for _, r := range f.rules {
+		p.listed = append(p.listed, r.Rule)
+	}
+	p.evaluators.New = func() any { return newEvaluator(f.table) }
+	return p, nil
+}
+
+// Run waits for ctx: expressions need nothing to run in.
+func (Language) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// program is one compiled file.
+type program struct {
+	rules      []*compiled
+	listed     []rules.Rule
+	evaluators sync.Pool // of *evaluator
+}
+
+func (p *program) Rules() []rules.Rule { return slices.Clone(p.listed) }
+func (p *program) Close() error        { return nil }
+
+// Run judges the messages. It looks at ctx between calls only: a single one is
+// short by the bounds of limits.go.
+func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
+	outs := make([]rules.Outcome, len(calls))
+	e := p.evaluators.Get().(*evaluator)
+	began := time.Now()
+	for i := range calls {
+		if i&63 == 63 && ctx.Err() != nil {
+			for k := i; k < len(calls); k++ {
+				outs[k].Err = ctx.Err()
+			}
+			break
+		}
+		if calls[i].Trigger != rules.OnMessage || calls[i].Rule >= len(p.rules) {
+			continue
+		}
+		if p.rules[calls[i].Rule].judge(e, &calls[i], &outs[i]) {
+			ended := time.Now()
+			outs[i].Took, began = ended.Sub(began), ended
+		}
+	}
+	e.unload()
+	p.evaluators.Put(e)
+	return outs
+}
+
+// judge makes one call. It reports false for the most frequent case, a condition
+// that does not hold, which is not worth the time to look at the clock.
+func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) bool {
+	e.load(call)
+	holds := r.when == nil
+	if r.when != nil {
+		holds, out.Err = e.condition(r.when)
+	}
+	switch {
+	case out.Err != nil:
+	case r.Stage == rules.Before:
+		out.Verdict, out.Err = r.verdict(e, call.Message, holds && r.when != nil)
+		out.Fired = out.Verdict.Action != message.Pass
+	case holds:
+		out.Publish, out.Err = r.publish(e)
+		out.Fired = out.Err == nil
+	default:
+		return false
+	}
+	return true
+}
+
+// publish makes the messages of a rule, all or none.
+func (r *compiled) publish(e *evaluator) ([]message.Message, error) {
+	msgs := make([]message.Message, len(r.do))
+	for i := range r.do {
+		d, m := &r.do[i], &msgs[i]
+		var err error
+		if m.Topic, err = d.topic.topicText(e); err != nil {
+			return nil, err
+		}
+		if d.payload != nil {
+			if m.Payload, err = d.payload.whole(e, nil); err != nil {
+				return nil, err
+			}
+		}
+		if err := rules.CheckTopic(m.Topic); err != nil {
+			return nil, err
+		}
+		m.QoS, m.Retain = d.qos, d.retain
+	}
+	return msgs, nil
+}
+
+// verdict is what a filter makes of a message.
+func (r *compiled) verdict(e *evaluator, m *message.Message, drop bool) (message.Verdict, error) {
+	if drop {
+		return message.Verdict{Action: message.Drop}, nil
+	}
+	if r.redirect == nil && len(r.set) == 0 {
+		return message.Verdict{}, nil
+	}
+	changed := *m
+	if r.redirect != nil {
+		topic, err := r.redirect.topicText(e)
+		if err == nil {
+			err = rules.CheckTopic(topic)
+		}
+		if err != nil {
+			return message.Verdict{}, err
+		}
+		changed.Topic = topic
+	}
+	if len(r.set) > 0 {
+		payload, err := r.fields(e)
+		if err != nil {
+			return message.Verdict{}, err
+		}
+		changed.Payload = payload
+	}
+	return message.Verdict{Action: message.Replace, Message: &changed}, nil
+}
+
+var errNoObject = &notEvaluated{reason: "the payload is not a JSON object, so it has no fields to set"}
+
+// fields is the payload with the fields of "set" in their places, or at its end.
+// The other members stay as they came.
+func (r *compiled) fields(e *evaluator) ([]byte, error) {
+	values := make([][]byte, len(r.set))
+	for i := range r.set {
+		var err error
+		if values[i], err = e.appendJSON(nil, r.set[i].x); err != nil {
+			return nil, err
+		}
+	}
+	if e.payload.look() != isJSON || e.payload.value.Type() != fastjson.TypeObject {
+		if e.payload.kind == isTooBig {
+			return nil, errTooBig
+		}
+		return nil, errNoObject
+	}
+	b := make([]byte, 0, len(e.payload.bytes)+32*len(r.set))
+	b = append(b, '{')
+	written := make([]bool, len(r.set))
+	e.payload.value.GetObject().Visit(func(key []byte, v *fastjson.Value) {
+		at := slices.IndexFunc(r.set, func(s setField) bool { return s.name == string(key) })
+		switch {
+		case at < 0:
+			b = appendRaw(append(appendQuoted(comma(b), key), ':'), v)
+		case !written[at]:
+			b = append(append(comma(b), r.set[at].key...), values[at]...)
+			written[at] = true
+		}
+	})
+	for i := range r.set {
+		if !written[i] {
+			b = append(append(comma(b), r.set[i].key...), values[i]...)
+		}
+	}
+	return append(b, '}'), nil
+}
+
+// comma separates members.
+func comma(b []byte) []byte {
+	if b[len(b)-1] == '{' {
+		return b
+	}
+	return append(b, ',')
+}

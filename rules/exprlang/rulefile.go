@@ -1,0 +1,371 @@
+package exprlang
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// ruleFile is a YAML file on its way to a program.
+type ruleFile struct {
+	*yamlFile
+	table *table
+	rules []*compiled
+	names map[string]int // of rules and filters: their lines
+}
+
+// compiled is one rule or filter.
+type compiled struct {
+	rules.Rule
+	when *expression // if, or drop; nil is always, or never
+	do   []publish
+
+	redirect *template
+	set      []setField
+}
+
+// publish is one entry under "do".
+type publish struct {
+	topic   *template
+	payload *payloadNode // nil is empty
+	qos     message.QoS
+	retain  bool
+}
+
+// setField is one entry under "set".
+type setField struct {
+	name string
+	key  []byte // quoted, with its colon
+	x    *expression
+}
+
+// compileFile compiles a file. The error joins all that is wrong with it.
+func compileFile(name string, source []byte) (*ruleFile, error) {
+	f := &ruleFile{yamlFile: newYAMLFile(name, source), table: newTable(), names: make(map[string]int)}
+	if body := f.parse(); body != nil {
+		f.document(body)
+	}
+	return f, errors.Join(f.errs...)
+}
+
+func (f *ruleFile) document(body ast.Node) {
+	pairs, _ := f.mapping(body, "a rule file")
+	for _, p := range pairs {
+		switch p.key {
+		case "rules":
+			f.list(p, "rule", f.rule)
+		case "filters":
+			f.list(p, "filter", f.filter)
+		default:
+			f.errorf(p.at, "unknown key %q: a rule file has \"rules\" and \"filters\"", p.key)
+		}
+	}
+}
+
+// list reads the rules or filters of a file.
+func (f *ruleFile) list(p pair, what string, one func(at position, pairs []pair)) {
+	items, _ := f.sequence(p.value, strconv.Quote(p.key))
+	for _, item := range items {
+		if pairs, ok := f.mapping(item, "a "+what); ok {
+			one(f.start(item), pairs)
+		}
+	}
+}
+
+func (f *ruleFile) rule(at position, pairs []pair) {
+	r := &compiled{Rule: rules.Rule{Stage: rules.After, Line: at.line}}
+	for _, p := range pairs {
+		switch p.key {
+		case "name":
+			r.Name = f.name(p)
+		case "on":
+			r.Filters = f.filters(p.value)
+		case "if":
+			r.when = f.condition(p)
+		case "do":
+			r.do = f.do(p.value)
+		case "qos":
+			r.QoS = f.qos(p.value)
+		default:
+			f.errorf(p.at, "unknown key %q: a rule has name, on, if, do and qos", p.key)
+		}
+	}
+	f.require(at, pairs, "rule", "name", "on", "do")
+	f.add(r)
+}
+
+func (f *ruleFile) filter(at position, pairs []pair) {
+	r := &compiled{Rule: rules.Rule{Stage: rules.Before, OnError: rules.PassOnError, Line: at.line}}
+	for _, p := range pairs {
+		switch p.key {
+		case "name":
+			r.Name = f.name(p)
+		case "on":
+			r.Filters = f.filters(p.value)
+		case "drop":
+			r.when = f.condition(p)
+		case "topic":
+			r.redirect = f.topic(p.value)
+		case "set":
+			r.set = f.set(p.value)
+		case "on_error":
+			r.OnError = f.onError(p.value)
+		default:
+			f.errorf(p.at, "unknown key %q: a filter has name, on, drop, topic, set and on_error", p.key)
+		}
+	}
+	f.require(at, pairs, "filter", "name", "on")
+	if !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == "drop" || p.key == "topic" || p.key == "set" }) {
+		f.errorf(at, "the filter does nothing: it wants drop, topic or set")
+	}
+	f.add(r)
+}
+
+// require notes keys that are not there.
+func (f *ruleFile) require(at position, pairs []pair, what string, keys ...string) {
+	for _, key := range keys {
+		if !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == key }) {
+			f.errorf(at, "the %s has no %q", what, key)
+		}
+	}
+}
+
+func (f *ruleFile) add(r *compiled) {
+	r.Prev = f.readsPrev(r)
+	f.rules = append(f.rules, r)
+}
+
+// readsPrev reports whether an expression of the rule reads the previous message.
+func (f *ruleFile) readsPrev(r *compiled) bool {
+	found := false
+	r.each(func(x *expression) {
+		for _, i := range x.slots {
+			found = found || f.table.slots[i].root == rootPrev
+		}
+	})
+	return found
+}
+
+// each visits the rule's expressions.
+func (r *compiled) each(visit func(*expression)) {
+	if r.when != nil {
+		visit(r.when)
+	}
+	for i := range r.set {
+		if r.set[i].x != nil {
+			visit(r.set[i].x)
+		}
+	}
+	r.redirect.each(visit)
+	for i := range r.do {
+		r.do[i].topic.each(visit)
+		r.do[i].payload.each(visit)
+	}
+}
+
+func (t *template) each(visit func(*expression)) {
+	if t == nil {
+		return
+	}
+	for i := range t.parts {
+		if t.parts[i].x != nil {
+			visit(t.parts[i].x)
+		}
+	}
+}
+
+func (n *payloadNode) each(visit func(*expression)) {
+	if n == nil {
+		return
+	}
+	n.text.each(visit)
+	for i := range n.pairs {
+		n.pairs[i].value.each(visit)
+	}
+	for i := range n.items {
+		n.items[i].each(visit)
+	}
+}
+
+func (f *ruleFile) name(p pair) string {
+	s, ok := f.scalar(p.value, "a name")
+	name := strings.TrimSpace(s.value)
+	switch line, taken := f.names[name]; {
+	case !ok:
+	case name == "":
+		f.errorf(f.start(p.value), "the name is empty")
+	case len(name) > 200 || strings.ContainsAny(name, "\n\r\x00"):
+		f.errorf(f.start(p.value), "a name is one line of at most 200 bytes")
+	case taken:
+		f.errorf(f.start(p.value), "the name %q is taken by the rule or filter in line %d", name, line)
+	default:
+		f.names[name] = p.at.line
+	}
+	return name
+}
+
+// filters reads one topic filter, or a list of them.
+func (f *ruleFile) filters(n ast.Node) []string {
+	nodes := []ast.Node{n}
+	if list, ok := n.(*ast.SequenceNode); ok {
+		nodes = list.Values
+		if len(nodes) == 0 {
+			f.errorf(f.start(n), "the list of topic filters is empty")
+		}
+	}
+	var all []string
+	for _, node := range nodes {
+		s, ok := f.scalar(node, "a topic filter")
+		if !ok {
+			continue
+		}
+		if err := rules.CheckFilter(s.value); err != nil {
+			f.errorf(f.start(node), "%v", err)
+			continue
+		}
+		all = append(all, s.value)
+	}
+	return all
+}
+
+func (f *ruleFile) condition(p pair) *expression {
+	s, ok := f.scalar(p.value, strconv.Quote(p.key))
+	if !ok {
+		return nil
+	}
+	x, _ := f.expression(s, true)
+	return x
+}
+
+// expression compiles one, and notes at its place what is wrong with it.
+func (f *ruleFile) expression(s text, condition bool) (*expression, bool) {
+	x, err := compileRule(s.value, f.table, condition)
+	if err != nil {
+		s.errorf(err.at, "%s", err.msg)
+		return nil, false
+	}
+	return x, true
+}
+
+func (f *ruleFile) do(n ast.Node) []publish {
+	items, ok := f.sequence(n, `"do"`)
+	if ok && len(items) == 0 {
+		f.errorf(f.start(n), "\"do\" is empty")
+	}
+	var all []publish
+	for _, item := range items {
+		if pairs, ok := f.mapping(item, "what a rule does"); ok {
+			all = append(all, f.publish(f.start(item), pairs))
+		}
+	}
+	return all
+}
+
+func (f *ruleFile) publish(at position, pairs []pair) publish {
+	var p publish
+	for _, pair := range pairs {
+		switch pair.key {
+		case "publish":
+			p.topic = f.topic(pair.value)
+		case "payload":
+			p.payload, _ = f.payload(pair.value)
+		case "qos":
+			p.qos = f.qos(pair.value)
+		case "retain":
+			p.retain = f.boolean(pair.value)
+		default:
+			f.errorf(pair.at, "unknown key %q: what a rule does has publish, payload, qos and retain", pair.key)
+		}
+	}
+	f.require(at, pairs, "entry", "publish")
+	return p
+}
+
+// topic compiles a topic template. One without expressions is checked now.
+func (f *ruleFile) topic(n ast.Node) *template {
+	s, ok := f.scalar(n, "a topic")
+	if !ok {
+		return nil
+	}
+	t, ok := f.template(s)
+	if !ok {
+		return nil
+	}
+	literal, whole := t.literal()
+	if !whole { // the text around the expressions must do, too
+		for i := range t.parts {
+			literal += t.parts[i].text
+		}
+		if strings.ContainsAny(literal, "+#") {
+			f.errorf(f.start(n), "a topic to publish to has no wildcards")
+		}
+		return t
+	}
+	if err := rules.CheckTopic(literal); err != nil {
+		f.errorf(f.start(n), "%v", err)
+	}
+	return t
+}
+
+func (f *ruleFile) qos(n ast.Node) message.QoS {
+	if i, ok := n.(*ast.IntegerNode); ok {
+		switch i.GetToken().Value {
+		case "0":
+			return message.AtMostOnce
+		case "1":
+			return message.AtLeastOnce
+		case "2":
+			return message.ExactlyOnce
+		}
+	}
+	if f.plain(n) {
+		f.errorf(f.start(n), "qos must be 0, 1 or 2")
+	}
+	return 0
+}
+
+func (f *ruleFile) boolean(n ast.Node) bool {
+	b, ok := n.(*ast.BoolNode)
+	if !ok {
+		if f.plain(n) {
+			f.errorf(f.start(n), "retain must be true or false")
+		}
+		return false
+	}
+	return b.Value
+}
+
+func (f *ruleFile) onError(n ast.Node) rules.OnError {
+	s, ok := f.scalar(n, `"on_error"`)
+	switch {
+	case !ok:
+	case s.value == "reject":
+		return rules.RejectOnError
+	case s.value != "pass":
+		f.errorf(f.start(n), "on_error must be reject or pass")
+	}
+	return rules.PassOnError
+}
+
+func (f *ruleFile) set(n ast.Node) []setField {
+	pairs, ok := f.mapping(n, `"set"`)
+	if ok && len(pairs) == 0 {
+		f.errorf(f.start(n), "\"set\" is empty")
+	}
+	var all []setField
+	for _, p := range pairs {
+		s, ok := f.scalar(p.value, "a value of \"set\"")
+		if !ok {
+			continue
+		}
+		x, _ := f.expression(s, false)
+		all = append(all, setField{name: p.key, key: append(appendQuoted(nil, p.key), ':'), x: x})
+	}
+	return all
+}
