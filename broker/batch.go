@@ -36,9 +36,9 @@ type batch struct {
 
 	changes []store.Change
 	acks    []ack
-	later   []emit  // to be sent when the changes are safe
-	dirty   []*conn // to be flushed
-	ordered bool    // commitMu is held
+	later   []emit       // to be sent when the changes are safe
+	dirty   []*conn      // to be flushed
+	ordered bool         // commitMu is held
 	ticket  store.Ticket // of the changes that are not settled
 	last    store.Ticket // of those that are
 

@@ -195,6 +195,7 @@ func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 		b.ops = append(b.ops, op{kind: p.Kind, id: p.ID, reason: p.Reason})
 		return 0, true
 	case *packet.Pingreq:
+		b.run() // what came before is answered before
 		b.addTo(c, &packet.Pingresp{})
 		return 0, true
 	case *packet.Disconnect:

@@ -173,7 +173,7 @@ func (t *target) merge(other *target) {
 
 // publish retains and routes one publish, and answers it.
 func (b *batch) publish(p *pub) {
-	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2)
+	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || len(b.later) > 0) // what follows too, to keep the order
 	routed := p.goes()
 	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) {
 		p.reason, routed = packet.QuotaExceeded, false

@@ -216,6 +216,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			s.emit(b, c, it)
 		}
 	}
+	later := false
 	for len(s.resend) == 0 && s.q.len() > 0 {
 		it := s.q.slots.at(0).item
 		switch {
@@ -230,10 +231,14 @@ func (s *Session) pump(b *batch) (fetch bool) {
 		}
 		s.q.pop()
 		s.behind.Store(s.q.zero > 0)
-		if it.qos == 0 {
+		later = later || it.qos == 2 && s.stored // and what follows, to keep the order
+		switch {
+		case it.qos > 0:
+			s.start(b, c, it, later)
+		case later:
+			b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch})
+		default:
 			b.sendQoS0(c, it)
-		} else {
-			s.start(b, c, it, it.qos == 2 && s.stored)
 		}
 	}
 	return false

@@ -1,0 +1,316 @@
+package brokertest
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker"
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/store/mem"
+)
+
+// patience is how long a step may take.
+const patience = 10 * time.Second
+
+// Run runs the scenario in a txtar file, which holds a comment and one file called
+// script, on a store that newStore makes, nil for
+// one in memory.
+func Run(t *testing.T, file string, newStore func(t *testing.T) store.Store) {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	specification, script, ok := strings.Cut(string(data), "-- script --\n")
+	if !ok || strings.TrimSpace(specification) == "" {
+		t.Fatalf("%s: the comment that is the specification, or the file script, is missing", file)
+	}
+	s := &scenario{t: t, clients: make(map[string]*client), opts: broker.Options{Authorizer: Everyone(), StatusEvery: -1}}
+	s.opts.Store = mem.New()
+	if newStore != nil {
+		s.opts.Store = newStore(t)
+	}
+	defer s.end()
+	s.script(file, script)
+}
+
+// scenario is one script as it runs.
+type scenario struct {
+	t       *testing.T
+	opts    broker.Options
+	server  *Server
+	clients map[string]*client
+}
+
+func (s *scenario) script(file, text string) {
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		if err := s.step(line); err != nil {
+			s.t.Fatalf("%s, line %d of the script: %s\n%v", file, n+1, line, err)
+		}
+	}
+}
+
+func (s *scenario) step(line string) error {
+	words, err := split(line)
+	if err != nil {
+		return err
+	}
+	who := words[0]
+	if who == "*" {
+		return s.control(words[1:])
+	}
+	s.start()
+	name, sends := strings.CutSuffix(who, ">")
+	if sends {
+		return s.send(name, words[1:])
+	}
+	name, expects := strings.CutSuffix(who, "<")
+	if !expects {
+		return fmt.Errorf("cannot make sense of %q", who)
+	}
+	c := s.clients[name]
+	if c == nil {
+		return fmt.Errorf("client %q is not connected", name)
+	}
+	return c.expect(words[1:])
+}
+
+func (s *scenario) start() {
+	if s.server == nil {
+		s.server = Start(s.t, s.opts)
+	}
+}
+
+// end stops what runs.
+func (s *scenario) end() {
+	for _, name := range slices.Sorted(maps.Keys(s.clients)) {
+		_ = s.clients[name].nc.Close() // closed by the server, perhaps
+	}
+	if s.server != nil {
+		s.server.Stop()
+	}
+}
+
+func (s *scenario) control(words []string) error {
+	r := &reader{words: words[1:]}
+	switch words[0] {
+	case "server":
+		return s.options(r)
+	case "restart":
+		s.start()
+		s.server.Stop()
+		s.server = nil
+		for _, c := range s.clients {
+			c.gone = true
+			_ = c.nc.Close() // closed by the server already
+		}
+		s.start()
+	case "stop":
+		s.start()
+		s.server.Stop()
+		s.server = nil
+	case "pub":
+		s.start()
+		p := r.publish()
+		m := message.Message{Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Origin: "test"}
+		if err := errors.Join(r.done(), s.server.Publish(s.t.Context(), m)); err != nil {
+			return err
+		}
+	case "kick":
+		if id := r.next(); !s.server.Disconnect(id, packet.Reason(r.positional(8))) {
+			return fmt.Errorf("client %q was not connected", id)
+		}
+	case "stats":
+		return s.stats(words[1:])
+	default:
+		return fmt.Errorf("cannot make sense of %q", words[0])
+	}
+	return r.done()
+}
+
+func (s *scenario) options(r *reader) error {
+	if s.server != nil {
+		return errors.New("the server runs already")
+	}
+	l := &s.opts.Limits
+	for key, field := range map[string]*int{
+		"connections": &l.Connections, "sessions": &l.Sessions, "packet": &l.Packet, "filters": &l.Filters,
+		"queue": &l.QueueMessages, "in-flight": &l.InFlight, "aliases": &l.TopicAliases, "retained": &l.Retained,
+	} {
+		if n, ok := r.number(key, 31); ok {
+			*field = int(n)
+		}
+	}
+	if n, ok := r.number("keep-alive", 16); ok {
+		l.KeepAlive = time.Duration(n) * time.Second
+	}
+	if n, ok := r.number("connect-ms", 31); ok {
+		l.ConnectTime = time.Duration(n) * time.Millisecond
+	}
+	if r.flag("deny") {
+		s.opts.Authorizer = nil
+	}
+	if r.flag("guarded") {
+		s.opts.Authorizer = guard{}
+	}
+	if r.flag("status") {
+		s.opts.StatusEvery = 100 * time.Millisecond
+	}
+	return r.done()
+}
+
+// stats waits for the counters to be as they should.
+func (s *scenario) stats(expected []string) error {
+	deadline := time.Now().Add(patience)
+	for {
+		stats := s.server.Stats()
+		got := map[string]int64{
+			"sessions": int64(stats.Sessions), "clients": int64(stats.Clients), "subscriptions": int64(stats.Subscriptions),
+			"retained": int64(stats.Retained), "refused": stats.Refused, "published": stats.Published,
+		}
+		for reason, n := range stats.Dropped {
+			got["dropped-"+reason] = n
+		}
+		wrong := slices.DeleteFunc(slices.Clone(expected), func(w string) bool {
+			key, value, _ := strings.Cut(w, "=")
+			n, known := got[key]
+			return known && strconv.FormatInt(n, 10) == value
+		})
+		if len(wrong) == 0 {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the counters are %v", got)
+		}
+		pause(s.t.Context(), 5*time.Millisecond)
+	}
+}
+
+// pause waits a little before something is looked at again.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (s *scenario) send(name string, words []string) error {
+	c := s.clients[name]
+	if len(words) == 0 {
+		return errors.New("what is to be sent is missing")
+	}
+	if words[0] == "connect" && (c == nil || c.gone) || c == nil {
+		nc, err := net.Dial("tcp", s.server.Address())
+		if err != nil {
+			return err
+		}
+		c = &client{nc: nc, r: bufio.NewReader(nc), version: packet.V5}
+		s.clients[name] = c
+	}
+	switch words[0] {
+	case "close":
+		c.gone = true
+		return c.nc.Close()
+	case "raw":
+		if words[1] == "v4" {
+			c.version = packet.V311
+			words = words[1:]
+		}
+		b, err := hex.DecodeString(strings.Join(words[1:], ""))
+		if err != nil {
+			return err
+		}
+		_, err = c.nc.Write(b)
+		return err
+	}
+	p, err := parse(words, c.version)
+	if err != nil {
+		return err
+	}
+	if connect, ok := p.(*packet.Connect); ok {
+		c.version = connect.Version
+	}
+	return c.send(p)
+}
+
+// client is one socket of a scenario.
+type client struct {
+	nc      net.Conn
+	r       *bufio.Reader
+	version packet.Version
+	gone    bool
+}
+
+func (c *client) send(p packet.Packet) error {
+	b, err := packet.Append(nil, p, c.version)
+	if err != nil {
+		return err
+	}
+	_, err = c.nc.Write(b)
+	return err
+}
+
+func (c *client) read() (packet.Packet, error) {
+	if err := c.nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	return packet.Read(c.r, c.version, 0)
+}
+
+func (c *client) expect(words []string) error {
+	switch strings.Join(words, " ") {
+	case "":
+		return errors.New("what is expected is missing")
+	case "closed":
+		return c.expectClosed()
+	case "nothing":
+		if err := c.send(&packet.Pingreq{}); err != nil {
+			return err
+		}
+		words = []string{"pong"}
+	}
+	p, err := c.read()
+	if err != nil {
+		return fmt.Errorf("expected %q: %w", words, err)
+	}
+	if got := render(p); !agree(words, got) {
+		return fmt.Errorf("expected %q, got %q", words, got)
+	}
+	return nil
+}
+
+func (c *client) expectClosed() error {
+	p, err := c.read()
+	var late net.Error
+	switch {
+	case err == nil:
+		return fmt.Errorf("expected the end, got %q", render(p))
+	case errors.As(err, &late) && late.Timeout():
+		return errors.New("the socket is still open")
+	case errors.Is(err, io.EOF) || strings.Contains(err.Error(), "reset"):
+		c.gone = true
+		return c.nc.Close()
+	default:
+		return err
+	}
+}

@@ -1,0 +1,107 @@
+package brokertest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker"
+	"github.com/gatehouse/gatehouse/broker/packet"
+)
+
+// Server is a broker that runs and listens on a loopback port.
+type Server struct {
+	*broker.Server
+	listener net.Listener
+	cancel   context.CancelFunc
+	stop     sync.Once
+	ended    sync.WaitGroup
+	t        testing.TB
+}
+
+// Start runs a broker. It is stopped when the test ends, if not before.
+func Start(t testing.TB, opts broker.Options) *Server {
+	t.Helper()
+	server, err := broker.New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Server{Server: server, listener: l, cancel: cancel, t: t}
+	s.ended.Go(func() {
+		if err := server.Run(ctx); err != nil {
+			t.Errorf("broker: %v", err)
+		}
+	})
+	s.ended.Go(func() {
+		if err := server.Serve(ctx, l); err != nil {
+			t.Errorf("broker: %v", err)
+		}
+	})
+	select {
+	case <-server.Ready():
+	case <-time.After(patience):
+		t.Fatal("the broker does not get ready")
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Address is where it listens.
+func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// Stop ends the broker and waits until it has ended.
+func (s *Server) Stop() {
+	s.stop.Do(func() {
+		s.cancel()
+		ended := make(chan struct{})
+		go func() { s.ended.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			s.t.Error("the broker does not end")
+		}
+	})
+}
+
+// Everyone is an authorizer that lets everyone do everything.
+func Everyone() broker.Authorizer { return everyone{} }
+
+type everyone struct{}
+
+func (everyone) Connect(context.Context, broker.Identity, []byte) (string, error) { return "", nil }
+
+func (everyone) Allow(context.Context, broker.Identity, broker.Action, string) error { return nil }
+
+// guard is an authorizer with a rule of each kind: the password is the user's
+// name; a user may not touch what is below "secret", nor publish below "readonly";
+// the user "reader" may not be sent what is below "hidden".
+type guard struct{}
+
+// Connect implements [broker.Authorizer].
+func (guard) Connect(_ context.Context, who broker.Identity, password []byte) (string, error) {
+	if string(password) != who.Username {
+		return "", packet.BadUserNameOrPassword
+	}
+	return who.Username, nil
+}
+
+// Allow implements [broker.Authorizer].
+func (guard) Allow(_ context.Context, who broker.Identity, action broker.Action, topic string) error {
+	switch {
+	case strings.HasPrefix(topic, "secret/"),
+		strings.HasPrefix(topic, "readonly/") && action == broker.ActPublish,
+		strings.HasPrefix(topic, "hidden/") && action == broker.ActReceive && who.Principal == "reader":
+		return errors.New("not yours")
+	default:
+		return nil
+	}
+}
