@@ -23,7 +23,7 @@ func (c Config) checkTree() error {
 			docs++
 		}
 		if docs > 1 {
-			return c.at(doc.Body.GetToken(), "a device file is one YAML document")
+			return c.at(start(doc.Body), "a device file is one YAML document")
 		}
 	}
 	if docs == 0 {

@@ -300,8 +300,10 @@ func (h *Host) driver(name string) (Driver, bool) {
 	if h.opts.Lookup == nil {
 		return nil, false
 	}
-	d, ok := h.opts.Lookup(name)
-	return d, ok && d != nil
+	if d, ok := h.opts.Lookup(name); ok && d != nil {
+		return d, true
+	}
+	return nil, false
 }
 
 func (h *Host) driverNames() string {
