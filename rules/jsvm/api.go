@@ -175,9 +175,18 @@ func (s *script) nameRule(word string, r *rules.Rule) {
 	if r.Name == "" {
 		r.Name = word + " " + r.Filters[0]
 	}
-	base := r.Name
-	for n := 2; slices.ContainsFunc(s.rules, func(o rules.Rule) bool { return o.Name == r.Name }); n++ {
-		r.Name = base + " #" + strconv.Itoa(n)
+	if s.names == nil {
+		s.names = make(map[string]int)
+	}
+	for base := r.Name; ; {
+		s.names[base]++
+		if n := s.names[base]; n > 1 {
+			r.Name = base + " #" + strconv.Itoa(n)
+		}
+		if r.Name == base || s.names[r.Name] == 0 {
+			s.names[r.Name] = max(s.names[r.Name], 1)
+			return
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ func (s *script) capBuiltins() {
 		panic(s.rt.NewTypeError("scripts cannot make code from text"))
 	}
 	s.global("eval", noEval)
-	s.disableConstructors(noEval)
+	s.disableConstructors(func(goja.ConstructorCall) *goja.Object { noEval(goja.FunctionCall{}); return nil })
 
 	str := s.proto("String")
 	s.wrap(str, "repeat", func(call goja.FunctionCall) {
@@ -73,7 +73,7 @@ func (s *script) define(o *goja.Object, name string, v goja.Value) {
 
 // disableConstructors closes the ways from a function to the one that compiles
 // text: Function itself and (async function(){}).constructor and its like.
-func (s *script) disableConstructors(refuse native) {
+func (s *script) disableConstructors(refuse func(goja.ConstructorCall) *goja.Object) {
 	v := s.rt.ToValue(refuse)
 	s.global("Function", v)
 	const samples = `[function () {}, async function () {}, function* () {}]`

@@ -19,6 +19,7 @@ var (
 	typeOfJSONObject  = reflect.TypeFor[*jsonObject]()
 	typeOfJSONArray   = reflect.TypeFor[*jsonArray]()
 	typeOfMessage     = reflect.TypeFor[*jsMessage]()
+	typeOfPromise     = reflect.TypeFor[*goja.Promise]()
 	typeOfBytes       = reflect.TypeFor[[]byte]()
 	typeOfArrayBuffer = reflect.TypeFor[goja.ArrayBuffer]()
 )
@@ -260,7 +261,7 @@ func (s *script) userProperties(v goja.Value) []message.Property {
 		}
 		props = append(props, message.Property{
 			Key:   s.textOption("the name of a user property", s.rt.ToValue(key)),
-			Value: s.textOption("the value of a user property", value.ToString()),
+			Value: s.textOption("the value of a user property", s.rt.ToValue(value.String())),
 		})
 	}
 	if o.ClassName() != "Array" {

@@ -17,7 +17,7 @@ const maxFault = 2048
 
 // compile parses and compiles a script.
 func compile(name, text string) (*goja.Program, error) {
-	tree, err := goja.Parse(name, text, parser.WithDisableSourceMaps)
+	tree, err := parser.ParseFile(nil, name, text, 0, parser.WithDisableSourceMaps)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package jsvm
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -30,17 +31,27 @@ func parseDocument(rt *goja.Runtime, raw []byte) (*document, error) {
 	var p fastjson.Parser // not reused: values outlive the event in closures
 	v, err := p.ParseBytes(raw)
 	if err != nil {
-		return nil, err
+		return nil, explain(raw)
 	}
 	// The parser, which bounds the depth, takes numbers like 01 for granted.
 	if err := fastjson.ValidateBytes(raw); err != nil {
-		return nil, err
+		return nil, explain(raw)
 	}
 	d := &document{rt: rt, raw: raw}
 	d.root = d.value(v)
 	t := v.Type()
 	d.isTree = t == fastjson.TypeObject || t == fastjson.TypeArray
 	return d, nil
+}
+
+// explain says what is wrong with JSON that was refused, and where.
+func explain(raw []byte) error {
+	var syntax *json.SyntaxError
+	var any json.RawMessage
+	if err := json.Unmarshal(raw, &any); errors.As(err, &syntax) {
+		return fmt.Errorf("%w (byte %d)", err, syntax.Offset)
+	}
+	return fmt.Errorf("it is nested deeper than %d", maxDepth)
 }
 
 func (d *document) value(v *fastjson.Value) goja.Value {

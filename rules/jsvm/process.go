@@ -110,7 +110,7 @@ func (p *process) cause(err error, deadline time.Duration) string {
 	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
 		return "ran out of memory"
 	case strings.Contains(said, "stack exceeds") || strings.Contains(said, "stack overflow"):
-		return "nested too deeply"
+		return "is nested too deeply"
 	}
 	first, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
 	if first == "" && err != nil {

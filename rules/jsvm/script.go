@@ -23,6 +23,7 @@ type script struct {
 	watch      *watch
 
 	rules    []rules.Rule
+	names    map[string]int // how many rules wanted each name
 	handlers []goja.Callable
 	state    map[string][]byte
 	size     int // of state, as rules.State counts it
@@ -182,7 +183,7 @@ func (s *script) judge(orig *wireMessage, v goja.Value) (message.Action, *wireMe
 
 func promiseOf(v goja.Value) (*goja.Promise, bool) {
 	o, ok := v.(*goja.Object)
-	if !ok || o.ClassName() != "Promise" {
+	if !ok || o.ExportType() != typeOfPromise {
 		return nil, false
 	}
 	p, ok := o.Export().(*goja.Promise)

@@ -37,7 +37,9 @@ type watch struct {
 	rt      *goja.Runtime // to interrupt; nil while parsing
 	busy    bool
 	asleep  bool
+	next    time.Time // when the goroutine looks again, unless asleep
 	fired   bool
+	firedAt time.Time
 	started time.Time
 	limit   time.Duration
 	cpu     time.Duration // the process's, when the frame began
@@ -60,11 +62,11 @@ func (w *watch) begin(rt *goja.Runtime, factor int) {
 	w.mu.Lock()
 	w.rt, w.busy, w.fired = rt, true, false
 	w.started, w.limit = now, w.deadline*time.Duration(factor)
-	wake := w.asleep
+	wake := w.asleep || now.Add(w.limit).Before(w.next)
 	w.asleep = false
 	w.mu.Unlock()
 	if wake {
-		w.wake <- struct{}{}
+		signal(w.wake)
 	}
 }
 
@@ -99,7 +101,10 @@ func (w *watch) run() {
 			continue
 		}
 		timer.Reset(wait)
-		<-timer.C
+		select {
+		case <-timer.C:
+		case <-w.wake:
+		}
 	}
 }
 
@@ -111,24 +116,29 @@ func (w *watch) check(now time.Time) (wait time.Duration, idle bool) {
 		w.asleep = true
 		return 0, true
 	}
+	wait = w.judge(now)
+	w.next = now.Add(wait)
+	return wait, false
+}
+
+func (w *watch) judge(now time.Time) (wait time.Duration) {
 	spent := now.Sub(w.started)
-	last := giveUp*w.limit + giveUpSlack
+	heed := (giveUp-1)*w.limit + giveUpSlack // to come back after the interrupt
 	switch {
-	case w.fired && spent >= last:
+	case w.fired && now.Sub(w.firedAt) >= heed:
 		os.Exit(exitOverrun)
 	case w.fired:
-		return last - spent, false
+		return heed - now.Sub(w.firedAt)
 	case spent < w.limit:
-		return w.limit - spent, false
+		return w.limit - spent
 	case spent < starved*w.limit && processTime()-w.cpu < w.limit/2:
-		return w.limit / 4, false
-	}
-	if w.rt == nil { // the parser cannot be interrupted
+		return w.limit / 4
+	case w.rt == nil: // the parser cannot be interrupted
 		os.Exit(exitOverrun)
 	}
-	w.fired = true
+	w.fired, w.firedAt = true, now
 	w.rt.Interrupt(errDeadline)
-	return last - spent, false
+	return heed
 }
 
 // processTime is the processor time that the process took so far; 0 if the kernel
