@@ -57,7 +57,7 @@ const (
 	// Unsubscribe removes the subscription of Session to Sub.Filter.
 	Unsubscribe
 	// Enqueue puts Message into the queue of Session at Position. Positions of a
-	// session only grow.
+	// session only grow; one that does not is passed over.
 	Enqueue
 	// Send marks the message at Position of Session as sent with packet
 	// identifier ID (QoS 1 and 2).
@@ -117,7 +117,8 @@ type SessionRecord struct {
 	Expiry    time.Duration // after the connection ends; Forever never
 	// Ended is when the connection ended; the zero time while it stands.
 	Ended time.Time
-	// Will is published at WillAt, or when the session ends, if not nil.
+	// Will is published at WillAt, or when the session ends, if not nil. Its
+	// Expires, if set, counts from the Unix epoch until then.
 	Will   *message.Message
 	WillAt time.Time
 }
