@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -53,6 +51,9 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 		Up: func() {
 			log.Info("gateway is up", "version", version, "pid", os.Getpid())
 			tell(notifier, log, "READY=1")
+			if err := trim(); err != nil {
+				log.Warn("cannot give back what only the start needed", "error", err)
+			}
 		},
 	})
 	if err != nil {
@@ -64,7 +65,7 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	defer cancel()
 	wait.Go(func() { notifier.Watchdog(ctx, func(context.Context) error { return g.Healthy() }) })
 	wait.Go(func() {
-		r := reloader{file: f.config, gateway: g, log: log, notifier: notifier}
+		r := reloader{file: f.config, now: cfg, gateway: g, log: log, notifier: notifier}
 		r.run(ctx)
 	})
 	wait.Go(func() {
@@ -92,6 +93,7 @@ func tell(n gateway.Notifier, log *slog.Logger, state string) {
 // reloader reads the configuration again on SIGHUP and when its file changes.
 type reloader struct {
 	file     string
+	now      *config.Config // in force
 	gateway  *gateway.Gateway
 	log      *slog.Logger
 	notifier gateway.Notifier
@@ -124,22 +126,28 @@ func (r *reloader) run(ctx context.Context) {
 		case <-hangups:
 			r.log.Info("reloading, told by SIGHUP")
 			tell(r.notifier, r.log, gateway.Reloading())
-			r.reload(ctx)
+			r.reload(ctx, true)
 			tell(r.notifier, r.log, "READY=1")
 		case <-changed:
-			r.reload(ctx)
+			r.reload(ctx, false)
 		}
 	}
 }
 
-func (r *reloader) reload(ctx context.Context) {
+// reload reads the file again; a configuration that says the same is put into force
+// only when asked to, which loads the folders again.
+func (r *reloader) reload(ctx context.Context, always bool) {
 	cfg, err := config.Read(r.file, os.Environ())
+	if err == nil && !always && cfg.Equal(r.now) {
+		return
+	}
 	if err == nil {
 		err = r.gateway.Reload(ctx, cfg)
 	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		r.log.Error("configuration not reloaded; the former one stays in force", "error", fmt.Sprint(err))
+	if err != nil {
+		r.log.Error("configuration not reloaded; the former one stays in force", "error", err)
 		return
 	}
-	r.log.Debug("configuration reloaded")
+	r.now = cfg
+	r.log.Info("configuration reloaded")
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -16,7 +18,8 @@ func workerCommand() []string { return []string{"/proc/self/exe", workerArg} }
 
 // runWorker serves scripts on the inherited pipes until they close.
 func runWorker() int {
-	if err := jsvm.Worker(); err != nil {
+	err := errors.Join(trim(), jsvm.Worker(context.Background()))
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gatehouse worker:", err)
 		return 1
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -105,6 +106,13 @@ func Default() *Config {
 		Store:   Store{Durability: "commit"},
 		Log:     Log{Level: "info", Format: "text"},
 	}
+}
+
+// Equal reports whether both say the same, however their files say it.
+func (c *Config) Equal(d *Config) bool {
+	a, b := *c, *d
+	a.file, a.text, b.file, b.text = "", nil, "", nil
+	return reflect.DeepEqual(a, b)
 }
 
 // LogLevel is the level that Log.Level names.

@@ -59,6 +59,8 @@ type Gateway struct {
 	loading sync.Mutex    // one Reload or folder load at a time
 	moved   chan struct{} // capacity 1: the folders to watch are others
 
+	told map[string]string // by folder: what was wrong with it when it was last loaded; loading guards it
+
 	mu  sync.Mutex
 	cfg *config.Config
 }
@@ -68,7 +70,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1)}
+	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
 	languages, _, err := newLanguages(opt)
 	if err != nil {
 		return nil, err
@@ -78,7 +80,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	g.broker, err = broker.New(broker.Options{
 		Store:       g.store,
-		Authorizer:  auth.Anonymous(auth.Options{Allow: cfg.Broker.Anonymous}),
+		Authorizer:  authorizer(cfg),
 		Interceptor: g.rules,
 		Log:         opt.Log.With("part", "broker"),
 		Version:     "gatehouse " + opt.Version,
@@ -91,6 +93,15 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup)
 	return g, err
+}
+
+// authorizer lets local clients in if they may be anonymous: this version has no
+// users, so otherwise nobody can come in.
+func authorizer(cfg *config.Config) broker.Authorizer {
+	if cfg.Broker.Anonymous {
+		return auth.Anonymous()
+	}
+	return nil
 }
 
 // Run opens the listeners, starts the parts, and blocks until ctx ends or a part
@@ -141,7 +152,7 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 	}
 	for _, l := range listeners {
 		name := l.Protocol + "://" + l.Address
-		ln, err := listen.Listen(ctx, listen.Options{Name: name, Address: l.Address, Protocol: l.Protocol, Log: g.opt.Log})
+		ln, err := listen.Listen(ctx, listen.Options{Name: name, Address: l.Address, Protocol: l.Protocol})
 		if err != nil {
 			return nil, err
 		}
@@ -241,10 +252,17 @@ func (g *Gateway) load(ctx context.Context, what string, load func(context.Conte
 	if ctx.Err() != nil {
 		return
 	}
+	if news := fmt.Sprint(err); news != g.told[what] {
+		g.told[what] = news
+		g.tell(what, err)
+	}
+	g.opt.Log.Debug("folder loaded", "folder", what, "errors", len(each(err)), "after", time.Since(began))
+}
+
+func (g *Gateway) tell(what string, err error) {
 	for _, e := range each(err) {
 		g.opt.Log.Error("a file is not right; what was in force before stays", "folder", what, "error", e)
 	}
-	g.opt.Log.Debug("folder loaded", "folder", what, "errors", len(each(err)), "after", time.Since(began))
 }
 
 // each takes joined errors apart.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -42,4 +43,9 @@ func newDevices(log *slog.Logger, more func(string) (drivers.Driver, bool)) (*dr
 		Lookup: more,
 		Log:    log,
 	})
+}
+
+// openSerial opens a serial port for Modbus: siblings do not know each other.
+func openSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+	return serial.Open(ctx, serial.PortConfig{Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits})
 }

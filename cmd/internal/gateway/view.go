@@ -112,7 +112,7 @@ func (v view) Plugins() []console.Plugin {
 	var all []console.Plugin
 	for _, p := range v.g.plugins.Status() {
 		all = append(all, console.Plugin{
-			Name: p.Name, State: string(p.State), PID: p.PID, Version: p.Version, Restarts: p.Restarts, Error: p.Error, Drivers: p.Drivers,
+			Name: p.Name, State: string(p.State), PID: p.PID, Version: p.Version, Restarts: p.Restarts, Error: p.LastError, Drivers: p.Drivers,
 		})
 	}
 	return all
