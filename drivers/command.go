@@ -32,11 +32,11 @@ type result struct {
 
 func (r result) json() []byte {
 	if r.err != "" {
-		return append(appendText([]byte(`{"ok":false,"error":`), r.err), '}')
+		return append(appendText([]byte(`{"ok":false,"error":`), strings.ToValidUTF8(r.err, "\uFFFD")), '}')
 	}
 	b := append([]byte(`{"ok":true,"value":`), r.value...)
 	if r.warning != "" {
-		b = appendText(append(b, `,"warning":`...), r.warning)
+		b = appendText(append(b, `,"warning":`...), strings.ToValidUTF8(r.warning, "\uFFFD"))
 	}
 	return append(b, '}')
 }

@@ -42,6 +42,7 @@ type entry struct {
 	topic      string
 	together   bool
 	points     []Point
+	topics     []string       // of points, in their order
 	index      map[string]int // of points, by name
 	claims     []string       // every topic that is the device's own
 }
@@ -240,8 +241,8 @@ func (p *plan) add(e *entry) error {
 func (p *plan) targets() map[string]*target {
 	all := make(map[string]*target)
 	for name, e := range p.entries {
-		for _, pt := range e.points {
-			all[e.topic+"/"+pt.Name+"/set"] = &target{device: name, point: pt.Name}
+		for i, pt := range e.points {
+			all[e.topics[i]+"/set"] = &target{device: name, point: pt.Name}
 		}
 		if e.together {
 			all[e.topic+"/set"] = &target{device: name}
@@ -362,6 +363,7 @@ func (e *entry) claim() error {
 		}
 		e.index[p.Name] = i
 		t := e.topic + "/" + p.Name
+		e.topics = append(e.topics, t)
 		for _, t := range []string{t, t + "/set", t + "/set/result"} {
 			if own[t] {
 				return e.cfg.Errorf(PointPath(p.Name), "topic %q belongs to this device already", t)

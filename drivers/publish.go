@@ -2,7 +2,6 @@ package drivers
 
 import (
 	"context"
-	"encoding/json"
 	"math"
 	"time"
 
@@ -104,7 +103,7 @@ func (s *slot) note(e *entry, readings []Reading, from origin) (msgs []message.M
 		news = true
 		p.published, p.publishedAt, p.isPublished = p.value, now, true
 		if !e.together {
-			msgs = append(msgs, s.retained(e.topic+"/"+r.Point, p.value.AppendJSON(nil), from))
+			msgs = append(msgs, s.retained(e.topics[index], p.value.AppendJSON(make([]byte, 0, 16)), from))
 			indexes = append(indexes, index)
 		}
 	}
@@ -191,14 +190,6 @@ func appendMember(b []byte, name string, v Value) []byte {
 		b = append(b, ',')
 	}
 	return v.AppendJSON(append(appendText(b, name), ':'))
-}
-
-func appendText(b []byte, s string) []byte {
-	quoted, err := json.Marshal(s)
-	if err != nil { // a string always can be
-		return append(b, `""`...)
-	}
-	return append(b, quoted...)
 }
 
 func (s *slot) retained(topic string, payload []byte, from origin) message.Message {

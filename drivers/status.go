@@ -128,7 +128,7 @@ func (s *slot) status(d *DeviceStatus) {
 	for i, p := range s.state.points {
 		pt := e.points[i]
 		st := PointStatus{
-			Name: pt.Name, Topic: e.topic + "/" + pt.Name, Unit: pt.Unit, Writable: pt.Writable,
+			Name: pt.Name, Topic: e.topics[i], Unit: pt.Unit, Writable: pt.Writable,
 			Value: p.value, Quality: p.quality, At: p.at, Error: p.err, Published: p.publishedAt,
 		}
 		if e.together {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Kind is what a [Value] holds.
@@ -55,12 +56,18 @@ func FloatValue(f float64) Value {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return Value{}
 	}
+	if f == 0 {
+		f = 0 // not -0
+	}
 	return Value{kind: Float, num: math.Float64bits(f)}
 }
 
 // DecimalValue returns coefficient * 10^exponent, exactly; exponent is -18 to 18.
-// It is an Int when the exponent is 0.
+// It is an Int when that holds it.
 func DecimalValue(coefficient int64, exponent int) Value {
+	for exponent > 0 && coefficient <= math.MaxInt64/10 && coefficient >= math.MinInt64/10 {
+		coefficient, exponent = coefficient*10, exponent-1
+	}
 	for exponent < 0 && coefficient != 0 && coefficient%10 == 0 {
 		coefficient, exponent = coefficient/10, exponent+1
 	}
@@ -82,7 +89,7 @@ var ErrNotJSON = errors.New("payload is not a JSON value")
 // fractions Decimal where 18 digits hold them, else Float.
 func ParseValue(payload []byte) (Value, error) {
 	payload = bytes.TrimSpace(payload)
-	if len(payload) == 0 || !json.Valid(payload) {
+	if len(payload) == 0 || !utf8.Valid(payload) || !json.Valid(payload) {
 		return Value{}, ErrNotJSON
 	}
 	switch payload[0] {
@@ -154,7 +161,8 @@ func (v Value) Float() (f float64, ok bool) {
 	case Float:
 		return math.Float64frombits(v.num), true
 	case Decimal:
-		f, err := strconv.ParseFloat(v.String(), 64)
+		var buf [48]byte
+		f, err := strconv.ParseFloat(string(v.appendDecimal(buf[:0])), 64)
 		return f, err == nil
 	case Null, Text, JSON:
 	}
@@ -230,11 +238,7 @@ func (v Value) AppendJSON(b []byte) []byte {
 	case Decimal:
 		return v.appendDecimal(b)
 	case Text:
-		quoted, err := json.Marshal(v.text)
-		if err != nil {
-			return append(b, "null"...)
-		}
-		return append(b, quoted...)
+		return appendText(b, v.text)
 	case JSON:
 		return append(b, v.text...)
 	case Null:
@@ -242,25 +246,50 @@ func (v Value) AppendJSON(b []byte) []byte {
 	return append(b, "null"...)
 }
 
+// appendText adds UTF-8 text as a JSON string, escaping no more than it must.
+func appendText(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c == '\n':
+			b = append(b, '\\', 'n')
+		case c < ' ':
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}
+
 func (v Value) appendDecimal(b []byte) []byte {
+	var buf [20]byte
 	n := int64(v.num)
-	digits := strconv.FormatUint(magnitude(n), 10)
+	digits := strconv.AppendUint(buf[:0], magnitude(n), 10)
 	if n < 0 {
 		b = append(b, '-')
 	}
 	exp := int(v.exp)
 	if exp >= 0 {
-		b = append(b, digits...)
-		return append(b, strings.Repeat("0", exp)...)
+		return appendZeros(append(b, digits...), exp)
 	}
 	if point := len(digits) + exp; point > 0 {
 		b = append(b, digits[:point]...)
 		b = append(b, '.')
 		return append(b, digits[point:]...)
 	}
-	b = append(b, "0."...)
-	b = append(b, strings.Repeat("0", -exp-len(digits))...)
+	b = appendZeros(append(b, "0."...), -exp-len(digits))
 	return append(b, digits...)
+}
+
+func appendZeros(b []byte, n int) []byte {
+	for range n {
+		b = append(b, '0')
+	}
+	return b
 }
 
 func magnitude(n int64) uint64 {

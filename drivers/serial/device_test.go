@@ -241,7 +241,7 @@ func socat(t *testing.T, near, far string) (stop func()) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Error(err)
 		}
-		_ = cmd.Wait() // it was killed
+		_ = cmd.Wait()                         // it was killed
 		_, _ = os.Remove(near), os.Remove(far) // socat may have
 	}
 	t.Cleanup(stop)

@@ -1,0 +1,31 @@
+package drivers
+
+import (
+	"context"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+)
+
+// Taker returns what a device's readings go through: noted, judged, published.
+func Taker(bus message.Bus, points []Point) (func(context.Context, []Reading), error) {
+	h, err := NewHost(Options{})
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{name: "d", topic: "d", points: points, cfg: Config{File: "d.yaml"}}
+	if err := e.claim(); err != nil {
+		return nil, err
+	}
+	s := newSlot(h, bus, "d")
+	s.begin(e)
+	return func(ctx context.Context, r []Reading) { s.take(ctx, e, r, origin{}) }, nil
+}
+
+// ParseObject is how the payload of a command for several points is read.
+func ParseObject(payload []byte) (points []string, err error) {
+	writes, err := parseObject(payload)
+	for _, w := range writes {
+		points = append(points, w.point)
+	}
+	return points, err
+}
