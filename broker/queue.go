@@ -35,9 +35,11 @@ type item struct {
 // slot is a message in a queue: its position and size, and the message itself
 // unless only the store has it.
 type slot struct {
-	pos  uint64
-	size uint32
-	item *item
+	pos   uint64
+	size  uint32
+	asked bool // as of the item
+	zero  bool // of QoS 0
+	item  *item
 }
 
 // queue is what waits to be sent to one session, oldest first. It is plain state
@@ -65,40 +67,50 @@ func (q *queue) window() bool { return q.inMemory < windowMessages && q.memory <
 
 // push appends a message; hold says whether it is held in memory.
 func (q *queue) push(it *item, hold bool) {
-	s := slot{pos: it.pos, size: sizeOf(it.msg)}
+	s := slot{pos: it.pos, size: sizeOf(it.msg), asked: it.asked, zero: it.qos == 0}
 	q.bytes += int64(s.size)
+	if s.asked {
+		q.asked++
+	}
+	if s.zero {
+		q.zero++
+	}
 	if hold {
-		if it.asked {
-			q.asked++
-		}
-		if it.qos == 0 {
-			q.zero++
-		}
-		s.item = it
-		q.inMemory++
-		q.memory += int64(s.size)
+		q.holdIn(&s, it)
 	}
 	q.slots.push(s)
+}
+
+// holdIn has a slot hold its message in memory, and letGo no more.
+func (q *queue) holdIn(s *slot, it *item) {
+	s.item = it
+	q.inMemory++
+	q.memory += int64(s.size)
+}
+
+func (q *queue) letGo(s *slot) {
+	if s.item != nil {
+		s.item = nil
+		q.inMemory--
+		q.memory -= int64(s.size)
+	}
 }
 
 // pop takes the oldest message out.
 func (q *queue) pop() slot {
 	s := q.slots.pop()
-	q.forget(&s)
+	q.forget(s)
 	return s
 }
 
-func (q *queue) forget(s *slot) {
+// forget takes a slot that leaves out of the counts.
+func (q *queue) forget(s slot) {
+	q.letGo(&s)
 	q.bytes -= int64(s.size)
-	if s.item == nil {
-		return
-	}
-	q.inMemory--
-	q.memory -= int64(s.size)
-	if s.item.asked {
+	if s.asked {
 		q.asked--
 	}
-	if s.item.qos == 0 {
+	if s.zero {
 		q.zero--
 	}
 }
@@ -112,21 +124,12 @@ func (q *queue) over(l *Limits) bool {
 // spill lets go of what the store has, and of what it does not have for good.
 func (q *queue) spill() {
 	q.slots.keep(func(s *slot) bool {
-		if s.item == nil {
-			return true
+		if s.zero {
+			q.forget(*s)
+			return false
 		}
-		stored := s.item.qos > 0
-		if stored {
-			q.inMemory--
-			q.memory -= int64(s.size)
-			if s.item.asked {
-				q.asked--
-			}
-			s.item = nil
-			return true
-		}
-		q.forget(s)
-		return false
+		q.letGo(s)
+		return true
 	})
 }
 
@@ -168,14 +171,15 @@ func (q *queue) fill(from, known uint64, fetched []store.Queued, complete bool) 
 		}
 		if i == len(fetched) || fetched[i].Position != s.pos || fetched[i].Message == nil {
 			lost++
-			q.forget(s)
+			q.forget(*s)
 			return false
 		}
 		q.bytes -= int64(s.size)
-		s.item, s.size = itemOf(&fetched[i]), sizeOf(fetched[i].Message)
+		s.size = sizeOf(fetched[i].Message)
 		q.bytes += int64(s.size)
-		q.inMemory++
-		q.memory += int64(s.size)
+		it := itemOf(&fetched[i])
+		it.asked = s.asked
+		q.holdIn(s, it)
 		return true
 	})
 	return lost

@@ -142,7 +142,7 @@ func (s *Session) limit(b *batch) {
 
 // dequeue tells the store that a message is not waiting any more.
 func (s *Session) dequeue(b *batch, gone slot) {
-	if s.stored && (gone.item == nil || gone.item.qos > 0) {
+	if s.stored && !gone.zero {
 		b.change(store.Change{Op: store.Dequeue, Session: s.id, Position: gone.pos})
 	}
 }
@@ -157,7 +157,7 @@ func (s *Session) maySend(c *conn) bool {
 func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 	if b.frame(c, it) == nil { // larger than the client takes
 		s.srv.stats.drop(dropTooLarge)
-		s.dequeue(b, slot{pos: it.pos, item: it})
+		s.dequeue(b, slot{pos: it.pos})
 		return
 	}
 	it.id = s.nextID()

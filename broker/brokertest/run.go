@@ -1,12 +1,10 @@
 package brokertest
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"os"
@@ -39,7 +37,7 @@ func Run(t *testing.T, file string, newStore func(t *testing.T) store.Store) {
 	if !ok || strings.TrimSpace(specification) == "" {
 		t.Fatalf("%s: the comment that is the specification, or the file script, is missing", file)
 	}
-	s := &scenario{t: t, clients: make(map[string]*client), opts: broker.Options{Authorizer: Everyone(), StatusEvery: -1}}
+	s := &scenario{t: t, clients: make(map[string]*Client), opts: broker.Options{Authorizer: Everyone(), StatusEvery: -1}}
 	s.opts.Store = mem.New()
 	if newStore != nil {
 		s.opts.Store = newStore(t)
@@ -53,7 +51,7 @@ type scenario struct {
 	t       *testing.T
 	opts    broker.Options
 	server  *Server
-	clients map[string]*client
+	clients map[string]*Client
 }
 
 func (s *scenario) script(file, text string) {
@@ -224,7 +222,7 @@ func (s *scenario) send(name string, words []string) error {
 		if err != nil {
 			return err
 		}
-		c = &client{nc: nc, r: bufio.NewReader(nc), version: packet.V5}
+		c = NewClient(nc)
 		s.clients[name] = c
 	}
 	switch words[0] {
@@ -247,70 +245,5 @@ func (s *scenario) send(name string, words []string) error {
 	if err != nil {
 		return err
 	}
-	if connect, ok := p.(*packet.Connect); ok {
-		c.version = connect.Version
-	}
-	return c.send(p)
-}
-
-// client is one socket of a scenario.
-type client struct {
-	nc      net.Conn
-	r       *bufio.Reader
-	version packet.Version
-	gone    bool
-}
-
-func (c *client) send(p packet.Packet) error {
-	b, err := packet.Append(nil, p, c.version)
-	if err != nil {
-		return err
-	}
-	_, err = c.nc.Write(b)
-	return err
-}
-
-func (c *client) read() (packet.Packet, error) {
-	if err := c.nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return nil, err
-	}
-	return packet.Read(c.r, c.version, 0)
-}
-
-func (c *client) expect(words []string) error {
-	switch strings.Join(words, " ") {
-	case "":
-		return errors.New("what is expected is missing")
-	case "closed":
-		return c.expectClosed()
-	case "nothing":
-		if err := c.send(&packet.Pingreq{}); err != nil {
-			return err
-		}
-		words = []string{"pong"}
-	}
-	p, err := c.read()
-	if err != nil {
-		return fmt.Errorf("expected %q: %w", words, err)
-	}
-	if got := render(p); !agree(words, got) {
-		return fmt.Errorf("expected %q, got %q", words, got)
-	}
-	return nil
-}
-
-func (c *client) expectClosed() error {
-	p, err := c.read()
-	var late net.Error
-	switch {
-	case err == nil:
-		return fmt.Errorf("expected the end, got %q", render(p))
-	case errors.As(err, &late) && late.Timeout():
-		return errors.New("the socket is still open")
-	case errors.Is(err, io.EOF) || strings.Contains(err.Error(), "reset"):
-		c.gone = true
-		return c.nc.Close()
-	default:
-		return err
-	}
+	return c.Send(p)
 }
