@@ -71,8 +71,9 @@ func TestMosquittoClients(t *testing.T) {
 	for _, version := range []string{"mqttv311", "mqttv5"} {
 		t.Run(version, func(t *testing.T) {
 			common := []string{"-h", host, "-p", port, "-V", version, "-q", "1", "-t"}
+			before := g.stat(t, "gatehouse_subscriptions")
 			monitor := start(t, "mosquitto_sub", append(common, "sensors/temp", "-C", "1", "-d", "-i", "monitor")...)
-			monitor.says(t, "received SUBACK")
+			eventually(t, "the monitor is subscribed", func() bool { return g.stat(t, "gatehouse_subscriptions") > before })
 			out, code := run(t, "", "mosquitto_pub", append(common, "sensors/temp", "-m", `{"temp":25}`, "-d", "-i", "sensor")...)
 			if code != 0 || !strings.Contains(out, "received PUBACK") {
 				t.Errorf("mosquitto_pub ended with %d:\n%s", code, out)
@@ -80,7 +81,7 @@ func TestMosquittoClients(t *testing.T) {
 			if code := monitor.ended(t); code != 0 {
 				t.Errorf("mosquitto_sub ended with %d", code)
 			}
-			for _, want := range []string{`{"temp":25}`, "sending PUBACK", "sending DISCONNECT"} {
+			for _, want := range []string{"received SUBACK", `{"temp":25}`, "sending PUBACK", "sending DISCONNECT"} {
 				if !strings.Contains(monitor.output(), want) {
 					t.Errorf("the monitor did not say %q", want)
 				}

@@ -61,8 +61,8 @@ func TestTheDoorOpensTheLightGoesOn(t *testing.T) {
 				"devices/lamp.yaml": fmt.Sprintf(modbusLamp, wire),
 				"scripts/door.yaml": doorRule,
 			})
-			sensor := openSensor(t, sensorEnd)
 			g.online(t, "door", "lamp")
+			sensor := openSensor(t, g, sensorEnd)
 			sensor.say(t, `{"open": true, "n": 1}`)
 			eventually(t, "the coil is set", func() bool { return coilSet(plc, "1", "[True]") })
 			sensor.say(t, "%%%% noise \x00\xff")
@@ -98,8 +98,8 @@ func TestAReloadInTheMiddleLosesNoEvent(t *testing.T) {
 		"scripts/door.yaml": countingRule(0),
 		"scripts/door.js":   countingScript(0),
 	})
-	sensor := openSensor(t, sensorEnd)
 	g.online(t, "door")
+	sensor := openSensor(t, g, sensorEnd)
 	yaml := subscribe(t, g, "seen/yaml")
 	js := subscribe(t, g, "seen/js")
 
@@ -163,14 +163,21 @@ func (g *gatewayProcess) online(t *testing.T, names ...string) {
 // sensor writes lines into its end of a serial line.
 type sensor struct{ port *os.File }
 
-func openSensor(t *testing.T, path string) sensor {
+// openSensor opens the line and speaks until it is heard: what comes just after our
+// end was opened does not count.
+func openSensor(t *testing.T, g *gatewayProcess, path string) sensor {
 	t.Helper()
 	port, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = port.Close() })
-	return sensor{port}
+	s := sensor{port}
+	eventually(t, "the sensor is heard", func() bool {
+		s.say(t, `{"open": false, "n": -1}`)
+		return len(g.api(t, "topics?filter=home/hall/door")) == 1
+	})
+	return s
 }
 
 func (s sensor) say(t *testing.T, line string) {

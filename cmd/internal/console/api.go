@@ -6,8 +6,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
-	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
 type body[T any] struct {
@@ -32,12 +30,13 @@ func (c *Console) api(mux *http.ServeMux) {
 	list(api, "devices", "Devices with their points", c.opt.Source.Devices)
 	list(api, "plugins", "Plugin processes", c.opt.Source.Plugins)
 	huma.Register(api, operation("topics", "Retained messages"), func(_ context.Context, in *topicsInput) (*body[[]Topic], error) {
-		if !topic.ValidFilter(in.Filter) {
-			return nil, huma.Error422UnprocessableEntity("filter is not a topic filter", &huma.ErrorDetail{
-				Location: "query.filter", Message: "+ must be a whole level, # the whole last level", Value: in.Filter,
+		topics, err := c.opt.Source.Topics(in.Filter, in.Limit)
+		if err != nil {
+			return nil, huma.Error422UnprocessableEntity(err.Error(), &huma.ErrorDetail{
+				Location: "query.filter", Message: err.Error(), Value: in.Filter,
 			})
 		}
-		return &body[[]Topic]{Body: orEmpty(c.opt.Source.Topics(in.Filter, in.Limit))}, nil
+		return &body[[]Topic]{Body: orEmpty(topics)}, nil
 	})
 }
 

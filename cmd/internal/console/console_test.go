@@ -26,14 +26,17 @@ func (house) Clients() []console.Client {
 	return []console.Client{{ID: "sensor", Connected: true, Version: "5.0", Subscriptions: 2}}
 }
 
-func (house) Topics(filter string, limit int) []console.Topic {
+func (house) Topics(filter string, limit int) ([]console.Topic, error) {
+	if !topic.ValidFilter(filter) {
+		return nil, errors.New("not a topic filter")
+	}
 	var found []console.Topic
 	for _, name := range []string{"devices/light/客厅", "home/hall/door", "home/hall/light"} {
 		if topic.Match(filter, name) && len(found) < limit {
 			found = append(found, console.Topic{Topic: name, Payload: "true"})
 		}
 	}
-	return found
+	return found, nil
 }
 
 func (house) Rules() []console.RuleFile {

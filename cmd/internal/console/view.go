@@ -10,8 +10,8 @@ import (
 type Source interface {
 	Clients() []Client
 	// Topics returns the retained messages that filter matches, by name, at most
-	// limit of them.
-	Topics(filter string, limit int) []Topic
+	// limit of them. The error says that filter is not a topic filter.
+	Topics(filter string, limit int) ([]Topic, error)
 	Rules() []RuleFile
 	Devices() []Device
 	Plugins() []Plugin

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/topic"
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/rules"
@@ -40,7 +42,10 @@ func versionName(v packet.Version) string {
 // shownPayload is how many bytes of a payload the console gets.
 const shownPayload = 1024
 
-func (v view) Topics(filter string, limit int) []console.Topic {
+func (v view) Topics(filter string, limit int) ([]console.Topic, error) {
+	if !topic.ValidFilter(filter) {
+		return nil, fmt.Errorf("%q is not a topic filter: + must be a whole level, # the whole last level", filter)
+	}
 	var all []console.Topic
 	for _, m := range v.g.broker.Retained(filter, limit) {
 		shown := m.Payload[:min(len(m.Payload), shownPayload)]
@@ -49,7 +54,7 @@ func (v view) Topics(filter string, limit int) []console.Topic {
 			QoS: int(m.QoS), Origin: m.Origin, At: m.At,
 		})
 	}
-	return all
+	return all, nil
 }
 
 func (v view) Rules() []console.RuleFile {
