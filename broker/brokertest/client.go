@@ -75,6 +75,14 @@ func (c *Client) Send(p packet.Packet) error {
 	return err
 }
 
+// ReadPatiently reads one packet, however long it takes.
+func (c *Client) ReadPatiently() (packet.Packet, error) {
+	if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
+		return nil, err
+	}
+	return packet.Read(c.r, c.version, 0)
+}
+
 // Read reads one packet, for at most ten seconds.
 func (c *Client) Read() (packet.Packet, error) {
 	if err := c.nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
