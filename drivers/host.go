@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -44,7 +43,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	o.RetryFirst = firstPositive(o.RetryFirst, time.Second)
 	o.RetryMost = firstPositive(o.RetryMost, 30*time.Second)
@@ -123,7 +122,7 @@ func (h *Host) Run(ctx context.Context, bus message.Bus) error {
 	err := r.follow(ctx, heard)
 	cancel()
 	if err == nil {
-		<-heard
+		err = <-heard // nil: ctx has ended
 	}
 	r.wait()
 	return err
@@ -162,8 +161,7 @@ func cmpError(err error) error {
 // ends, or with why the subscription did.
 func (r *run) follow(ctx context.Context, heard <-chan error) error {
 	h := r.host
-	stands := false
-	r.reconcile(ctx)
+	stands := false // no device starts before its control topics are heard
 	for {
 		select {
 		case <-ctx.Done():
@@ -176,11 +174,12 @@ func (r *run) follow(ctx context.Context, heard <-chan error) error {
 		case <-r.standing:
 			stands = true
 			r.resubscribe(ctx) // files may have changed since Subscribe was called
+			r.reconcile(ctx)
 			close(h.ready)
 		case <-h.kick:
-			r.reconcile(ctx)
 			if stands {
 				r.resubscribe(ctx)
+				r.reconcile(ctx)
 			}
 		}
 	}
