@@ -241,7 +241,7 @@ func (x *session) write(ctx context.Context, c command, w pointWrite) error {
 	})
 	if n, due := 0, false; err != nil {
 		if n, due = x.slot.reports.due("write"); due {
-			x.slot.log.Warn("point was not written", "point", w.point, "error", err, "since last report", n)
+			x.slot.log.Warn("point was not written", "point", w.point, "error", err, "count", n)
 		}
 	}
 	return err

@@ -64,16 +64,17 @@ func (s *slot) run(ctx context.Context) {
 			return
 		}
 		s.begin(e)
-		s.serve(serving, e)
+		leave := func() { s.leave(ctx, e) }
+		s.serve(serving, e, leave)
 		cancel()
-		s.finish(ctx, e)
+		leave()
+		s.log.Info("device closed", "driver", e.driverName)
 	}
 }
 
-// finish says that the device of a file is offline, unless the next one on its
-// topic will speak for itself.
-func (s *slot) finish(ctx context.Context, e *entry) {
-	s.log.Info("device closed", "driver", e.driverName)
+// leave says that the device of a file is offline, unless the next one on its
+// topic will speak for itself. It may be called again.
+func (s *slot) leave(ctx context.Context, e *entry) {
 	s.setOffline("closed")
 	if ctx.Err() == nil && s.host.topicWanted(e.topic) {
 		return
@@ -83,8 +84,9 @@ func (s *slot) finish(ctx context.Context, e *entry) {
 	s.announce(ctx, e, statusOffline)
 }
 
-// serve keeps the device of one file open until ctx ends.
-func (s *slot) serve(ctx context.Context, e *entry) {
+// serve keeps the device of one file open until ctx ends; leave is called before it
+// is closed then, which may take long.
+func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 	if e.driver == nil {
 		s.down(ctx, e, fmt.Errorf("driver %q is not available (yet)", e.driverName))
 		s.idle(ctx, 0)
@@ -93,7 +95,7 @@ func (s *slot) serve(ctx context.Context, e *entry) {
 	pause := backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.session(ctx, e)
+		err := s.session(ctx, e, leave)
 		if ctx.Err() != nil {
 			return
 		}
@@ -130,7 +132,7 @@ func (s *slot) idle(ctx context.Context, d time.Duration) {
 }
 
 // session opens the device, runs it, and closes it. It returns why it ended.
-func (s *slot) session(ctx context.Context, e *entry) (err error) {
+func (s *slot) session(ctx context.Context, e *entry, leave func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = s.panicked(p)
@@ -140,7 +142,12 @@ func (s *slot) session(ctx context.Context, e *entry) (err error) {
 	if err != nil {
 		return err
 	}
-	defer s.close(dev)
+	defer func() {
+		if ctx.Err() != nil {
+			leave()
+		}
+		s.close(dev)
+	}()
 	x := &session{slot: s, entry: e, dev: dev, schedule: newSchedule(e.points, time.Now())}
 	x.pause = backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
 	if p, ok := dev.(Pusher); ok {

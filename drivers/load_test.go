@@ -274,6 +274,22 @@ func TestRun(t *testing.T) {
 			}
 		})
 	})
+	t.Run("says so before it closes them, which may take long, and names the late", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{closing: 7 * time.Second}
+			h := startHouse(t, one(f), files("a.yaml", device("", "x")))
+			h.after(time.Second)
+			h.stop()
+			synctest.Wait()
+			if got := h.bus.Retained("a/status"); got != "offline" {
+				t.Errorf("want it offline at once, got %s", got)
+			}
+			h.end()
+			if !strings.Contains(h.log.String(), `msg="devices are slow to stop" devices=[a]`) {
+				t.Errorf("want device a named, got\n%s", h.log)
+			}
+		})
+	})
 	t.Run("ends with an error when the bus takes the subscription away", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			host, err := drivers.NewHost(one(&fake{}))

@@ -33,6 +33,7 @@ type fake struct {
 	writeErr error
 	panics   string        // "check", "open", "read", "write", "close"
 	delay    time.Duration // of a read or write
+	closing  time.Duration // of a close
 	clamp    map[string]drivers.Value
 	reads    []string
 	readAt   []time.Time
@@ -206,7 +207,9 @@ func (d *fakeDevice) Write(ctx context.Context, point string, v drivers.Value) e
 func (d *fakeDevice) Close() error {
 	d.fake.mu.Lock()
 	d.fake.closes++
+	closing := d.fake.closing
 	d.fake.mu.Unlock()
+	<-time.After(closing)
 	close(d.pushed)
 	d.fake.trip("close")
 	return nil

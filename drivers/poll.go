@@ -182,7 +182,7 @@ func (x *session) hear(ctx context.Context, p Pushed, ok bool) error {
 	default:
 		x.slot.malformed(p.Err)
 		if n, due := x.slot.reports.due("malformed"); due {
-			x.slot.log.Warn("device said what is not understood", "error", p.Err, "since last report", n)
+			x.slot.log.Warn("device said what is not understood", "error", p.Err, "count", n)
 		}
 	}
 	return nil

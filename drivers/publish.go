@@ -29,7 +29,7 @@ func (s *slot) take(ctx context.Context, e *entry, readings []Reading, from orig
 	msgs, indexes, bad := s.note(e, readings, from)
 	if bad != nil {
 		if n, due := s.reports.due("bad"); due {
-			s.log.Warn("point has no good value", "point", bad.Point, "error", bad.Err, "since last report", n)
+			s.log.Warn("point has no good value", "point", bad.Point, "error", bad.Err, "count", n)
 		}
 	}
 	if len(msgs) == 0 {
@@ -59,7 +59,7 @@ func (s *slot) publishSingly(ctx context.Context, msgs []message.Message, indexe
 		}
 		s.unpublished(indexes[i])
 		if n, due := s.reports.due("publish"); due {
-			s.log.Warn("reading was not published", "topic", m.Topic, "error", err, "since last report", n)
+			s.log.Warn("reading was not published", "topic", m.Topic, "error", err, "count", n)
 		}
 	}
 }
@@ -208,7 +208,7 @@ func (s *slot) announce(ctx context.Context, e *entry, status string) {
 	if err := s.bus.Publish(ctx, m); err != nil {
 		s.announced = ""
 		if n, due := s.reports.due("publish"); due {
-			s.log.Warn("device status was not published", "topic", m.Topic, "error", err, "since last report", n)
+			s.log.Warn("device status was not published", "topic", m.Topic, "error", err, "count", n)
 		}
 		return
 	}

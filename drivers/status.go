@@ -192,7 +192,7 @@ func (s *slot) setOnline() (changed bool) {
 func (s *slot) down(ctx context.Context, e *entry, err error) {
 	news := s.setOffline(err.Error())
 	if n, due := s.reports.due("down"); due || news {
-		s.log.Warn("device offline", "driver", e.driverName, "error", err, "since last report", n)
+		s.log.Warn("device offline", "driver", e.driverName, "error", err, "count", n)
 	}
 	s.announce(ctx, e, statusOffline)
 }

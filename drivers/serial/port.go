@@ -207,7 +207,7 @@ func (p *Port) lost(what string, err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO), errors.Is(err, syscall.ENXIO), errors.Is(err, syscall.ENODEV):
 		return fmt.Errorf("port %q was unplugged: %w", p.name, drivers.ErrLost)
 	}
-	return fmt.Errorf("cannot %s port %q: %v: %w", what, p.name, err, drivers.ErrLost)
+	return fmt.Errorf("cannot %s port %q: %w: %w", what, p.name, err, drivers.ErrLost)
 }
 
 // ResetInput forgets what came and was not read.
