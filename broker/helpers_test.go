@@ -138,3 +138,14 @@ func (p *pipes) dial(ctx context.Context) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 }
+
+// dialRaw opens a connection and does not connect yet.
+func dialRaw(t testing.TB, s *brokertest.Server) *brokertest.Client {
+	t.Helper()
+	nc, err := net.Dial("tcp", s.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() }) // closed before, perhaps
+	return brokertest.NewClient(nc)
+}

@@ -1,0 +1,257 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/store/mem"
+)
+
+// slowStore is a store whose tickets are done when the test says so.
+type slowStore struct {
+	*mem.Store
+	mu      sync.Mutex
+	held    bool
+	tickets []*slowTicket
+	applied []store.Change
+	err     error // what tickets give
+}
+
+type slowTicket struct {
+	done chan struct{}
+	err  error
+}
+
+func (t *slowTicket) Done() <-chan struct{} { return t.done }
+
+func (t *slowTicket) Wait(ctx context.Context) error {
+	select {
+	case <-t.done:
+		return t.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *slowStore) Apply(changes []store.Change) store.Ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := &slowTicket{done: make(chan struct{}), err: s.err}
+	s.applied = append(s.applied, changes...)
+	if s.err == nil {
+		s.Store.Apply(changes)
+	}
+	if s.held {
+		s.tickets = append(s.tickets, t)
+	} else {
+		close(t.done)
+	}
+	return t
+}
+
+// hold keeps tickets from being done until release.
+func (s *slowStore) hold() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = true
+}
+
+func (s *slowStore) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tickets {
+		close(t.done)
+	}
+	s.tickets, s.held = nil, false
+}
+
+func (s *slowStore) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+// ops are the operations applied so far.
+func (s *slowStore) ops() []store.Op {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ops []store.Op
+	for _, c := range s.applied {
+		ops = append(ops, c.Op)
+	}
+	return ops
+}
+
+func startSlow(t *testing.T) (*brokertest.Server, *slowStore) {
+	t.Helper()
+	slow := &slowStore{Store: mem.New()}
+	o := options()
+	o.Store = slow
+	return brokertest.Start(t, o), slow
+}
+
+func TestAcknowledgementsWaitForTheStore(t *testing.T) {
+	s, slow := startSlow(t)
+	away := brokertest.Dial(t, s, v5("away", 100))
+	subscribe(t, away, "x", 2)
+	_ = away.Close() // without a word
+	live := brokertest.Dial(t, s, v5("live", 0))
+	subscribe(t, live, "x", 2)
+	c := brokertest.Dial(t, s, v5("c", 0))
+	eventually(t, "it has left", func() bool { return s.Stats().Clients == 2 })
+	slow.hold()
+	for i := range 5 {
+		p := &packet.Publish{Topic: "x", Payload: fmt.Append(nil, i), QoS: message.QoS(i % 3)}
+		if p.QoS > 0 {
+			p.ID = uint16(i) * 7
+		}
+		send(t, c, p)
+	}
+	send(t, c, &packet.Pingreq{})
+	// The reader goes on, the answers wait; QoS 0 and 1 are heard, and what
+	// follows QoS 2 waits with it.
+	if p := read(t, c); p.Type() != packet.PINGRESP {
+		t.Fatalf("got %T %+v", p, p)
+	}
+	for i := range 2 {
+		if pub := readPublish(t, live); string(pub.Payload) != fmt.Sprint(i) {
+			t.Errorf("heard %s", pub.Payload)
+		}
+	}
+	slow.release()
+	for i := range 5 {
+		if i == 0 || i == 3 {
+			continue // QoS 0
+		}
+		if a, ok := read(t, c).(*packet.Ack); !ok || a.ID != uint16(i)*7 || a.Reason != 0 {
+			t.Errorf("message %d: got %+v", i, a)
+		}
+	}
+	for range 3 {
+		readPublish(t, live)
+	}
+	slow.hold()
+	send(t, c, &packet.Publish{Topic: "y", QoS: 1, ID: 1}) // nobody hears it: nothing to wait for
+	if a, ok := read(t, c).(*packet.Ack); !ok || a.Reason != packet.NoMatchingSubscribers {
+		t.Errorf("got %+v", a)
+	}
+	slow.release()
+}
+
+func TestChangesOfOnePublishAreOneApply(t *testing.T) {
+	s, slow := startSlow(t)
+	a := brokertest.Dial(t, s, v5("a", 100))
+	subscribe(t, a, "x", 2)
+	before := len(slow.ops())
+	send(t, a, &packet.Publish{Topic: "x", QoS: 2, ID: 9, Retain: true, Payload: []byte("1")})
+	for range 2 {
+		read(t, a) // PUBREC and PUBLISH
+	}
+	want := []store.Op{store.Retain, store.HoldID, store.Enqueue, store.Send}
+	if got := slow.ops()[before:]; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	send(t, a, &packet.Ack{Kind: packet.PUBREL, ID: 9})
+	send(t, a, &packet.Ack{Kind: packet.PUBREC, ID: 1})
+	read(t, a)
+	read(t, a)
+	send(t, a, &packet.Ack{Kind: packet.PUBCOMP, ID: 1})
+	eventually(t, "all is done", func() bool { return s.Clients()[0].InFlight == 0 })
+	got := slow.ops()[before+4:]
+	slices.Sort(got)
+	if want := []store.Op{store.Received, store.Dequeue, store.ReleaseID}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestFullStore(t *testing.T) {
+	s, slow := startSlow(t)
+	away := brokertest.Dial(t, s, v5("away", 100))
+	subscribe(t, away, "x", 2)
+	c := brokertest.Dial(t, s, v5("c", 0))
+	old := v5("old", 0)
+	old.Version = packet.V311
+	c4 := brokertest.Dial(t, s, old)
+	slow.fail(store.ErrFull)
+	for _, q := range []message.QoS{1, 2} {
+		send(t, c, &packet.Publish{Topic: "x", QoS: q, ID: 1})
+		if a, ok := read(t, c).(*packet.Ack); !ok || a.Reason != packet.QuotaExceeded {
+			t.Errorf("QoS %d: got %+v", q, a)
+		}
+		send(t, c4, &packet.Publish{Topic: "x", QoS: q, ID: 1})
+		send(t, c4, &packet.Pingreq{})
+		if p := read(t, c4); p.Type() != packet.PINGRESP {
+			t.Errorf("QoS %d: 3.1.1 is acknowledged: %+v", q, p)
+		}
+	}
+	if err := s.Publish(t.Context(), message.Message{Topic: "x", QoS: 1}); err == nil {
+		t.Error("the bus says that it was kept")
+	}
+	nc := v5("new", 100)
+	t.Run("a session that cannot be kept is refused", func(t *testing.T) {
+		failed := dialRaw(t, s)
+		ack, err := failed.Connect(nc)
+		if err != nil || ack.Reason != packet.ServerUnavailable {
+			t.Errorf("got %+v, %v", ack, err)
+		}
+	})
+	slow.fail(nil)
+	send(t, c, &packet.Publish{Topic: "x", QoS: 2, ID: 1})
+	if a, ok := read(t, c).(*packet.Ack); !ok || a.Reason != 0 {
+		t.Errorf("with room again: got %+v", a)
+	}
+	if ack, err := dialRaw(t, s).Connect(nc); err != nil || ack.Reason != 0 || ack.SessionPresent {
+		t.Errorf("with room again: got %+v, %v", ack, err)
+	}
+}
+
+func TestReaderWaitsForAStoreThatIsBehind(t *testing.T) {
+	s, slow := startSlow(t)
+	away := brokertest.Dial(t, s, v5("away", 100))
+	subscribe(t, away, "x", 1)
+	_ = away.Close() // without a word
+	old := v5("old", 0)
+	old.Version = packet.V311
+	c := brokertest.Dial(t, s, old)
+	slow.hold()
+	const n = 500
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := range n {
+			if err := c.Send(&packet.Publish{Topic: "x", QoS: 1, ID: uint16(i + 1)}); err != nil {
+				t.Error(err)
+			}
+			if err := c.Send(&packet.Pingreq{}); err != nil { // ends a batch
+				t.Error(err)
+			}
+		}
+	})
+	var pongs int
+	for pongs < 32 {
+		if p := read(t, c); p.Type() != packet.PINGRESP {
+			t.Fatalf("got %T", p)
+		}
+		pongs++
+	}
+	slow.release()
+	wanted := uint16(1)
+	for pongs < n || wanted <= n {
+		switch p := read(t, c).(type) {
+		case *packet.Pingresp:
+			pongs++
+		case *packet.Ack:
+			if p.ID != wanted {
+				t.Fatalf("got %d, want %d", p.ID, wanted)
+			}
+			wanted++
+		}
+	}
+	wg.Wait()
+}
