@@ -288,6 +288,7 @@ func (e *evaluator) appendText(b []byte, x *expression) (_ []byte, isString bool
 // How the virtual machine says that a value is of the wrong kind.
 var (
 	conversion = regexp.MustCompile(`^interface conversion: interface \{\} is (.+), not (.+)$`)
+	cast       = regexp.MustCompile(`^invalid operation: (\w+)\((.+)\)$`)
 	operation  = regexp.MustCompile(`^invalid operation: (.+) ([^\w\s.]+) (.+)$`)
 )
 
@@ -305,6 +306,8 @@ func (e *evaluator) failure(err error) error {
 func plainWords(msg string) string {
 	if m := conversion.FindStringSubmatch(msg); m != nil {
 		msg = fmt.Sprintf("it wants %s, not %s", goName(m[2]), goName(m[1]))
+	} else if m := cast.FindStringSubmatch(msg); m != nil {
+		msg = fmt.Sprintf("it wants %s, not %s", goName(m[1]), goName(m[2]))
 	} else if m := operation.FindStringSubmatch(msg); m != nil {
 		msg = fmt.Sprintf("%s %s %s cannot be calculated", goName(m[1]), m[2], goName(m[3]))
 	}
@@ -319,6 +322,8 @@ func goName(s string) string {
 	switch s {
 	case "<nil>", "nil":
 		return "nil"
+	case "unknown":
+		return "a value"
 	case "bool":
 		return "true or false"
 	case "string":

@@ -1,7 +1,10 @@
 package exprlang
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
@@ -34,16 +37,40 @@ func refuse(n ast.Node, format string, args ...any) *refusal {
 	return &refusal{at: at, msg: fmt.Sprintf(format, args...)}
 }
 
+// endsTooEarly is said of an expression that stops in its middle.
+const endsTooEarly = "the expression ends too early"
+
+// How the library says what is wrong with a source.
+var (
+	unexpected = regexp.MustCompile(`^unexpected token \w+\((.+)\)$`)
+	expected   = regexp.MustCompile(`^expected bool, but got (.+)$`)
+	mismatched = regexp.MustCompile(`^invalid operation: (\S+) \(mismatched types (.+) and (.+)\)$`)
+)
+
 // fromExpr turns an error of the library into a refusal.
 func fromExpr(err error) *refusal {
-	if fe, ok := err.(*file.Error); ok { //nolint:errorlint // the library returns it bare
-		msg := fe.Message
-		if msg == "unexpected token EOF" {
-			msg = "the expression ends too early"
-		}
-		return &refusal{at: fe.From, msg: msg}
+	var fe *file.Error
+	if !errors.As(err, &fe) {
+		return &refusal{msg: sourceWords(err.Error())}
 	}
-	return &refusal{msg: err.Error()}
+	return &refusal{at: fe.From, msg: sourceWords(fe.Message)}
+}
+
+// sourceWords says what is wrong with a source without the types of Go.
+func sourceWords(msg string) string {
+	if msg == "unexpected token EOF" {
+		return endsTooEarly
+	}
+	if m := unexpected.FindStringSubmatch(msg); m != nil {
+		return "unexpected " + m[1]
+	}
+	if m := expected.FindStringSubmatch(msg); m != nil {
+		return "a condition is true or false, not " + goName(m[1])
+	}
+	if m := mismatched.FindStringSubmatch(msg); m != nil {
+		return fmt.Sprintf("%s %s %s cannot be calculated", goName(m[2]), m[1], goName(m[3]))
+	}
+	return strings.TrimSpace(msg)
 }
 
 // scanSource refuses what must not reach the parser. Brackets in strings count,

@@ -79,6 +79,7 @@ func (f *ruleFile) list(p pair, what string, one func(at position, pairs []pair)
 }
 
 func (f *ruleFile) rule(at position, pairs []pair) {
+	since := len(f.errs)
 	r := &compiled{Rule: rules.Rule{Stage: rules.After, Line: at.line}}
 	for _, p := range pairs {
 		switch p.key {
@@ -96,11 +97,12 @@ func (f *ruleFile) rule(at position, pairs []pair) {
 			f.errorf(p.at, "unknown key %q: a rule has name, on, if, do and qos", p.key)
 		}
 	}
-	f.require(at, pairs, "rule", "name", "on", "do")
+	f.require(since, at, pairs, "rule", "name", "on", "do")
 	f.add(r)
 }
 
 func (f *ruleFile) filter(at position, pairs []pair) {
+	since := len(f.errs)
 	r := &compiled{Rule: rules.Rule{Stage: rules.Before, OnError: rules.PassOnError, Line: at.line}}
 	for _, p := range pairs {
 		switch p.key {
@@ -120,15 +122,19 @@ func (f *ruleFile) filter(at position, pairs []pair) {
 			f.errorf(p.at, "unknown key %q: a filter has name, on, drop, topic, set and on_error", p.key)
 		}
 	}
-	f.require(at, pairs, "filter", "name", "on")
-	if !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == "drop" || p.key == "topic" || p.key == "set" }) {
+	f.require(since, at, pairs, "filter", "name", "on")
+	if len(f.errs) == since && !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == "drop" || p.key == "topic" || p.key == "set" }) {
 		f.errorf(at, "the filter does nothing: it wants drop, topic or set")
 	}
 	f.add(r)
 }
 
-// require notes keys that are not there.
-func (f *ruleFile) require(at position, pairs []pair, what string, keys ...string) {
+// require notes keys that are not there, unless something was wrong since there were
+// so many errors: then a key may be lost because of that.
+func (f *ruleFile) require(since int, at position, pairs []pair, what string, keys ...string) {
+	if len(f.errs) > since {
+		return
+	}
 	for _, key := range keys {
 		if !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == key }) {
 			f.errorf(at, "the %s has no %q", what, key)
@@ -247,10 +253,20 @@ func (f *ruleFile) condition(p pair) *expression {
 func (f *ruleFile) expression(s text, condition bool) (*expression, bool) {
 	x, err := compileRule(s.value, f.table, condition)
 	if err != nil {
+		if err.msg == endsTooEarly && f.commentAfter(s) {
+			err.msg += ": in YAML \" #\" begins a comment, so put the expression in quotes"
+		}
 		s.errorf(err.at, "%s", err.msg)
 		return nil, false
 	}
 	return x, true
+}
+
+// commentAfter reports whether a comment follows in the line in which a text
+// begins: it may have been meant as a part of it.
+func (f *ruleFile) commentAfter(s text) bool {
+	line := f.start(s.node).line
+	return line >= 1 && line <= len(f.lines) && strings.Contains(f.lines[line-1], " #")
 }
 
 func (f *ruleFile) do(n ast.Node) []publish {
@@ -269,6 +285,7 @@ func (f *ruleFile) do(n ast.Node) []publish {
 
 func (f *ruleFile) publish(at position, pairs []pair) publish {
 	var p publish
+	since := len(f.errs)
 	for _, pair := range pairs {
 		switch pair.key {
 		case "publish":
@@ -283,7 +300,7 @@ func (f *ruleFile) publish(at position, pairs []pair) publish {
 			f.errorf(pair.at, "unknown key %q: what a rule does has publish, payload, qos and retain", pair.key)
 		}
 	}
-	f.require(at, pairs, "entry", "publish")
+	f.require(since, at, pairs, "entry", "publish")
 	return p
 }
 

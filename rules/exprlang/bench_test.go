@@ -1,0 +1,53 @@
+package exprlang_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+func BenchmarkExprRule(b *testing.B) {
+	const do = "    do:\n      - publish: home/${parts[1]}/light/set\n        payload: {on: true, since: \"${payload.at}\"}\n"
+	for _, c := range []struct{ name, condition, payload string }{
+		{"holds", "payload.open == true", `{"open":true,"at":1732280400,"battery":88}`},
+		{"fails", "payload.open == true", `{"open":false,"at":1732280400,"battery":88}`},
+		{"machine", "payload.battery * 2 > 1000", `{"open":false,"at":1732280400,"battery":88}`},
+		{"absent", "payload.c > 1", `{"open":false,"at":1732280400,"battery":88}`},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			p := compile(b, "rules:\n  - name: r\n    on: home/+/door\n    if: "+c.condition+"\n"+do)
+			const batch = 32
+			calls := make([]rules.Call, batch)
+			for i := range calls {
+				calls[i] = rules.Call{Message: &message.Message{Topic: "home/hall/door", Payload: []byte(c.payload)}, Now: noon}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Run(b.Context(), calls)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+		})
+	}
+}
+
+// BenchmarkExprRules100 is a hundred rules on one message, of which one fires.
+func BenchmarkExprRules100(b *testing.B) {
+	var source strings.Builder
+	source.WriteString("rules:\n")
+	for i := range 100 {
+		fmt.Fprintf(&source, "  - {name: r%d, on: a/#, if: payload.kind == \"k%d\" && payload.value > 10, do: [{publish: out/%d, payload: {v: \"${payload.value}\"}}]}\n", i, i, i)
+	}
+	p := compile(b, source.String())
+	m := &message.Message{Topic: "a/b", Payload: []byte(`{"kind":"k42","value":21.5,"unit":"C"}`)}
+	calls := make([]rules.Call, 100)
+	for i := range calls {
+		calls[i] = rules.Call{Rule: i, Message: m, Now: noon}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Run(b.Context(), calls)
+	}
+}
