@@ -167,12 +167,14 @@ var vectors = []vector{
 			" 2b 01 01  02 00000001  03 0001 'c'  08 0001 'r'  09 0000  26 0000 0000  26 0001 'k' 0001 'v'  23 0001" +
 			" 0b 01  0b 8001  0b ffffff7f" +
 			" 'x'",
-		packet: &packet.Publish{QoS: 2, Retain: true, Topic: "t", ID: 7, Payload: []byte("x"),
+		packet: &packet.Publish{
+			QoS: 2, Retain: true, Topic: "t", ID: 7, Payload: []byte("x"),
 			Properties: packet.PublishProperties{
 				UTF8: true, MessageExpiryInterval: ref[uint32](1), TopicAlias: 1, ResponseTopic: "r", ContentType: "c",
 				CorrelationData: []byte{}, UserProperties: []message.Property{{}, {Key: "k", Value: "v"}},
 				SubscriptionIDs: []uint32{1, 128, 268435455},
-			}},
+			},
+		},
 	},
 	{
 		name: "PUBLISH of 5.0 by topic alias", version: packet.V5, bytes: "30 07  0000  03 23 ffff 'x'",
@@ -181,8 +183,10 @@ var vectors = []vector{
 	{
 		name: "PUBLISH of 5.0 with properties of 128 bytes", version: packet.V5,
 		bytes: "30 8701  0001 't'  8001 03 007d " + strings.Repeat("63", 125) + " 'xy'",
-		packet: &packet.Publish{Topic: "t", Payload: []byte("xy"),
-			Properties: packet.PublishProperties{ContentType: strings.Repeat("c", 125)}},
+		packet: &packet.Publish{
+			Topic: "t", Payload: []byte("xy"),
+			Properties: packet.PublishProperties{ContentType: strings.Repeat("c", 125)},
+		},
 	},
 	{
 		name: "PUBLISH that says its payload is bytes", version: packet.V5, long: true, bytes: "30 06  0001 't'  02 01 00",
@@ -208,8 +212,10 @@ var vectors = []vector{
 	},
 	{
 		name: "PUBREL of 5.0 with a user property", version: packet.V5, bytes: "62 0b 0001 92 07 26 0001 'a' 0001 'b'",
-		packet: &packet.Ack{Kind: packet.PUBREL, ID: 1, Reason: packet.PacketIdentifierNotFound,
-			UserProperties: []message.Property{{Key: "a", Value: "b"}}},
+		packet: &packet.Ack{
+			Kind: packet.PUBREL, ID: 1, Reason: packet.PacketIdentifierNotFound,
+			UserProperties: []message.Property{{Key: "a", Value: "b"}},
+		},
 	},
 	{
 		name: "PUBCOMP of 5.0 with success and a reason string", version: packet.V5, bytes: "70 08 0001 00 04 1f 0001 'q'",
@@ -229,11 +235,13 @@ var vectors = []vector{
 	{
 		name: "SUBSCRIBE of 5.0 with all", version: packet.V5,
 		bytes: "82 17 000a  0b 0b ffff03 26 0001 'k' 0001 'v'  0001 '+' 2e  0002 '+/' 11",
-		packet: &packet.Subscribe{ID: 10, SubscriptionID: 65535, UserProperties: []message.Property{{Key: "k", Value: "v"}},
+		packet: &packet.Subscribe{
+			ID: 10, SubscriptionID: 65535, UserProperties: []message.Property{{Key: "k", Value: "v"}},
 			Filters: []packet.Filter{
 				{Filter: "+", Options: packet.SubscribeOptions{QoS: 2, NoLocal: true, RetainAsPublished: true, RetainHandling: packet.NoRetained}},
 				{Filter: "+/", Options: packet.SubscribeOptions{QoS: 1, RetainHandling: packet.SendRetainedIfNew}},
-			}},
+			},
+		},
 	},
 	{
 		name: "SUBACK of 3.1.1", version: packet.V311, bytes: "90 06 000a 00 01 02 80",
@@ -241,8 +249,10 @@ var vectors = []vector{
 	},
 	{
 		name: "SUBACK of 5.0", version: packet.V5, bytes: "90 10 000a  0b 1f 0001 'r' 26 0001 'k' 0001 'v'  01 8f",
-		packet: &packet.Suback{ID: 10, Reasons: []packet.Reason{packet.GrantedQoS1, packet.TopicFilterInvalid},
-			ReasonString: "r", UserProperties: []message.Property{{Key: "k", Value: "v"}}},
+		packet: &packet.Suback{
+			ID: 10, Reasons: []packet.Reason{packet.GrantedQoS1, packet.TopicFilterInvalid},
+			ReasonString: "r", UserProperties: []message.Property{{Key: "k", Value: "v"}},
+		},
 	},
 	{
 		name: "UNSUBSCRIBE of 3.1.1", version: packet.V311, bytes: "a2 08 000b 0001 'a' 0001 '#'",
@@ -269,14 +279,18 @@ var vectors = []vector{
 	{
 		name: "DISCONNECT of 5.0 with every property", version: packet.V5,
 		bytes: "e0 15 9c 13 11 ffffffff 1f 0001 'r' 1c 0001 's' 26 0001 'k' 0000",
-		packet: &packet.Disconnect{Reason: packet.UseAnotherServer, SessionExpiryInterval: ref[uint32](0xffffffff),
-			ReasonString: "r", ServerReference: "s", UserProperties: []message.Property{{Key: "k"}}},
+		packet: &packet.Disconnect{
+			Reason: packet.UseAnotherServer, SessionExpiryInterval: ref[uint32](0xffffffff),
+			ReasonString: "r", ServerReference: "s", UserProperties: []message.Property{{Key: "k"}},
+		},
 	},
 	{name: "AUTH, empty", version: packet.V5, bytes: "f0 00", packet: &packet.Auth{}},
 	{
 		name: "AUTH with every property", version: packet.V5,
 		bytes: "f0 14 18 12 15 0001 'm' 16 0001 00 1f 0001 'r' 26 0000 0001 'v'",
-		packet: &packet.Auth{Reason: packet.ContinueAuthentication, AuthenticationMethod: "m", AuthenticationData: []byte{0},
-			ReasonString: "r", UserProperties: []message.Property{{Value: "v"}}},
+		packet: &packet.Auth{
+			Reason: packet.ContinueAuthentication, AuthenticationMethod: "m", AuthenticationData: []byte{0},
+			ReasonString: "r", UserProperties: []message.Property{{Value: "v"}},
+		},
 	},
 }

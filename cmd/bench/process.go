@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,9 +36,9 @@ func ours(o *options) side {
 	}
 }
 
-func mosquitto(o *options) side {
+func mosquitto() side {
 	return side{
-		name: "mosquitto", binary: o.mosquitto, asks: []string{"-h"},
+		name: "mosquitto", binary: "mosquitto", asks: []string{"-h"},
 		config: func(port int, nodelay bool) string {
 			return fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 1000000000\nset_tcp_nodelay %v\n", port, nodelay)
 		},
@@ -60,9 +61,9 @@ func (s side) version(ctx context.Context) string {
 type process struct {
 	address string
 	cmd     *exec.Cmd
-	folder  string // its configuration and log; removed at the end
-	log     *os.File
-	ended   chan error
+	folder  string        // of its configuration; removed at the end
+	said    bytes.Buffer  // its output; to be read when it has ended
+	ended   chan struct{} // closed then
 }
 
 // start runs a broker and returns when it takes connections.
@@ -71,26 +72,29 @@ func start(ctx context.Context, s side, nodelay bool) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), ended: make(chan error, 1)}
-	if p.folder, err = os.MkdirTemp("", "bench-"); err != nil {
+	folder, err := os.MkdirTemp("", "bench-")
+	if err != nil {
 		return nil, err
 	}
-	config := filepath.Join(p.folder, "config.yaml")
-	if err := os.WriteFile(config, []byte(s.config(port, nodelay)), 0o600); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(p.folder))
+	config := filepath.Join(folder, "config.yaml")
+	p := &process{
+		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), folder: folder, ended: make(chan struct{}),
+		cmd: exec.Command(s.binary, s.command(config)...),
 	}
-	if p.log, err = os.Create(filepath.Join(p.folder, "log")); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(p.folder))
+	p.cmd.Stdout, p.cmd.Stderr = &p.said, &p.said
+	err = os.WriteFile(config, []byte(s.config(port, nodelay)), 0o600)
+	if err == nil {
+		err = p.cmd.Start()
 	}
-	p.cmd = exec.Command(s.binary, s.command(config)...)
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.folder, p.log, p.log
-	if err := p.cmd.Start(); err != nil {
-		return nil, errors.Join(err, p.log.Close(), os.RemoveAll(p.folder))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
-	go func() { p.ended <- p.cmd.Wait() }()
-	if err := p.waitUntilUp(ctx); err != nil {
-		said, _ := os.ReadFile(p.log.Name())
-		return nil, errors.Join(fmt.Errorf("%w; it said:\n%s", err, said), p.stop())
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // how it ended tells less than what it said
+	}()
+	if !p.up(ctx) {
+		return nil, errors.Join(p.stop(), fmt.Errorf("takes no connections; it said:\n%s", p.said.String()))
 	}
 	return p, nil
 }
@@ -104,40 +108,35 @@ func freePort(ctx context.Context) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
-func (p *process) waitUntilUp(ctx context.Context) error {
+// up waits until the broker takes a connection.
+func (p *process) up(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
 	for {
 		var d net.Dialer
 		if conn, err := d.DialContext(ctx, "tcp", p.address); err == nil {
-			return conn.Close()
+			return conn.Close() == nil
 		}
-		select {
-		case <-ctx.Done():
-			return errors.New("takes no connections after 10 s")
-		case err := <-p.ended:
-			p.ended <- err
-			return fmt.Errorf("ended at once: %w", err)
-		case <-tick.C:
+		if ctx.Err() != nil || p.endsWithin(10*time.Millisecond) {
+			return false
 		}
 	}
 }
 
 // stop asks the broker to end. One that does not within 5 seconds is told to say
-// where it hangs, which a Go program does, and its log is kept.
+// where it hangs, which a Go program does.
 func (p *process) stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	if p.endsWithin(5 * time.Second) {
-		return errors.Join(p.log.Close(), os.RemoveAll(p.folder))
+	var err error
+	if !p.endsWithin(5 * time.Second) {
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+		if !p.endsWithin(2 * time.Second) {
+			_ = p.cmd.Process.Kill()
+			<-p.ended
+		}
+		err = fmt.Errorf("does not end; it said:\n%s", p.said.String())
 	}
-	_ = p.cmd.Process.Signal(syscall.SIGQUIT)
-	if !p.endsWithin(2 * time.Second) {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-	}
-	return errors.Join(fmt.Errorf("does not end; its log is %s", p.log.Name()), p.log.Close())
+	return errors.Join(err, os.RemoveAll(p.folder))
 }
 
 func (p *process) endsWithin(d time.Duration) bool {
@@ -155,71 +154,56 @@ type usage struct {
 	rss int64         // bytes resident now
 }
 
-// usage reads /proc for the process and all its descendants.
-func (p *process) usage() (u usage, err error) {
-	stats, err := readStats()
+// usage asks /proc about the process and all its descendants.
+func (p *process) usage() (usage, error) { return usageOf(p.cmd.Process.Pid) }
+
+func usageOf(pid int) (u usage, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return u, fmt.Errorf("the broker has ended: %w", err)
+	}
+	if u.cpu, err = processorTime(string(text)); err != nil {
+		return u, err
+	}
+	if u.rss, err = resident(pid); err != nil {
+		return u, err
+	}
+	children, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return u, err
 	}
-	root := p.cmd.Process.Pid
-	if _, ok := stats[root]; !ok {
-		return u, errors.New("the broker has ended")
-	}
-	for pid, s := range stats {
-		for at := pid; at != 0; at = stats[at].parent {
-			if at != root {
-				continue
-			}
-			u.cpu += time.Duration(s.ticks) * time.Second / ticksPerSecond
-			rss, err := resident(pid)
+	for _, file := range children {
+		list, _ := os.ReadFile(file) // the thread may have ended
+		for field := range strings.FieldsSeq(string(list)) {
+			child, err := strconv.Atoi(field)
 			if err != nil {
 				return u, err
 			}
-			u.rss += rss
-			break
+			if c, err := usageOf(child); err == nil { // else it has ended
+				u.cpu, u.rss = u.cpu+c.cpu, u.rss+c.rss
+			}
 		}
 	}
 	return u, nil
 }
 
-// ticksPerSecond is the unit of times in /proc, the same on all of Linux.
-const ticksPerSecond = 100
-
-type stat struct {
-	parent int
-	ticks  int64
-}
-
-func readStats() (map[int]stat, error) {
-	files, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		return nil, err
+// processorTime is user and system time, of ended children too, in a stat of /proc.
+func processorTime(stat string) (time.Duration, error) {
+	const tick = time.Second / 100 // the same on all of Linux
+	// The name, in parentheses, may have anything in it.
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 15 {
+		return 0, fmt.Errorf("stat %q is too short", stat)
 	}
-	stats := make(map[int]stat, len(files))
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+	var sum time.Duration
+	for _, field := range fields[11:15] {
+		n, err := strconv.ParseInt(field, 10, 64)
 		if err != nil {
-			continue // it has ended meanwhile
+			return 0, err
 		}
-		// The name, in parentheses, may have anything in it.
-		head, tail, _ := strings.Cut(string(text), " ")
-		fields := strings.Fields(tail[strings.LastIndexByte(tail, ')')+1:])
-		if len(fields) < 15 {
-			return nil, fmt.Errorf("%s: %q is too short", file, text)
-		}
-		var numbers [5]int64 // parent; times: own user and system, those of ended children
-		for i, field := range [5]int{1, 11, 12, 13, 14} {
-			if numbers[i], err = strconv.ParseInt(fields[field], 10, 64); err != nil {
-				return nil, fmt.Errorf("%s: %w", file, err)
-			}
-		}
-		pid, err := strconv.Atoi(head)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		stats[pid] = stat{int(numbers[0]), numbers[1] + numbers[2] + numbers[3] + numbers[4]}
+		sum += time.Duration(n) * tick
 	}
-	return stats, nil
+	return sum, nil
 }
 
 func resident(pid int) (int64, error) {
@@ -227,25 +211,18 @@ func resident(pid int) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if kib, ok := strings.CutPrefix(line, "Rss:"); ok {
-			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(kib), " kB"), 10, 64)
-			return n << 10, err
-		}
-	}
-	return 0, fmt.Errorf("process %d has no resident set in /proc", pid)
+	_, after, _ := strings.Cut(string(text), "\nRss:")
+	kib, _, _ := strings.Cut(after, "kB")
+	n, err := strconv.ParseInt(strings.TrimSpace(kib), 10, 64)
+	return n << 10, err
 }
 
 // machine says what the figures were measured on.
 func machine() string {
 	model := "unknown processor"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(text)) {
-			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
-				model = strings.TrimSpace(value)
-				break
-			}
-		}
+		_, after, _ := strings.Cut(string(text), "model name\t: ")
+		model, _, _ = strings.Cut(after, "\n")
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease") // empty if it cannot be read
 	return fmt.Sprintf("%s, %d processors, %s/%s, Linux %s, %s", model, runtime.NumCPU(), runtime.GOOS, runtime.GOARCH,
