@@ -212,9 +212,22 @@ func TestCommandTime(t *testing.T) {
 					polls++
 				}
 			}
-			if polls < 5 {
-				t.Errorf("want at least 5 polls in 15 s, got %d", polls)
+			if polls < 10 {
+				t.Errorf("want at least 10 polls in 15 s, got %d", polls)
 			}
+		})
+	})
+	t.Run("a flood of commands does not silence the device", func(t *testing.T) {
+		f := &fake{delay: 10 * time.Millisecond}
+		inHouse(t, one(f), files("s.yaml", device("push: true", "a: {pushed: true}", "b: {pushed: true, writable: true}")), func(h *house) {
+			for i := range 300 {
+				h.publish(message.Message{Topic: "s/b/set", Payload: []byte("1")})
+				if i == 100 {
+					f.last().pushed <- drivers.Pushed{Readings: []drivers.Reading{{Point: "a", Value: text("x")}}}
+				}
+				h.after(15 * time.Millisecond)
+			}
+			h.want("s/a", `"x"`)
 		})
 	})
 	t.Run("more commands than the queue takes are busy", func(t *testing.T) {

@@ -198,7 +198,7 @@ type session struct {
 	silent   bool // the device does not answer
 }
 
-// maxCommandsAhead is how many commands go ahead of a poll that is due.
+// maxCommandsAhead is how many commands in a row go ahead of what else is due.
 const maxCommandsAhead = 64
 
 // run is the life of an open device: commands first, then polls and what it says.
@@ -210,21 +210,37 @@ func (x *session) run(ctx context.Context) error {
 	defer timer.Stop()
 	ahead := 0
 	for ctx.Err() == nil {
-		if ahead < maxCommandsAhead {
-			select {
-			case c := <-x.slot.cmds:
-				ahead++
-				if err := x.command(ctx, c); err != nil {
-					return err
-				}
-				continue
-			default:
+		var err error
+		select {
+		case c := <-x.slot.cmds:
+			if ahead++; ahead > maxCommandsAhead {
+				ahead = 0
+				err = x.overdue(ctx)
 			}
+			if err == nil {
+				err = x.command(ctx, c)
+			}
+		default:
+			ahead = 0
+			err = x.next(ctx, timer)
 		}
-		ahead = 0
-		if err := x.next(ctx, timer); err != nil {
+		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// overdue does what commands have kept waiting.
+func (x *session) overdue(ctx context.Context) error {
+	for range len(x.pushed) {
+		p, ok := <-x.pushed
+		if err := x.hear(ctx, p, ok); err != nil {
+			return err
+		}
+	}
+	if at, ok := x.schedule.next(); ok && !at.After(time.Now()) {
+		return x.poll(ctx)
 	}
 	return nil
 }
