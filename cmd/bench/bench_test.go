@@ -101,8 +101,8 @@ func TestProcessorTime(t *testing.T) {
 }
 
 func TestUsageCountsChildren(t *testing.T) {
-	// The shell reads a line that never comes, its child too.
-	cmd := exec.Command("sh", "-c", "(read line) & wait")
+	// The child waits for a line until its input is closed, the shell for the child.
+	cmd := exec.Command("sh", "-c", "exec 3<&0; (read line <&3) & wait")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -123,9 +123,10 @@ func TestUsageCountsChildren(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-	_ = in.Close()
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Wait() // the status is that of read, which failed
 	if _, err := usageOf(math.MaxInt32); err == nil {
 		t.Error("no error for a process that does not exist")
 	}
