@@ -192,7 +192,7 @@ func itemOf(f *store.Queued) *item {
 	}
 }
 
-func sizeOf(m *message.Message) uint32 { return uint32(min(m.Size(), 1<<31)) }
+func sizeOf(m *message.Message) uint32 { return uint32(min(m.Size(), 1<<30)) }
 
 // remaining is the message expiry interval to send at now, in seconds.
 func remaining(m *message.Message, now time.Time) *uint32 {

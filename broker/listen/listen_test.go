@@ -94,17 +94,17 @@ func TestListenerNamesItsConnections(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer l.Close() //nolint:errcheck // the test is over
+			defer l.Close()
 			client, err := net.Dial(c.network, l.Addr().String())
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer client.Close() //nolint:errcheck // the test is over
+			defer client.Close()
 			server, err := l.Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer server.Close() //nolint:errcheck // the test is over
+			defer server.Close()
 			named, ok := server.(interface{ Listener() string })
 			if !ok || named.Listener() != "inner" {
 				t.Errorf("the connection is a %T", server)
@@ -128,7 +128,7 @@ func TestUnixSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() //nolint:errcheck // the test is over
+		defer l.Close()
 		info, err := os.Stat(path)
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("got mode %v, %v", info.Mode(), err)
@@ -160,7 +160,7 @@ func TestWebSocketSpeaksMQTT(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ws.CloseNow() //nolint:errcheck // closed by the server
+	defer ws.CloseNow()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	// A packet may be cut anywhere.
@@ -219,7 +219,7 @@ func TestWebSocketRefuses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer ws.CloseNow() //nolint:errcheck // closed by the server
+		defer ws.CloseNow()
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		if err := ws.Write(ctx, websocket.MessageText, []byte(connectV5)); err != nil {
