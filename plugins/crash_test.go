@@ -327,3 +327,9 @@ func alive(pid int) bool {
 	_, rest, _ := strings.Cut(string(text), ") ")
 	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
+
+// crash kills a plugin's process.
+func crash(t *testing.T, st plugins.PluginStatus) {
+	t.Helper()
+	must(t, syscall.Kill(st.PID, syscall.SIGKILL))
+}

@@ -198,7 +198,9 @@ func parseManifest(name, file string, text []byte, owner map[string]string) (m M
 	case err == nil:
 		return m, nil
 	case errors.As(err, &at):
-		return Manifest{}, (*ManifestError)(at)
+		place := ManifestError(*at)
+		place.Msg = strings.ReplaceAll(place.Msg, "device file", "manifest")
+		return Manifest{}, &place
 	default:
 		return Manifest{}, &ManifestError{File: file, Msg: err.Error()}
 	}
