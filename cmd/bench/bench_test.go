@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -88,15 +89,17 @@ func TestWindowLetsNoMoreThroughThanIsFree(t *testing.T) {
 	})
 }
 
-func TestProcessorTime(t *testing.T) {
-	stat := "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 " + "150 50 7 3" + " 20 0 1 0 100 1000 10"
-	if got, err := processorTime(stat); got != 2100*time.Millisecond || err != nil {
-		t.Errorf("got %v, %v", got, err)
+func TestUsageKnowsTheProcessorTime(t *testing.T) {
+	before, err := usageOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, bad := range []string{"", "42 (a) S 1 2", strings.Replace(stat, "150", "x", 1)} {
-		if _, err := processorTime(bad); err == nil {
-			t.Errorf("no error for %q", bad)
-		}
+	for start := time.Now(); time.Since(start) < 20*time.Millisecond; {
+		continue
+	}
+	after, err := usageOf(os.Getpid())
+	if spent := after.cpu - before.cpu; err != nil || spent <= 0 || spent > 10*time.Second {
+		t.Errorf("%v, %v", spent, err)
 	}
 }
 

@@ -25,8 +25,8 @@
 //
 // What is printed, as the median over the runs and the least and the most:
 //
-//   - CPU us/msg: user and system time of the broker's process and all its
-//     children, from /proc, a delivered message, warm-up left out.
+//   - CPU us/msg: user and system time of the broker's process and its children,
+//     by their own clocks, a delivered message, warm-up left out.
 //   - msg/s: delivered messages a second of the same period.
 //   - p50 us, p99 us: latency.
 //   - KiB/conn: growth of the resident set with the connections, a connection.
