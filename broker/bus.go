@@ -109,7 +109,8 @@ func (b *batch) finish(ctx context.Context) error {
 }
 
 // Subscribe implements [message.Bus]. What waits for the handler is bounded as the
-// queue of a session is; messages of QoS 0 wait too, but never in the store.
+// queue of a session is; messages of QoS 0 wait too, but never in the store. The
+// handler's context ends with ctx, and when the server stops, which waits for it.
 func (srv *Server) Subscribe(ctx context.Context, sub message.Subscription, h message.Handler) error {
 	if len(sub.Name) == 0 || len(sub.Name) > maxBusName {
 		return fmt.Errorf("cannot subscribe as %q: a name has 1 to %d bytes", sub.Name, maxBusName)
@@ -278,12 +279,15 @@ func (srv *Server) Resubscribe(ctx context.Context, name string, filters []strin
 
 // feed calls the handler with what the subscription hears until ctx ends.
 func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscription, h message.Handler) error {
+	handling, cancel := context.WithCancel(ctx) // ends with the server too
+	defer cancel()
+	defer context.AfterFunc(srv.stopping, cancel)()
 	pause := time.Duration(0)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-srv.stopping:
+		case <-srv.stopping.Done():
 			return ErrClosed
 		case <-s.bus.wake:
 		}
@@ -296,7 +300,7 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 			}
 			var err error
 			if len(batch) > 0 {
-				err = h(ctx, batch)
+				err = h(handling, batch)
 			}
 			if err == nil || !sub.Durable {
 				if err != nil {
@@ -331,7 +335,7 @@ func (srv *Server) rest(ctx context.Context, pause time.Duration, wanted bool) b
 		return true
 	case <-ctx.Done():
 		return false
-	case <-srv.stopping:
+	case <-srv.stopping.Done():
 		return false
 	}
 }

@@ -177,6 +177,7 @@ func (b *batch) publish(p *pub) {
 	routed := p.goes()
 	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) {
 		p.reason, routed = packet.QuotaExceeded, false
+		b.srv.stats.drop(dropRetained)
 	}
 	if routed {
 		b.hold(p)
@@ -215,6 +216,10 @@ func (b *batch) deliver(p *pub, t *target, later bool) {
 	retain := p.msg.Retain && t.asKept
 	if !s.mayReceive(b.ctx, p.msg.Topic) {
 		b.srv.stats.drop(dropNotAuthorized)
+		return
+	}
+	if p.msg.Expired(b.now) { // an interval of 0, or a late interceptor
+		b.srv.stats.drop(dropExpired)
 		return
 	}
 	if qos > 0 || s.bus != nil {

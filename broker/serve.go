@@ -33,7 +33,7 @@ func (srv *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer close(closed)
 		select {
 		case <-ctx.Done():
-		case <-srv.stopping:
+		case <-srv.stopping.Done():
 		case <-returns:
 		}
 		_ = l.Close() // wakes Accept
@@ -60,7 +60,7 @@ func (srv *Server) accept(ctx context.Context, l net.Listener) error {
 			select {
 			case <-time.After(pause):
 			case <-ctx.Done():
-			case <-srv.stopping:
+			case <-srv.stopping.Done():
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func (srv *Server) over(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return true
-	case <-srv.stopping:
+	case <-srv.stopping.Done():
 		return true
 	default:
 		return false

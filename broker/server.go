@@ -33,9 +33,9 @@ type Server struct {
 
 	// ctx is for work that no connection is behind; it ends after all else.
 	ctx      context.Context
-	ready    chan struct{} // closed when the store is loaded
-	stopping chan struct{} // closed when Run begins to stop
-	ended    chan struct{} // closed when Run has returned
+	ready    chan struct{}   // closed when the store is loaded
+	stopping context.Context // ends when Run begins to stop
+	halt     context.CancelFunc
 	started  atomic.Bool
 
 	mu       sync.Mutex
@@ -78,14 +78,13 @@ func New(opts Options) (*Server, error) {
 		made:     time.Now(),
 		ctx:      context.Background(),
 		ready:    make(chan struct{}),
-		stopping: make(chan struct{}),
-		ended:    make(chan struct{}),
 		sessions: make(map[string]*Session),
 		conns:    make(map[*conn]struct{}),
 		claims:   make(map[string]*claim),
 		groups:   make(map[string]*group),
 		journal:  journal{wake: make(chan struct{}, 1)},
 	}
+	srv.stopping, srv.halt = context.WithCancel(context.Background())
 	if srv.log == nil {
 		srv.log = slog.New(slog.DiscardHandler)
 	}
@@ -103,7 +102,6 @@ func (srv *Server) Run(ctx context.Context) error {
 	if srv.started.Swap(true) {
 		return errors.New("broker was run before")
 	}
-	defer close(srv.ended)
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	srv.ctx = lasting
@@ -111,7 +109,7 @@ func (srv *Server) Run(ctx context.Context) error {
 		srv.mu.Lock()
 		srv.stopped = true
 		srv.mu.Unlock()
-		close(srv.stopping)
+		srv.halt()
 		return fmt.Errorf("cannot load the store: %w", err)
 	}
 	var helpers sync.WaitGroup
@@ -131,7 +129,7 @@ func (srv *Server) Run(ctx context.Context) error {
 
 // stop ends all connections and waits for all work.
 func (srv *Server) stop() {
-	close(srv.stopping)
+	srv.halt()
 	srv.mu.Lock()
 	srv.stopped = true
 	conns := make([]*conn, 0, len(srv.conns))
@@ -172,7 +170,7 @@ func (srv *Server) leave() { srv.work.Done() }
 func (srv *Server) await(ctx context.Context) error {
 	select {
 	case <-srv.ready:
-	case <-srv.stopping:
+	case <-srv.stopping.Done():
 		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()

@@ -28,7 +28,8 @@ type Stats struct {
 	// "slow" (QoS 0, the client's socket was full), "queue" (queue full), "expired",
 	// "too-large" (beyond the client's Maximum Packet Size), "not-authorized",
 	// "hops" (too many rules), "handler" (an in-process subscriber failed),
-	// "store" (the store did not take it), "invalid" (a topic no one may use).
+	// "store" (the store did not take it), "invalid" (a topic no one may use),
+	// "retained" (there are too many retained messages).
 	Dropped map[string]int64
 	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
 	InterceptDrops, InterceptRejects int64
@@ -64,11 +65,13 @@ const (
 	dropHandler
 	dropStore
 	dropInvalid
+	dropRetained
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"slow", "queue", "expired", "too-large", "not-authorized", "hops", "handler", "store", "invalid",
+	"retained",
 }
 
 // counters are written by every connection.

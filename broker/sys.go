@@ -32,7 +32,7 @@ func (srv *Server) status() {
 			b := srv.newBatch(srv.ctx, nil)
 			srv.sweep(b)
 			b.free()
-		case <-srv.stopping:
+		case <-srv.stopping.Done():
 			return
 		}
 	}
