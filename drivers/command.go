@@ -118,7 +118,7 @@ func (s *slot) refuseQueued(ctx context.Context) {
 // command carries out one command and answers it. It returns an error if the
 // device must be opened again.
 func (x *session) command(ctx context.Context, c command) error {
-	writes, err := x.parse(c)
+	writes, strange, err := x.parse(c)
 	if err == nil {
 		err = stillWanted(&c.msg)
 	}
@@ -137,6 +137,9 @@ func (x *session) command(ctx context.Context, c command) error {
 	}
 	x.answered(ctx)
 	res, err := x.readBack(ctx, c, writes)
+	if len(strange) > 0 && res.warning == "" {
+		res.warning = fmt.Sprintf("there is no point %q", strange[0])
+	}
 	x.slot.host.answer(ctx, x.slot.bus, &c.msg, res)
 	if err != nil {
 		return x.unanswered(ctx, err)
@@ -162,38 +165,56 @@ type pointWrite struct {
 }
 
 // parse says what a command is to write. All of it is judged before any is written.
-func (x *session) parse(c command) ([]pointWrite, error) {
+func (x *session) parse(c command) (writes []pointWrite, strange []string, err error) {
 	payload := c.msg.Payload
 	switch {
 	case len(payload) == 0:
-		return nil, errors.New("the payload is empty")
+		return nil, nil, errors.New("the payload is empty")
 	case len(payload) > MaxCommandBytes:
-		return nil, fmt.Errorf("the payload is over %d bytes", MaxCommandBytes)
+		return nil, nil, fmt.Errorf("the payload is over %d bytes", MaxCommandBytes)
 	case !utf8.Valid(payload):
-		return nil, errors.New("the payload is not UTF-8")
+		return nil, nil, errors.New("the payload is not UTF-8")
 	}
-	writes := []pointWrite{{point: c.point}}
-	var err error
+	writes = []pointWrite{{point: c.point}}
 	if c.point == "" {
-		writes, err = parseObject(payload)
+		if writes, err = parseObject(payload); err == nil {
+			writes, strange, err = x.known(writes)
+		}
 	} else if writes[0].value, err = ParseValue(payload); errors.Is(err, ErrNotJSON) {
 		writes[0].value, err = TextValue(string(payload)), nil
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = x.writable(writes)
 	}
-	for _, w := range writes {
-		i, known := x.entry.index[w.point]
-		switch {
-		case !known:
-			return nil, fmt.Errorf("there is no point %q", w.point)
-		case !x.entry.points[i].Writable:
-			return nil, fmt.Errorf("point %q is not writable", w.point)
-		case w.value.IsNull():
-			return nil, fmt.Errorf("point %q: null cannot be written", w.point)
+	return writes, strange, err
+}
+
+// known leaves out what is no point of the device: rules like to say more than it
+// understands, such as why or since when. An object of nothing else is a mistake.
+func (x *session) known(all []pointWrite) (writes []pointWrite, strange []string, err error) {
+	for _, w := range all {
+		if _, known := x.entry.index[w.point]; known {
+			writes = append(writes, w)
+		} else {
+			strange = append(strange, w.point)
 		}
 	}
-	return writes, nil
+	if len(writes) == 0 {
+		return nil, nil, fmt.Errorf("there is no point %q", strange[0])
+	}
+	return writes, strange, nil
+}
+
+func (x *session) writable(writes []pointWrite) error {
+	for _, w := range writes {
+		switch {
+		case !x.entry.points[x.entry.index[w.point]].Writable:
+			return fmt.Errorf("point %q is not writable", w.point)
+		case w.value.IsNull():
+			return fmt.Errorf("point %q: null cannot be written", w.point)
+		}
+	}
+	return nil
 }
 
 // parseObject reads an object of points and values, in its order.

@@ -328,6 +328,17 @@ func TestCommandTogether(t *testing.T) {
 			}
 		})
 	})
+	t.Run("what is no point is passed over, with a warning", func(t *testing.T) {
+		f := &fake{}
+		inHouse(t, one(f), together, func(h *house) {
+			if got := h.set("home/lamp/set", `{"on":true,"since":"noon"}`); got != `{"ok":true,"value":{"on":true},"warning":"there is no point \"since\""}` {
+				t.Errorf("want a warning, got %s", got)
+			}
+			if want := []string{"on=true"}; !slices.Equal(f.writes, want) {
+				t.Errorf("want %q written, got %q", want, f.writes)
+			}
+		})
+	})
 	t.Run("its points have control topics, too", func(t *testing.T) {
 		f := &fake{}
 		inHouse(t, one(f), together, func(h *house) {
@@ -338,7 +349,7 @@ func TestCommandTogether(t *testing.T) {
 		})
 	})
 	for payload, want := range map[string]string{
-		`{"on":true,"zz":1}`:    `there is no point \"zz\"`,
+		`{"zz":1,"yy":2}`:       `there is no point \"zz\"`,
 		`{"on":true,"watts":1}`: `point \"watts\" is not writable`,
 		`{"on":null}`:           `point \"on\": null cannot be written`,
 		`{}`:                    "the payload is not a JSON object of points and values",

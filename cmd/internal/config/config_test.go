@@ -74,6 +74,7 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"a file that is not YAML":        {"broker: {\n", "f.yaml:1:", ""},
 		"a YAML tag":                     {"console:\n  address: !x\n", "f.yaml:2:12:", `tag "!x"`},
 		"a key without a value":          {"console:\nlog: {}\n", "f.yaml:1:1:", `"console" has no value`},
+		"a key that is not text":         {"console: {address: \"127.0.0.1:1\", true: 1}\n", "f.yaml:1:35:", `key "true" is not text`},
 		"a listener off loopback":        {"broker:\n  listeners:\n    - {address: \"0.0.0.0:1883\"}\n", "f.yaml:3:17:", "not on loopback"},
 		"a listener on every address":    {"broker:\n  listeners:\n    - {address: \":1883\"}\n", "f.yaml:3:17:", "not on loopback"},
 		"an address without a port":      {"broker:\n  listeners:\n    - {address: localhost}\n", "f.yaml:3:17:", "HOST:PORT"},

@@ -88,6 +88,11 @@ func (f *trapFinder) Visit(n ast.Node) ast.Visitor {
 		f.node = n
 		f.msg = fmt.Sprintf("YAML tag %q is not allowed: quote the text if it is meant", n.GetToken().Value)
 	case *ast.MappingValueNode:
+		if _, text := n.Key.(*ast.StringNode); !text { // the decoder would drop the whole mapping
+			f.node = n.Key
+			f.msg = fmt.Sprintf("key %q is not text", n.Key.GetToken().Value)
+			return nil
+		}
 		if _, null := n.Value.(*ast.NullNode); null {
 			f.node = n.Key
 			f.msg = fmt.Sprintf("key %q has no value: give one, or leave the key out", n.Key.GetToken().Value)
