@@ -12,9 +12,12 @@ const (
 	// readAttempts is how often a read is tried that gets no valid answer. A write
 	// is tried once: it may have been done.
 	readAttempts = 2
+	// exceptionTries is how often a read is tried until an exception that is new
+	// came twice, the second time without anything odd.
+	exceptionTries = 4
 	// mutesToSkip is how often in a row a device may not answer for a point, while
 	// it does for others, before the point is left out for muteTime.
-	mutesToSkip = 2
+	mutesToSkip = 3
 	// tcpItemCost is a guess at what a register costs behind TCP.
 	tcpItemCost = 100 * time.Microsecond
 	// tcpRequestCost is added to the latency that is measured.

@@ -24,7 +24,7 @@ func config(t testing.TB, text string) drivers.Config {
 // open opens a device, and closes it with the test.
 func open(t testing.TB, d drivers.Driver, text string) drivers.Device {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	dev, err := d.Open(ctx, config(t, text))
 	if err != nil {
@@ -50,7 +50,7 @@ func newDriver(t testing.TB, opts modbus.Options) *modbus.Driver {
 // read reads points and gives what they were as text, or the error.
 func read(t testing.TB, dev drivers.Device, names ...string) map[string]string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	readings, err := dev.Read(ctx, names)
 	if err != nil {
@@ -72,7 +72,7 @@ func write(t testing.TB, dev drivers.Device, point, value string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	return dev.Write(ctx, point, v)
 }

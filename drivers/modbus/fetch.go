@@ -10,41 +10,80 @@ import (
 // fetch reads at least a span, and says what it read. The error is an Exception, or
 // says that there was no valid answer.
 func (d *device) fetch(ctx context.Context, s span, attempts int) ([]byte, span, error) {
-	confirmed := false
+	var in doubt
 	for {
-		from, confirm, err := d.claim(ctx, s)
-		if err != nil {
-			return nil, s, err
-		}
-		got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count},
-			timing{timeout: d.spec.timeout, confirm: confirm})
-		d.bus.lengths.release(d.spec.unit, s.fn, from.count, time.Now().Add(waryTimeouts*d.spec.timeout))
+		data, from, odd, err := d.once(ctx, s, &in)
 		var e Exception
 		switch {
 		case err == nil:
-			return got.data, from, nil
+			return data, from, nil
 		case errors.As(err, &e) && e.unreached():
 			return nil, s, fmt.Errorf("%w: %w", errSilent, err)
 		case errors.As(err, &e):
-			// It may be a stale one, too: nothing shows to which request it belongs.
-			if d.bus.rtu && !confirmed && !d.refused.holds(from) {
-				confirmed = true
-				continue
+			if d.bus.rtu && !d.refused.holds(from) && !in.settled(from, odd) {
+				err = d.calm(ctx, &in)
+			} else if from != s {
+				d.refused.add(from, refusalTime)
+				in, err = doubt{}, nil
 			}
-			if from == s {
+			if err != nil {
 				return nil, s, err
 			}
-			d.refused.add(from, refusalTime)
-			confirmed = false
 		case ctx.Err() != nil || errors.Is(err, errDead):
 			return nil, s, err
 		default:
+			in.once = false
 			if attempts--; attempts <= 0 {
 				return nil, s, err
 			}
 		}
 	}
 }
+
+// doubt is whether an exception on an RTU line is the answer or a stale one: nothing
+// in it shows to which request it belongs.
+type doubt struct {
+	tries int
+	asked span // last
+	once  bool // the exception came once for asked
+}
+
+// settled reports whether the exception came twice for a span, the second time with
+// nothing odd beside it.
+func (d *doubt) settled(from span, odd bool) bool {
+	again := d.once && d.asked == from && !odd
+	d.asked, d.once = from, true
+	return again
+}
+
+// calm waits until no stale answer is under way, for all that is known.
+func (d *device) calm(ctx context.Context, doubt *doubt) error {
+	if doubt.tries++; doubt.tries == exceptionTries {
+		return fmt.Errorf("%w: only exceptions that may be late ones", errGarbled)
+	}
+	return pause(ctx, time.Until(d.condition().calm))
+}
+
+// once asks one time for at least a span, and says what it asked for. Odd is that
+// something came that was not asked for. In doubt it asks for the same again, and
+// listens for a second answer.
+func (d *device) once(ctx context.Context, s span, doubt *doubt) (data []byte, from span, odd bool, err error) {
+	from, confirm := doubt.asked, time.Duration(0)
+	if !doubt.once || !d.bus.lengths.claim(d.spec.unit, from.fn, from.addr, from.count, time.Now()) {
+		if from, confirm, err = d.claim(ctx, s); err != nil {
+			return nil, s, false, err
+		}
+	}
+	if doubt.once {
+		confirm = d.confirmTime(d.condition())
+	}
+	got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count},
+		timing{timeout: d.spec.timeout, confirm: confirm})
+	d.bus.lengths.release(d.spec.unit, s.fn, from.count, time.Now().Add(waryTimeouts*d.spec.timeout))
+	return got.data, from, got.odd, err
+}
+
+func (d *device) condition() condition { return d.bus.condition(d.spec.unit, d.spec.timeout) }
 
 // claim finds a span that covers s and whose answer no stale answer can be taken
 // for. If there is none, confirm is how long to listen for a second answer.
@@ -57,7 +96,7 @@ func (d *device) claim(ctx context.Context, s span) (from span, confirm time.Dur
 				return c, 0, nil
 			}
 		}
-		state := d.bus.condition(unit)
+		state := d.condition()
 		if !d.bus.rtu || !state.troubled {
 			if lengths.seize(unit, s.fn, s.addr, s.count) {
 				return s, d.confirmTime(state), nil

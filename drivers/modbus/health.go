@@ -100,16 +100,23 @@ func (h *health) strike(n int, now time.Time) {
 type condition struct {
 	latency  time.Duration // measured
 	confirm  time.Duration // within which a second answer would have come
-	troubled bool          // stale answers of the unit may be under way
+	troubled bool          // stale answers were under way in the last minute
+	calm     time.Time     // from then on none is, for all that is known; see waryTimeouts
 }
 
-func (b *bus) condition(unit uint8) condition {
+// condition is of a unit whose time-out is given.
+func (b *bus) condition(unit uint8, timeout time.Duration) condition {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := &b.units[unit]
+	trouble := h.troubled
+	if b.oddness.After(trouble) {
+		trouble = b.oddness
+	}
 	return condition{
 		latency:  h.latency,
 		confirm:  max(4*h.longest, shortestConfirm),
-		troubled: time.Since(h.troubled) < troubleTime || time.Since(b.oddness) < troubleTime,
+		troubled: time.Since(trouble) < troubleTime,
+		calm:     trouble.Add(waryTimeouts * timeout),
 	}
 }

@@ -109,11 +109,15 @@ func blockOf(spans []span, points []int) block {
 	return b
 }
 
+// ambiguous reports whether a request to read bits may look like its answer: both
+// have 8 bytes on an RTU line.
+func (s span) ambiguous() bool { return s.fn.bits() && s.fn.bytes(int(s.count)) == 3 }
+
 // padded lists the spans that read s and a little more, in the order of their
-// length in bytes, each of another length: first s itself, then with more at its
-// end, then with more before it. It stops when yield returns false.
+// length in bytes: first s itself, then with more at its end, then with more before
+// it; what is ambiguous comes last. It stops when yield returns false.
 func (s span) padded(yield func(span) bool) {
-	if !yield(s) {
+	if !s.ambiguous() && !yield(s) {
 		return
 	}
 	step := 1
@@ -121,12 +125,19 @@ func (s span) padded(yield func(span) bool) {
 		step = 8
 	}
 	for n := (s.fn.bytes(int(s.count))/s.fn.bytes(step))*step + 1; n <= s.fn.limit(); n += step {
-		if int(s.addr)+n <= 1<<16 && !yield(span{fn: s.fn, addr: s.addr, count: uint16(n)}) {
+		longer := span{fn: s.fn, addr: s.addr, count: uint16(n)}
+		if longer.ambiguous() {
+			continue
+		}
+		if longer.end() <= 1<<16 && !yield(longer) {
 			return
 		}
 		if from := s.end() - n; from >= 0 && !yield(span{fn: s.fn, addr: uint16(from), count: uint16(n)}) {
 			return
 		}
+	}
+	if s.ambiguous() {
+		yield(s)
 	}
 }
 

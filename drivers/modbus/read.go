@@ -27,7 +27,9 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 		if errors.Is(err, errDead) {
 			break
 		}
-		r.silent = append(r.silent, b)
+		if errors.Is(err, errSilent) {
+			r.silent = append(r.silent, b)
+		}
 	}
 	if len(r.out) == 0 {
 		return nil, r.failed
@@ -81,7 +83,7 @@ func (d *device) lastMuted(blocks []block) []block {
 
 // cost is what a request and a register cost on the device's line.
 func (d *device) cost() cost {
-	latency := d.bus.condition(d.spec.unit).latency
+	latency := d.condition().latency
 	if !d.bus.rtu {
 		return cost{request: latency + tcpRequestCost, item: tcpItemCost}
 	}
@@ -93,7 +95,7 @@ func (d *device) cost() cost {
 type reading struct {
 	*device
 	out    []drivers.Reading
-	silent []block // the unit gave no valid answer for
+	silent []block // the unit gave no answer for
 	failed error
 }
 

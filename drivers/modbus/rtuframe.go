@@ -104,8 +104,9 @@ func scanRTU(r request, sent, b []byte, echoed bool) find {
 		n := frameLen(rest)
 		isEcho := !f.echo && len(rest) >= len(sent) && string(rest[:len(sent)]) == string(sent)
 		// The answer to a single write looks like its echo: the first one is an
-		// echo only on a line that is known to repeat.
-		if n > 0 && rest[0] == r.unit && (!isEcho || !single || !echoed) {
+		// echo only on a line that is known to repeat. A request to read bits whose
+		// address begins with 3 looks like an answer of 3 bytes.
+		if n > 0 && rest[0] == r.unit && (!isEcho || single && !echoed) {
 			if f.verdict, f.data, f.code = r.judge(rest[1 : n-2]); f.verdict != foreign {
 				f.used = pos + n
 				return f

@@ -1,0 +1,372 @@
+package modbus_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+)
+
+// fakeValue is what a register of a fake unit holds: no two are the same, so that
+// another register's value shows.
+func fakeValue(unit uint8, fn modbus.Function, addr uint16) uint16 {
+	return addr<<6 | uint16(unit&7)<<3 | uint16(fn&7)
+}
+
+// fakeBit is what a coil or discrete input of a fake unit holds.
+func fakeBit(unit uint8, fn modbus.Function, addr uint16) bool {
+	h := uint32(addr)*2654435761 + uint32(unit)*40503 + uint32(fn)*9176
+	return (h^h>>15)>>7&1 == 1
+}
+
+// fakeUnit answers for all addresses below 1024, but for those that are missing.
+type fakeUnit struct {
+	dead    bool
+	missing map[uint16]bool
+	exact   bool // each request must be for one of the addresses in starts, with count 1
+	latency time.Duration
+	asked   int
+}
+
+// answer is the PDU of the unit's answer; nil is none.
+func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
+	fn := modbus.Function(pdu[0])
+	addr, count := binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
+	if fn >= modbus.WriteSingleCoil {
+		return slices.Clone(pdu[:5])
+	}
+	if int(addr)+int(count) > 1024 || (u.exact && count != 1) {
+		return []byte{byte(fn) | 0x80, byte(modbus.IllegalAddress)}
+	}
+	var data []byte
+	if fn <= modbus.ReadDiscreteInputs {
+		data = make([]byte, (count+7)/8)
+	}
+	for i := range count {
+		if u.missing[addr+i] {
+			return []byte{byte(fn) | 0x80, byte(modbus.IllegalAddress)}
+		}
+		switch {
+		case fn > modbus.ReadDiscreteInputs:
+			data = binary.BigEndian.AppendUint16(data, fakeValue(unit, fn, addr+i))
+		case fakeBit(unit, fn, addr+i):
+			data[i/8] |= 1 << (i % 8)
+		}
+	}
+	return append([]byte{byte(fn), byte(len(data))}, data...)
+}
+
+// fault is what goes wrong with one exchange.
+type fault int
+
+const (
+	faultNone fault = iota
+	faultLost
+	faultLate
+	faultDuplicate
+	faultStaleFirst
+	faultTruncated
+	faultTruncatedThenWhole
+	faultForeignFirst
+	faultForeignOnly
+	faultForeignRequest
+	faultEchoed
+	faultCRC
+	faultWrongUnit
+	faultWrongFunction
+	faultWrongLength
+	faultNoiseBefore
+	faultNoiseAfter
+	faultNoiseOnly
+	faultPause
+	faultFrozen
+	faultClosed
+	faultCount
+)
+
+// fakeLine is an RTU line in virtual time, with everything that goes wrong on one.
+type fakeLine struct {
+	timeout time.Duration
+	char    time.Duration
+
+	mu      sync.Mutex
+	rng     *rand.Rand
+	units   map[uint8]*fakeUnit
+	faulty  bool
+	only    []fault // which faults there are; nil is all
+	frozen  int     // requests that are still ignored
+	history []sentFrame
+	port    *fakePort
+	opened  int
+	counts  [faultCount]int
+}
+
+// sentFrame is an answer that may come again.
+type sentFrame struct {
+	at    time.Time
+	frame []byte
+}
+
+func newFakeLine(seed uint64, timeout time.Duration, units ...uint8) *fakeLine {
+	l := &fakeLine{
+		timeout: timeout, char: time.Second * 11 / 9600, units: map[uint8]*fakeUnit{},
+		rng: rand.New(rand.NewPCG(seed, 1)),
+	}
+	for _, u := range units {
+		l.units[u] = &fakeUnit{latency: 20 * time.Millisecond}
+	}
+	return l
+}
+
+func (l *fakeLine) setFaulty(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.faulty = on
+	if !on {
+		l.frozen = 0
+	}
+}
+
+// open is Options.OpenSerial.
+func (l *fakeLine) open(context.Context, modbus.SerialConfig) (modbus.Port, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.opened++
+	l.port = &fakePort{line: l, arrived: make(chan struct{}, 1), closed: make(chan struct{})}
+	return l.port, nil
+}
+
+// request is a frame that has gone over the line.
+func (l *fakeLine) request(p *fakePort, frame []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.units[frame[0]]
+	if u == nil {
+		return
+	}
+	u.asked++
+	f := faultNone
+	if l.faulty && l.rng.IntN(100) < 45 {
+		if f = fault(1 + l.rng.IntN(int(faultCount)-1)); l.only != nil {
+			f = l.only[l.rng.IntN(len(l.only))]
+		}
+	}
+	if l.frozen > 0 {
+		l.frozen--
+		f = faultLost
+	}
+	if u.dead {
+		return
+	}
+	l.counts[f]++
+	answer := modbus.AppendCRC(append([]byte{frame[0]}, u.answer(frame[0], frame[1:len(frame)-2])...))
+	l.inject(p, f, u, frame, answer)
+	l.history = append(l.history, sentFrame{at: time.Now(), frame: answer})
+	if len(l.history) > 50 {
+		l.history = l.history[1:]
+	}
+}
+
+// inject delivers an answer as the fault has it.
+func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, answer []byte) {
+	at := u.latency + time.Duration(l.rng.IntN(20))*time.Millisecond
+	long := func() time.Duration { return time.Duration(l.rng.Int64N(int64(l.timeout * 5 / 2))) }
+	noise := make([]byte, 1+l.rng.IntN(12))
+	for i := range noise {
+		noise[i] = byte(l.rng.Uint32())
+	}
+	switch f {
+	case faultNone:
+		p.deliver(at, answer)
+	case faultLost:
+	case faultLate:
+		p.deliver(l.timeout+long()*7/10, answer)
+	case faultDuplicate:
+		p.deliver(at, answer)
+		p.deliver(at+long(), answer)
+	case faultStaleFirst:
+		if old := l.stale(); old != nil {
+			p.deliver(at/2, old)
+		}
+		p.deliver(at+long()/8, answer)
+	case faultTruncated:
+		p.deliver(at, answer[:1+l.rng.IntN(len(answer)-1)])
+	case faultTruncatedThenWhole:
+		p.deliver(at, append(slices.Clone(answer[:1+l.rng.IntN(len(answer)-1)]), answer...))
+	case faultForeignFirst, faultForeignOnly:
+		foreign := slices.Clone(answer)
+		foreign[0] = 77
+		p.deliver(at, reseal(foreign))
+		if f == faultForeignFirst {
+			p.deliver(at+5*time.Millisecond, answer)
+		}
+	case faultForeignRequest:
+		p.deliver(at, modbus.AppendCRC([]byte{request[0], 3, 0, byte(l.rng.IntN(9)), 0, 4}))
+		p.deliver(at+5*time.Millisecond, answer)
+	case faultEchoed:
+		p.deliver(0, request)
+		p.deliver(at, answer)
+	case faultPause:
+		cut := 1 + l.rng.IntN(len(answer)-1)
+		p.deliver(at, answer[:cut])
+		p.deliver(at+16*time.Millisecond, answer[cut:])
+	case faultFrozen:
+		l.frozen = 1 + l.rng.IntN(3)
+	case faultClosed:
+		p.breakDown()
+	default:
+		l.spoil(p, f, at, noise, answer)
+	}
+}
+
+// spoil delivers something that is not quite the answer.
+func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, answer []byte) {
+	bad := slices.Clone(answer)
+	switch f {
+	case faultCRC:
+		bad[l.rng.IntN(len(bad))] ^= 1 << l.rng.IntN(8)
+	case faultWrongUnit:
+		bad[0] ^= 1 + byte(l.rng.IntN(7))
+		bad = reseal(bad)
+	case faultWrongFunction:
+		bad[1] = bad[1]%4 + 1
+		bad = reseal(bad)
+	case faultWrongLength:
+		bad = append(bad[:len(bad)-2], 0, 0, 0, 0)
+		bad[2] += 2
+		bad = reseal(bad)
+	case faultNoiseBefore:
+		bad = append(noise, answer...)
+	case faultNoiseAfter:
+		bad = append(bad, noise...)
+	case faultNoiseOnly:
+		bad = noise
+	default:
+		panic("no such fault")
+	}
+	p.deliver(at, bad)
+}
+
+// stale is an answer of the last three time-outs.
+func (l *fakeLine) stale() []byte {
+	recent := slices.DeleteFunc(slices.Clone(l.history), func(s sentFrame) bool {
+		return time.Since(s.at) > l.timeout*5/2
+	})
+	if len(recent) == 0 {
+		return nil
+	}
+	return recent[l.rng.IntN(len(recent))].frame
+}
+
+func reseal(frame []byte) []byte { return modbus.AppendCRC(frame[:len(frame)-2]) }
+
+// fakePort is the near end of a fakeLine.
+type fakePort struct {
+	line    *fakeLine
+	arrived chan struct{} // holds one
+	closed  chan struct{}
+
+	mu      sync.Mutex
+	rx      []byte
+	timeout time.Duration
+	broken  bool
+	shut    bool
+}
+
+var errUnplugged = errors.New("unplugged")
+
+// deliver lets bytes arrive after a while; what takes time on the line ends later.
+func (p *fakePort) deliver(after time.Duration, frame []byte) {
+	frame = slices.Clone(frame)
+	time.AfterFunc(after+time.Duration(len(frame))*p.line.char, func() {
+		p.mu.Lock()
+		p.rx = append(p.rx, frame...)
+		p.mu.Unlock()
+		p.signal()
+	})
+}
+
+func (p *fakePort) signal() {
+	select {
+	case p.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// breakDown unplugs the port.
+func (p *fakePort) breakDown() {
+	p.mu.Lock()
+	p.broken = true
+	p.mu.Unlock()
+	p.signal()
+}
+
+func (p *fakePort) take(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.broken || p.shut {
+		return 0, errUnplugged
+	}
+	n := copy(b, p.rx)
+	p.rx = p.rx[n:]
+	return n, nil
+}
+
+func (p *fakePort) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	timer := time.NewTimer(p.timeout)
+	p.mu.Unlock()
+	defer timer.Stop()
+	for {
+		if n, err := p.take(b); n > 0 || err != nil {
+			return n, err
+		}
+		select {
+		case <-p.arrived:
+		case <-p.closed:
+		case <-timer.C:
+			return 0, nil
+		}
+	}
+}
+
+func (p *fakePort) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	broken := p.broken || p.shut
+	p.mu.Unlock()
+	if broken {
+		return 0, errUnplugged
+	}
+	frame := slices.Clone(b)
+	time.AfterFunc(time.Duration(len(b))*p.line.char, func() { p.line.request(p, frame) })
+	return len(b), nil
+}
+
+func (p *fakePort) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.shut {
+		p.shut = true
+		close(p.closed)
+	}
+	return nil
+}
+
+func (p *fakePort) SetReadTimeout(d time.Duration) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.timeout = d
+	return nil
+}
+
+func (p *fakePort) ResetInput() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rx = nil
+	return nil
+}
