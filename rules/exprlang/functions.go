@@ -29,6 +29,7 @@ var ruleFunctions = []function{
 	{fnModulo, modulo, []any{new(func(any, any) any)}},
 	{fnNumber, onlyNumber, []any{new(func(any) any)}},
 	{fnFew, few, []any{new(func(any) any)}},
+	{"round", round, []any{new(func(any) float64), new(func(any, int) float64)}},
 	{"repeat", repeat, []any{new(func(string, int) string)}},
 	{"replace", replace, []any{new(func(string, string, string) string), new(func(string, string, string, int) string)}},
 	{"join", join, []any{new(func([]any, string) string), new(func([]any) string), new(func([]string, string) string), new(func([]string) string)}},
@@ -54,6 +55,26 @@ func float1(f func(float64) float64) func(...any) (any, error) {
 		}
 		return f(x), nil
 	}
+}
+
+// round rounds to a whole number, or to so many decimals: halves away from zero.
+func round(args ...any) (any, error) {
+	x, ok := toFloat(args[0])
+	if !ok {
+		return nil, fmt.Errorf("round wants a number, not %s", typeName(args[0]))
+	}
+	if len(args) == 1 {
+		return math.Round(x), nil
+	}
+	digits, ok := args[1].(int)
+	if !ok || digits < 0 || digits > 15 {
+		return nil, errors.New("round wants 0 to 15 decimals")
+	}
+	scale := math.Pow10(digits)
+	if math.Abs(x) >= 1<<53/scale {
+		return x, nil // it has no more decimals than that
+	}
+	return math.Round(x*scale) / scale, nil
 }
 
 // modulo is the remainder of whole numbers, however they are held.
