@@ -26,6 +26,7 @@ build: ## Build bin/gatehouse for this machine
 	CGO_ENABLED=0 $(GO) build $(BUILDFLAGS) -o bin/gatehouse ./cmd/gatehouse
 
 run: build ## Build and run the demo house
+	@cat cmd/gatehouse/demo/welcome.txt
 	bin/gatehouse run --config cmd/gatehouse/demo/gatehouse.yaml --data .demo
 
 test: ## Run every check that a change must pass

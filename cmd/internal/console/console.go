@@ -75,7 +75,9 @@ func (c *Console) Run(ctx context.Context) error {
 	if err := c.server.Shutdown(grace); err != nil {
 		_ = c.server.Close() // what is still under way is cut off
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return nil
 }
 
