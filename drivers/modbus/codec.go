@@ -77,12 +77,15 @@ type codec struct {
 	offset decimal
 }
 
-// String gives the type and the scale.
+// String gives the type, the scale and the offset.
 func (c codec) String() string {
 	if !c.scaled {
 		return c.kind.String()
 	}
-	return fmt.Sprintf("%v with scale %v", c.kind, c.scale.value())
+	if c.offset.coefficient.Sign() == 0 {
+		return fmt.Sprintf("%v with scale %v", c.kind, c.scale.value())
+	}
+	return fmt.Sprintf("%v with scale %v and offset %v", c.kind, c.scale.value(), c.offset.value())
 }
 
 // decode gives the value of the bytes; ok is false for a float that is none.
@@ -203,13 +206,13 @@ func (c codec) floatBits(raw *big.Rat) (uint64, error) {
 	if c.kind == typeFloat32 {
 		f, _ := raw.Float32()
 		if math.IsInf(float64(f), 0) {
-			return 0, fmt.Errorf("does not fit %v", c.kind)
+			return 0, fmt.Errorf("does not fit %s", c)
 		}
 		return uint64(math.Float32bits(f)), nil
 	}
 	f, _ := raw.Float64()
 	if math.IsInf(f, 0) {
-		return 0, fmt.Errorf("does not fit %v", c.kind)
+		return 0, fmt.Errorf("does not fit %s", c)
 	}
 	return math.Float64bits(f), nil
 }
@@ -226,7 +229,7 @@ func (c codec) intBits(raw *big.Rat, loose, rounded bool) (uint64, error) {
 		low.Neg(high)
 	}
 	if n.Cmp(low) < 0 || n.Cmp(high) >= 0 {
-		return 0, fmt.Errorf("does not fit %v", c.kind)
+		return 0, fmt.Errorf("does not fit %s", c)
 	}
 	if n.Sign() < 0 {
 		return uint64(n.Int64()), nil

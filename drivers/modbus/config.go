@@ -33,7 +33,7 @@ type deviceFile struct {
 	// Serial is the line of an RTU device.
 	Serial *serialFile `yaml:"serial"`
 	// Unit is the unit identifier: 1 to 247, over TCP 0 to 255; 1 if absent.
-	Unit *whole `yaml:"unit"`
+	Unit *scalar `yaml:"unit"`
 	// Timeout is from the end of a request to its answer; 1 s if absent.
 	Timeout time.Duration        `yaml:"timeout"`
 	Points  map[string]pointFile `yaml:"points"`
@@ -41,10 +41,10 @@ type deviceFile struct {
 
 // serialFile is a serial line.
 type serialFile struct {
-	Port     string `yaml:"port"`
-	Baud     *whole `yaml:"baud"`      // 19200 if absent
-	Parity   string `yaml:"parity"`    // none, even (the default) or odd
-	StopBits *whole `yaml:"stop_bits"` // 1 (the default) or 2
+	Port     string  `yaml:"port"`
+	Baud     *scalar `yaml:"baud"`      // 19200 if absent
+	Parity   string  `yaml:"parity"`    // none, even (the default) or odd
+	StopBits *scalar `yaml:"stop_bits"` // 1 (the default) or 2
 }
 
 // pointFile is a point: where it is, and how it becomes a value.
@@ -55,40 +55,40 @@ type pointFile struct {
 
 // tableFile says which registers a point is; exactly one of the tables is set.
 type tableFile struct {
-	Coil     *whole `yaml:"coil"`
-	Discrete *whole `yaml:"discrete"`
-	Input    *whole `yaml:"input"`
-	Holding  *whole `yaml:"holding"`
-	Type     string `yaml:"type"`
-	Order    string `yaml:"order"`
-	Scale    *exact `yaml:"scale"`
-	Offset   *exact `yaml:"offset"`
+	Coil     *scalar `yaml:"coil"`
+	Discrete *scalar `yaml:"discrete"`
+	Input    *scalar `yaml:"input"`
+	Holding  *scalar `yaml:"holding"`
+	Type     string  `yaml:"type"`
+	Order    string  `yaml:"order"`
+	Scale    *scalar `yaml:"scale"`
+	Offset   *scalar `yaml:"offset"`
 }
 
-// whole is an integer; the YAML library would cut 1.5 to 1.
-type whole int64
+// scalar is a number as it is written: the YAML library would round 0.1 and cut 1.5
+// to 1, and give errors without a place.
+type scalar string
 
-// UnmarshalYAML reads a decimal or, with 0x, a hexadecimal number.
-func (w *whole) UnmarshalYAML(text []byte) error {
-	s, base := strings.TrimSpace(string(text)), 10
-	if hex, ok := strings.CutPrefix(s, "0x"); ok {
-		s, base = hex, 16
-	}
-	n, err := strconv.ParseInt(s, base, 64)
-	if err != nil {
-		return fmt.Errorf("%s is not a whole number", strings.TrimSpace(string(text)))
-	}
-	*w = whole(n)
+// UnmarshalYAML keeps the text.
+func (s *scalar) UnmarshalYAML(text []byte) error {
+	*s = scalar(strings.TrimSpace(string(text)))
 	return nil
 }
 
-// exact is a number kept as it is written.
-type exact struct{ decimal }
-
-// UnmarshalYAML reads a decimal number.
-func (e *exact) UnmarshalYAML(text []byte) (err error) {
-	e.decimal, err = parseDecimal(strings.TrimSpace(string(text)))
-	return err
+// whole reads a decimal or, with 0x, a hexadecimal integer from low to high.
+func (s *scalar) whole(name string, low, high int64) (int64, error) {
+	digits, base := string(*s), 10
+	if hex, ok := strings.CutPrefix(digits, "0x"); ok {
+		digits, base = hex, 16
+	}
+	n, err := strconv.ParseInt(digits, base, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s must be a whole number, not %s", name, *s)
+	}
+	if n < low || n > high {
+		return 0, fmt.Errorf("%s must be %d to %d", name, low, high)
+	}
+	return n, nil
 }
 
 // pointSpec is a point, checked.
@@ -147,7 +147,7 @@ func decodeDevice(cfg drivers.Config) (*deviceSpec, error) {
 
 // setLine checks what leads to the device.
 func (s *deviceSpec) setLine(cfg drivers.Config, f *deviceFile) error {
-	lowest, highest := whole(0), whole(255)
+	lowest, highest := int64(0), int64(255)
 	var err error
 	switch {
 	case (f.TCP == "") == (f.Serial == nil):
@@ -164,10 +164,11 @@ func (s *deviceSpec) setLine(cfg drivers.Config, f *deviceFile) error {
 	if err != nil || f.Unit == nil {
 		return err
 	}
-	if *f.Unit < lowest || *f.Unit > highest {
-		return cfg.Errorf("$.unit", "unit must be %d to %d", lowest, highest)
+	unit, err := f.Unit.whole("unit", lowest, highest)
+	if err != nil {
+		return cfg.Errorf("$.unit", "%v", err)
 	}
-	s.unit = uint8(*f.Unit)
+	s.unit = uint8(unit)
 	return nil
 }
 
@@ -191,17 +192,23 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 	if c.Port == "" {
 		return c, cfg.Errorf("$.serial", "serial needs a port")
 	}
-	if f.Baud != nil {
-		if *f.Baud < 50 || *f.Baud > 10_000_000 {
-			return c, cfg.Errorf("$.serial.baud", "baud must be 50 to 10000000")
+	for _, n := range []struct {
+		name      string
+		text      *scalar
+		low, high int64
+		to        *int
+	}{
+		{"baud", f.Baud, 50, 10_000_000, &c.Baud},
+		{"stop_bits", f.StopBits, 1, 2, &c.StopBits},
+	} {
+		if n.text == nil {
+			continue
 		}
-		c.Baud = int(*f.Baud)
-	}
-	if f.StopBits != nil {
-		if *f.StopBits != 1 && *f.StopBits != 2 {
-			return c, cfg.Errorf("$.serial.stop_bits", "stop_bits must be 1 or 2")
+		v, err := n.text.whole(n.name, n.low, n.high)
+		if err != nil {
+			return c, cfg.Errorf("$.serial."+n.name, "%v", err)
 		}
-		c.StopBits = int(*f.StopBits)
+		*n.to = int(v)
 	}
 	switch c.Parity {
 	case "":
@@ -265,10 +272,10 @@ func wrongKey(key, format string, args ...any) error {
 // resolve fills in where a point is and how it becomes a value. The error is a
 // *keyError.
 func (t tableFile) resolve(s *pointSpec) error {
-	table, address := "", (*whole)(nil)
+	table, address := "", (*scalar)(nil)
 	for _, one := range []struct {
 		name string
-		at   *whole
+		at   *scalar
 		fn   Function
 	}{
 		{"coil", t.Coil, ReadCoils},
@@ -291,10 +298,11 @@ func (t tableFile) resolve(s *pointSpec) error {
 		return err
 	}
 	count := max(1, s.kind.size()/2)
-	if *address < 0 || int64(*address) > int64(1<<16-count) {
-		return wrongKey(table, "address %d is not 0 to %d", *address, 1<<16-count)
+	n, err := address.whole("the address", 0, int64(1<<16-count))
+	if err != nil {
+		return wrongKey(table, "%v", err)
 	}
-	s.addr, s.count = uint16(*address), uint16(count)
+	s.addr, s.count = uint16(n), uint16(count)
 	return nil
 }
 
@@ -329,17 +337,24 @@ func (t tableFile) setCodec(s *pointSpec) error {
 
 func (t tableFile) setScale(s *pointSpec) error {
 	s.scale, s.offset = decimalOf(1, 0), decimalOf(0, 0)
-	if t.Scale != nil {
-		s.scale, s.scaled = t.Scale.decimal, true
+	for _, n := range []struct {
+		name string
+		text *scalar
+		to   *decimal
+	}{{"scale", t.Scale, &s.scale}, {"offset", t.Offset, &s.offset}} {
+		if n.text == nil {
+			continue
+		}
+		if s.fn.bits() {
+			return wrongKey(n.name, "a bool has no scale or offset")
+		}
+		var err error
+		if *n.to, err = parseDecimal(string(*n.text)); err != nil {
+			return wrongKey(n.name, "%v", err)
+		}
+		s.scaled = true
 	}
-	if t.Offset != nil {
-		s.offset, s.scaled = t.Offset.decimal, true
-	}
-	switch {
-	case !s.scaled:
-	case s.fn.bits():
-		return wrongKey("", "a bool has no scale or offset")
-	case s.scale.coefficient.Sign() == 0:
+	if s.scale.coefficient.Sign() == 0 {
 		return wrongKey("scale", "scale must not be 0")
 	}
 	return nil

@@ -1,4 +1,164 @@
 package modbus
 
+import (
+	"log/slog"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
 // AppendCRC adds the checksum of an RTU frame.
 func AppendCRC(frame []byte) []byte { return appendCRC(frame) }
+
+// Request is a request, for tests.
+type Request struct {
+	Unit        uint8
+	Fn          Function
+	Addr, Count uint16
+	Data        []byte
+}
+
+func (r Request) inner() request {
+	return request{unit: r.Unit, fn: r.Fn, addr: r.Addr, count: r.Count, data: r.Data}
+}
+
+// PDU is the request's PDU.
+func (r Request) PDU() []byte { return r.inner().appendPDU(nil) }
+
+// Judge says what a PDU is to the request: "granted", "refused" or "foreign".
+func (r Request) Judge(pdu []byte) (verdict string, data []byte, code Code) {
+	v, data, code := r.inner().judge(pdu)
+	return verdictName(v), data, code
+}
+
+func verdictName(v verdict) string {
+	return map[verdict]string{granted: "granted", refused: "refused", foreign: "foreign"}[v]
+}
+
+// Frame is the request's RTU frame.
+func (r Request) Frame() []byte { return appendCRC(r.inner().appendPDU([]byte{r.Unit})) }
+
+// Scan looks for the answer in what came on an RTU line.
+func (r Request) Scan(heard []byte, echoes bool) (verdict string, data []byte, hunted bool) {
+	f := scanRTU(r.inner(), r.Frame(), heard, echoes)
+	return verdictName(f.verdict), f.data, f.hunted
+}
+
+// AnswerLen is the length of the PDU that grants the request.
+func (r Request) AnswerLen() int { return r.inner().answerLen() }
+
+// CutADU takes the first frame of a TCP stream.
+func CutADU(b []byte) (transaction uint16, unit uint8, pdu []byte, n int, err error) {
+	a, n, err := cutADU(b)
+	return a.transaction, a.unit, a.pdu, n, err
+}
+
+// AppendADU adds a frame of Modbus TCP.
+func AppendADU(b []byte, transaction uint16, unit uint8, pdu []byte) []byte {
+	return adu{transaction: transaction, unit: unit, pdu: pdu}.append(b)
+}
+
+// Codec is how a point becomes a value.
+type Codec struct{ codec }
+
+// NewCodec makes a codec of the words of a device file; an empty one is absent.
+func NewCodec(kind, order, scale, offset string) (Codec, error) {
+	zero := scalar("0")
+	t := tableFile{Holding: &zero, Type: kind, Order: order}
+	if kind == "bool" {
+		t.Holding, t.Coil = nil, &zero
+	}
+	if scale != "" {
+		t.Scale = (*scalar)(&scale)
+	}
+	if offset != "" {
+		t.Offset = (*scalar)(&offset)
+	}
+	var s pointSpec
+	err := t.resolve(&s)
+	return Codec{s.codec}, err
+}
+
+// Decode gives the value of bytes.
+func (c Codec) Decode(wire []byte) (drivers.Value, bool) { return c.decode(wire) }
+
+// Encode gives the bytes of a value.
+func (c Codec) Encode(v drivers.Value) ([]byte, error) { return c.encode(v) }
+
+// Span is a run of bits or registers.
+type Span struct {
+	Fn          Function
+	Addr, Count uint16
+}
+
+func (s Span) inner() span { return span{fn: s.Fn, addr: s.Addr, count: s.Count} }
+
+func outer(s span) Span { return Span{Fn: s.fn, Addr: s.addr, Count: s.count} }
+
+// Padded lists what may be read in place of a span.
+func (s Span) Padded() []Span {
+	var out []Span
+	for p := range s.inner().padded {
+		out = append(out, outer(p))
+	}
+	return out
+}
+
+// Block is what one request reads.
+type Block struct {
+	Span
+	Points []int
+}
+
+// Plan plans the spans that are due, when some are known to be refused.
+func Plan(spans []Span, due []int, request, item time.Duration, barred []Span) []Block {
+	memory := &refusals{now: time.Now}
+	for _, s := range barred {
+		memory.add(s.inner(), time.Hour)
+	}
+	inner := make([]span, len(spans))
+	for i, s := range spans {
+		inner[i] = s.inner()
+	}
+	var out []Block
+	for _, b := range plan(inner, due, cost{request: request, item: item}, memory) {
+		out = append(out, Block{Span: outer(b.span), Points: b.points})
+	}
+	return out
+}
+
+// Lengths tells answers apart.
+type Lengths struct{ lengths }
+
+// NewLengths returns an empty one.
+func NewLengths() *Lengths { return &Lengths{lengths{used: map[slot]*use{}}} }
+
+// Claim takes a length for a span.
+func (l *Lengths) Claim(unit uint8, s Span, now time.Time) bool {
+	return l.claim(unit, s.Fn, s.Addr, s.Count, now)
+}
+
+// Release gives it back.
+func (l *Lengths) Release(unit uint8, s Span, until time.Time) {
+	l.release(unit, s.Fn, s.Count, until)
+}
+
+// Bytes is how many bytes the answer for a span has.
+func (s Span) Bytes() int { return s.Fn.bytes(int(s.Count)) }
+
+// Limit is how long a span may be.
+func (s Span) Limit() int { return s.Fn.limit() }
+
+// Answer is a simulator's answer to a request.
+func Answer(dev drivers.Device, unit uint8, pdu []byte) []byte {
+	return dev.(*simulator).answer(nil, unit, pdu)
+}
+
+// Registers is a simulator without a server.
+func Registers(cfg drivers.Config, formula drivers.Formula) (drivers.Device, error) {
+	spec, err := decodeSimulator(cfg, formula)
+	if err != nil {
+		return nil, err
+	}
+	return newSimulator(spec, slog.New(slog.DiscardHandler)), nil
+}

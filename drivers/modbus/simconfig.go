@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
@@ -16,7 +15,7 @@ type simFile struct {
 	// Listen is the loopback address and port of the server: "127.0.0.1:5020".
 	Listen string `yaml:"listen"`
 	// Unit is the unit identifier that is answered, beside 0 and 255; 1 if absent.
-	Unit   *whole                  `yaml:"unit"`
+	Unit   *scalar                 `yaml:"unit"`
 	Points map[string]simPointFile `yaml:"points"`
 }
 
@@ -25,25 +24,21 @@ type simPointFile struct {
 	drivers.PointCommon `yaml:",inline"`
 	Table               tableFile `yaml:",inline"`
 	// Initial is the first value; 0 or false if absent.
-	Initial *literal `yaml:"initial"`
+	Initial *scalar `yaml:"initial"`
 	// Formula gives the next value whenever the point is due.
 	Formula string `yaml:"formula"`
 }
 
-// literal is a number, true or false.
-type literal struct{ drivers.Value }
-
-// UnmarshalYAML reads a number exactly.
-func (l *literal) UnmarshalYAML(text []byte) (err error) {
-	switch s := strings.TrimSpace(string(text)); s {
-	case "true", "false":
-		l.Value = drivers.BoolValue(s == "true")
-	default:
-		if l.Value, err = drivers.ParseNumber(s); err != nil {
-			return fmt.Errorf("%s is not a number, true or false", s)
-		}
+// value reads a number, exactly, or true or false.
+func (s *scalar) value() (drivers.Value, error) {
+	if *s == "true" || *s == "false" {
+		return drivers.BoolValue(*s == "true"), nil
 	}
-	return nil
+	v, err := drivers.ParseNumber(string(*s))
+	if err != nil {
+		return v, fmt.Errorf("%s is not a number, true or false", *s)
+	}
+	return v, nil
 }
 
 // simSpec is a device file of the simulator, checked.
@@ -71,10 +66,11 @@ func decodeSimulator(cfg drivers.Config, compile drivers.Formula) (*simSpec, err
 		return nil, cfg.Errorf("$.listen", "%v", err)
 	}
 	if f.Unit != nil {
-		if *f.Unit < 0 || *f.Unit > 255 {
-			return nil, cfg.Errorf("$.unit", "unit must be 0 to 255")
+		unit, err := f.Unit.whole("unit", 0, 255)
+		if err != nil {
+			return nil, cfg.Errorf("$.unit", "%v", err)
 		}
-		s.unit = uint8(*f.Unit)
+		s.unit = uint8(unit)
 	}
 	names, err := pointNames(cfg, f.Points)
 	if err != nil {
@@ -125,7 +121,10 @@ func (p simPointFile) check(name string, common drivers.Common, compile drivers.
 		s.initial = drivers.BoolValue(false)
 	}
 	if p.Initial != nil {
-		s.initial = p.Initial.Value
+		var err error
+		if s.initial, err = p.Initial.value(); err != nil {
+			return s, wrongKey("initial", "%v", err)
+		}
 	}
 	if _, err := s.encodeRounded(s.initial, true); err != nil {
 		return s, wrongKey("initial", "%v", err)

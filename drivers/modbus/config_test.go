@@ -1,0 +1,99 @@
+package modbus_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCheckGivesThePoints(t *testing.T) {
+	d := newDriver(t, modbus.Options{})
+	points, err := d.Check(config(t, `
+driver: modbus
+topic: plant/press
+together: false
+serial: {port: /dev/ttyUSB0, baud: 9600, parity: none, stop_bits: 2} # the line
+unit: 0x11
+timeout: 250ms
+every: 2s
+points:
+  temperature: {input: 0, type: int16, scale: 0.1, unit: "°C", deadband: 0.2, longest: 1m} # of the oil
+  fan/on: {coil: 65535, writable: true, every: 5s}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []drivers.Point{
+		{Name: "fan/on", Writable: true, Every: 5 * time.Second},
+		{Name: "temperature", Unit: "°C", Every: 2 * time.Second, Deadband: 0.2, Longest: time.Minute},
+	}
+	if diff := cmp.Diff(want, points); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
+	point := func(p string) string { return "driver: modbus\ntcp: plc\npoints:\n  x: " + p }
+	sim := func(rest string) string { return "driver: modbus-simulator\n" + rest }
+	for _, c := range []struct{ name, file, want string }{
+		{"no line", "driver: modbus\npoints:\n  x: {coil: 1}", "1:9: a Modbus device needs either tcp or serial"},
+		{"two lines", "driver: modbus\ntcp: a\nserial: {port: b}\npoints:\n  x: {coil: 1}", "needs either tcp or serial"},
+		{"unknown key", "driver: modbus\ntpc: plc", `2:1: unknown field "tpc"`},
+		{"bad port", "driver: modbus\ntcp: plc:99999\npoints:\n  x: {coil: 1}", `2:6: "plc:99999" is not a host and a port`},
+		{"unit of a serial line", "driver: modbus\nserial: {port: a}\nunit: 248\npoints:\n  x: {coil: 1}", "3:7: unit must be 1 to 247"},
+		{"unit over TCP", "driver: modbus\ntcp: a\nunit: 256\npoints:\n  x: {coil: 1}", "3:7: unit must be 0 to 255"},
+		{"fraction of a unit", "driver: modbus\ntcp: a\nunit: 1.5\npoints:\n  x: {coil: 1}", "3:7: unit must be a whole number, not 1.5"},
+		{"parity", "driver: modbus\nserial: {port: a, parity: mark}\npoints:\n  x: {coil: 1}", "2:27: parity must be none, even or odd"},
+		{"stop bits", "driver: modbus\nserial: {port: a, stop_bits: 3}\npoints:\n  x: {coil: 1}", "stop_bits must be 1 to 2"},
+		{"baud", "driver: modbus\nserial: {port: a, baud: 0}\npoints:\n  x: {coil: 1}", "baud must be 50 to 10000000"},
+		{"serial without a port", "driver: modbus\nserial: {baud: 9600}\npoints:\n  x: {coil: 1}", "serial needs a port"},
+		{"timeout", "driver: modbus\ntcp: a\ntimeout: 1h\npoints:\n  x: {coil: 1}", "3:10: timeout must be up to 1m0s"},
+		{"no points", "driver: modbus\ntcp: a", "the device has no points"},
+		{"wildcard", "driver: modbus\ntcp: a\npoints:\n  a/+: {coil: 1}", `"a/+" cannot be the name of a point`},
+		{"no table", point("{type: int16}"), "4:6: a point needs one of coil, discrete, input and holding"},
+		{"two tables", point("{coil: 1, holding: 2}"), "exactly one of coil, discrete, input and holding"},
+		{"fraction of an address", point("{holding: 1.5}"), "4:16: the address must be a whole number, not 1.5"},
+		{"address too high", point("{holding: 65536}"), "4:16: the address must be 0 to 65535"},
+		{"address too high for its size", point("{holding: 65535, type: int32}"), "4:16: the address must be 0 to 65534"},
+		{"address below", point("{coil: -1}"), "the address must be 0 to 65535"},
+		{"type", point("{holding: 1, type: int8}"), `4:25: "int8" is none of bool, int16`},
+		{"number in a coil", point("{coil: 1, type: int16}"), "coils and discrete inputs are bool"},
+		{"bool in a register", point("{holding: 1, type: bool}"), "coils and discrete inputs are bool"},
+		{"order", point("{holding: 1, type: int32, order: AB}"), `4:39: order "AB" does not fit int32`},
+		{"unknown order", point("{holding: 1, type: int32, order: big}"), `order "big" does not fit int32`},
+		{"scale", point("{holding: 1, scale: 0}"), "4:26: scale must not be 0"},
+		{"scale that is no number", point("{holding: 1, scale: tenth}"), `4:26: "tenth" is not a decimal number`},
+		{"scale of a coil", point("{coil: 1, scale: 2}"), "a bool has no scale or offset"},
+		{"writable input", point("{input: 1, writable: true}"), "4:27: discrete inputs and input registers cannot be written"},
+		{"unknown key of a point", point("{input: 1, formula: t}"), `unknown field "formula"`},
+		{"simulator without an address", sim("points:\n  x: {coil: 1}"), "needs an address to listen on"},
+		{"simulator for all", sim("listen: 0.0.0.0:502\npoints:\n  x: {coil: 1}"), `2:9: "0.0.0.0" is not a loopback address`},
+		{"simulator with a bad formula", sim("listen: 127.0.0.1:0\npoints:\n  x: {coil: 1, formula: bad}"), "4:25: bad formula"},
+		{"simulator with a bad initial value", sim("listen: 127.0.0.1:0\npoints:\n  x: {holding: 1, initial: 70000}"), "4:28: 70000 does not fit uint16"},
+		{"simulator with an initial text", sim("listen: 127.0.0.1:0\npoints:\n  x: {holding: 1, initial: on}"), "4:28: on is not a number, true or false"},
+		{"simulator with shared registers", sim("listen: 127.0.0.1:0\npoints:\n  x: {holding: 1, type: int32}\n  y: {holding: 2}"), `the point shares registers with "x"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDriver(t, modbus.Options{Formula: func(string) (func(map[string]any) (any, error), error) {
+				return nil, errors.New("bad formula")
+			}})
+			var driver drivers.Driver = d
+			if strings.HasPrefix(c.file, "driver: modbus-simulator") {
+				driver = d.Simulator()
+			}
+			_, err := driver.Check(config(t, c.file))
+			var at *drivers.ConfigError
+			if !errors.As(err, &at) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v\nwant %q", err, c.want)
+			}
+			if _, err := driver.Open(t.Context(), config(t, c.file)); !errors.Is(err, drivers.ErrConfig) {
+				t.Errorf("Open gives %v", err)
+			}
+		})
+	}
+}

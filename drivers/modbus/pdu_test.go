@@ -1,0 +1,160 @@
+package modbus_test
+
+import (
+	"encoding/hex"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+	"github.com/google/go-cmp/cmp"
+)
+
+// unhex reads bytes written as "01 04 00".
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// pduVectors are the examples of the Modbus Application Protocol V1.1b3 §6.
+var pduVectors = []struct {
+	name         string
+	request      modbus.Request
+	pdu, answer  string
+	data, refuse string
+}{
+	{"§6.1 read coils", modbus.Request{Fn: 1, Addr: 0x13, Count: 0x13}, "01 00 13 00 13", "01 03 CD 6B 05", "CD 6B 05", "81 02"},
+	{"§6.2 read discrete inputs", modbus.Request{Fn: 2, Addr: 0xC4, Count: 0x16}, "02 00 C4 00 16", "02 03 AC DB 35", "AC DB 35", "82 02"},
+	{"§6.3 read holding registers", modbus.Request{Fn: 3, Addr: 0x6B, Count: 3}, "03 00 6B 00 03", "03 06 02 2B 00 00 00 64", "02 2B 00 00 00 64", "83 02"},
+	{"§6.4 read input registers", modbus.Request{Fn: 4, Addr: 8, Count: 1}, "04 00 08 00 01", "04 02 00 0A", "00 0A", "84 03"},
+	{"§6.5 write single coil", modbus.Request{Fn: 5, Addr: 0xAC, Count: 1, Data: []byte{0xFF, 0}}, "05 00 AC FF 00", "05 00 AC FF 00", "", "85 04"},
+	{"§6.6 write single register", modbus.Request{Fn: 6, Addr: 1, Count: 1, Data: []byte{0, 3}}, "06 00 01 00 03", "06 00 01 00 03", "", "86 02"},
+	{"§6.11 write multiple coils", modbus.Request{Fn: 15, Addr: 0x13, Count: 10, Data: []byte{0xCD, 1}}, "0F 00 13 00 0A 02 CD 01", "0F 00 13 00 0A", "", "8F 02"},
+	{"§6.12 write multiple registers", modbus.Request{Fn: 16, Addr: 1, Count: 2, Data: []byte{0, 10, 1, 2}}, "10 00 01 00 02 04 00 0A 01 02", "10 00 01 00 02", "", "90 03"},
+}
+
+func TestPDUExamplesOfTheStandard(t *testing.T) {
+	for _, v := range pduVectors {
+		t.Run(v.name, func(t *testing.T) {
+			if diff := cmp.Diff(unhex(t, v.pdu), v.request.PDU()); diff != "" {
+				t.Errorf("request (-want +got):\n%s", diff)
+			}
+			verdict, data, _ := v.request.Judge(unhex(t, v.answer))
+			if verdict != "granted" || hex.EncodeToString(data) != strings.ToLower(strings.ReplaceAll(v.data, " ", "")) {
+				t.Errorf("answer is %s with %x", verdict, data)
+			}
+			refusal := unhex(t, v.refuse)
+			if verdict, _, code := v.request.Judge(refusal); verdict != "refused" || code != modbus.Code(refusal[1]) {
+				t.Errorf("exception is %s with %v", verdict, code)
+			}
+		})
+	}
+}
+
+func TestPDUThatIsAnotherAnswerIsForeign(t *testing.T) {
+	for _, v := range pduVectors {
+		t.Run(v.name, func(t *testing.T) {
+			good := unhex(t, v.answer)
+			others := [][]byte{nil, good[:1], good[:len(good)-1], append(good[:len(good):len(good)], 0), {good[0] | 0x80}, {good[0] | 0x80, 0}}
+			for i := range good {
+				bad := append([]byte(nil), good...)
+				bad[i]++
+				if i < 2 || v.request.Fn > 4 {
+					others = append(others, bad)
+				}
+			}
+			for _, pdu := range others {
+				if verdict, _, _ := v.request.Judge(pdu); verdict != "foreign" {
+					t.Errorf("% x is %s", pdu, verdict)
+				}
+			}
+		})
+	}
+}
+
+func TestExceptionSaysItsCode(t *testing.T) {
+	e := modbus.Exception{Function: modbus.ReadInputRegisters, Code: modbus.IllegalAddress}
+	if want := "exception 2 (illegal data address) from function 4 (read input registers)"; e.Error() != want {
+		t.Errorf("%q, want %q", e, want)
+	}
+	e = modbus.Exception{Function: 99, Code: 200}
+	if want := "exception 200 from function 99"; e.Error() != want {
+		t.Errorf("%q, want %q", e, want)
+	}
+}
+
+func TestRTUScan(t *testing.T) {
+	read := modbus.Request{Unit: 1, Fn: 3, Addr: 0x6B, Count: 2}
+	seal := func(s string) []byte { return modbus.AppendCRC(unhex(t, s)) }
+	join := func(parts ...[]byte) (all []byte) {
+		for _, p := range parts {
+			all = append(all, p...)
+		}
+		return all
+	}
+	answer := seal("01 03 04 00 01 00 02")
+	bits := modbus.Request{Unit: 1, Fn: 1, Addr: 0x3EF, Count: 17}
+	coil := modbus.Request{Unit: 1, Fn: 5, Addr: 3, Count: 1, Data: []byte{0xFF, 0}}
+	several := modbus.Request{Unit: 1, Fn: 16, Addr: 3, Count: 1, Data: []byte{0, 9}}
+	for _, c := range []struct {
+		name    string
+		request modbus.Request
+		heard   []byte
+		echoes  bool
+		verdict string
+		hunted  bool
+	}{
+		{"the answer", read, answer, false, "granted", false},
+		{"nothing", read, nil, false, "foreign", false},
+		{"a part of it", read, answer[:8], false, "foreign", false},
+		{"the example of the standard's CRC", modbus.Request{Unit: 2, Fn: 7}, []byte{2, 7, 0x41, 0x12}, false, "foreign", false},
+		{"an exception", read, seal("01 83 02"), false, "refused", false},
+		{"an exception to another function", read, seal("01 84 02"), false, "foreign", false},
+		{"another unit's answer first", read, join(seal("02 03 04 00 09 00 09"), answer), false, "granted", false},
+		{"another length first", read, join(seal("01 03 02 00 09"), answer), false, "granted", false},
+		{"its own echo first", read, join(read.Frame(), answer), false, "granted", false},
+		{"its own echo only", read, read.Frame(), false, "foreign", false},
+		{"an echo that looks like an answer", bits, bits.Frame(), false, "foreign", false},
+		{"noise first", read, join([]byte{1, 3, 9, 77}, answer), false, "granted", true},
+		{"a torn one first", read, join(answer[:5], answer), false, "granted", true},
+		{"a wrong CRC", read, append(answer[:8:8], answer[8]^1), false, "foreign", false},
+		{"the answer inside another frame", read, seal("02 03 0C 01 " + hex.EncodeToString(answer) + " 09 09"), false, "foreign", false},
+		{"a write's answer", coil, coil.Frame(), false, "granted", false},
+		{"a write's echo on a line that repeats", coil, coil.Frame(), true, "foreign", false},
+		{"a write's echo and answer", coil, join(coil.Frame(), coil.Frame()), true, "granted", false},
+		{"a write's answer with another value", coil, seal("01 05 00 03 00 00"), false, "foreign", false},
+		{"a write's answer with another address", several, seal("01 10 00 04 00 01"), false, "foreign", false},
+		{"a long write's echo and answer", several, join(several.Frame(), seal("01 10 00 03 00 01")), false, "granted", false},
+		{"a long write's echo", several, several.Frame(), false, "foreign", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if verdict, _, hunted := c.request.Scan(c.heard, c.echoes); verdict != c.verdict || hunted != c.hunted {
+				t.Errorf("%s (hunted %v), want %s (%v)", verdict, hunted, c.verdict, c.hunted)
+			}
+		})
+	}
+	if crc := modbus.AppendCRC([]byte{2, 7}); crc[2] != 0x41 || crc[3] != 0x12 {
+		t.Errorf("CRC of 02 07 is % x, want 41 12 (Modbus over Serial Line, appendix B)", crc[2:])
+	}
+}
+
+func TestMBAP(t *testing.T) {
+	frame := unhex(t, "15 01 00 00 00 06 FF 03 00 6B 00 03")
+	transaction, unit, pdu, n, err := modbus.CutADU(append(frame, 9))
+	if err != nil || transaction != 0x1501 || unit != 255 || n != len(frame) || len(pdu) != 5 {
+		t.Errorf("transaction %x, unit %d, pdu % x, %d bytes, %v", transaction, unit, pdu, n, err)
+	}
+	for i := range frame {
+		if _, _, _, n, err := modbus.CutADU(frame[:i]); n != 0 || err != nil {
+			t.Errorf("%d bytes of a frame give %d, %v", i, n, err)
+		}
+	}
+	for _, bad := range []string{"15 01 00 01 00 06", "15 01 00 00 00 01", "15 01 00 00 00 FF", "15 01 01 00 00 06"} {
+		if _, _, _, _, err := modbus.CutADU(unhex(t, bad)); err == nil {
+			t.Errorf("%s passes", bad)
+		}
+	}
+}
