@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/plugins"
 )
@@ -297,6 +299,21 @@ func TestCrashesLeaveNothing(t *testing.T) {
 			eventually(t, "as few descriptors as before", func() bool { return descriptors(t) <= files+4 })
 			eventually(t, "no folders of former runs", func() bool { return entries(t, run) <= 1 })
 		})
+	}
+}
+
+// go-plugin forgets the connection that it dials to a plugin that is dead by then.
+func TestPluginThatDiesBeforeTheConnectionLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=vanish]")
+	all, err := plugins.ReadManifests(dir)
+	must(t, err)
+	before := goleak.IgnoreCurrent()
+	if err := plugins.ConnectToDead(t.Context(), &all[0]); err == nil {
+		t.Error("a dead plugin was connected to")
+	}
+	if err := goleak.Find(before); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,9 +1,34 @@
 package plugins
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Backoff gives tests the pauses of a plugin that fails.
 func Backoff(first, most, healthy time.Duration) func(ran time.Duration, refused bool) (time.Duration, bool) {
 	b := &backoff{first: first, most: most, healthy: healthy}
 	return b.next
+}
+
+// ConnectToDead starts a plugin that ends right after its handshake and connects to
+// it only when it has ended.
+func ConnectToDead(ctx context.Context, m *Manifest) error {
+	o, err := Options{}.withDefaults()
+	if err != nil {
+		return err
+	}
+	i, err := newInstance(m, &o, o.Log)
+	if err != nil {
+		return err
+	}
+	defer i.end()
+	defer func() { _ = i.proc.program.Close() }()
+	if _, err := i.client.Start(); err != nil {
+		return err
+	}
+	for again := time.NewTicker(time.Millisecond); !i.client.Exited(); {
+		<-again.C
+	}
+	return i.connect(ctx)
 }

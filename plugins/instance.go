@@ -46,22 +46,32 @@ type instance struct {
 // startInstance starts the program and returns once it has shaken hands and offers
 // what its manifest says. Nothing is left of it when it fails.
 func startInstance(ctx context.Context, m *Manifest, o *Options, log *slog.Logger) (*instance, error) {
-	prog, err := openProgram(m)
+	i, err := newInstance(m, o, log)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = prog.Close() }()
+	defer func() { _ = i.proc.program.Close() }()
+	if err := i.greet(ctx); err != nil {
+		i.end()
+		return nil, err
+	}
+	return i, nil
+}
+
+// newInstance opens the program, which the caller closes, and starts nothing.
+func newInstance(m *Manifest, o *Options, log *slog.Logger) (*instance, error) {
 	dir, err := socketDir(o.RunDir)
 	if err != nil {
+		return nil, err
+	}
+	prog, err := openProgram(m)
+	if err != nil {
+		_ = os.Remove(dir)
 		return nil, err
 	}
 	i := &instance{manifest: m, opts: o, dir: dir}
 	i.proc = newProcess(m, prog, &output{log: log})
 	i.client = plugin.NewClient(i.config())
-	if err := i.greet(ctx); err != nil {
-		i.end()
-		return nil, err
-	}
 	return i, nil
 }
 

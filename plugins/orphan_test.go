@@ -57,7 +57,7 @@ func TestKilledGatewayLeavesNoOrphan(t *testing.T) {
 // kernel must end it.
 func TestKilledGatewayLeavesNoOrphanThatIsStuck(t *testing.T) {
 	dir := t.TempDir()
-	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=stuck]")
+	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=deaf]")
 	gateway, _ := hostd(t, dir, "state starting")
 	var plugin int
 	eventually(t, "the plugin's process", func() bool {
