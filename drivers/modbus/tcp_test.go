@@ -184,3 +184,23 @@ func TestTCPOpenSaysThatNobodyIsThere(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkReadTCP(b *testing.B) {
+	d := newDriver(b, modbus.Options{})
+	var registers, points strings.Builder
+	names := make([]string, 0, 50)
+	for i := range 50 {
+		name := fmt.Sprintf("p%d", i)
+		fmt.Fprintf(&registers, "  %s: {holding: %d, initial: %d}\n", name, i, i)
+		fmt.Fprintf(&points, "  %s: {holding: %d, scale: 0.1}\n", name, i)
+		names = append(names, name)
+	}
+	_, addr := simulator(b, d, registers.String())
+	dev := open(b, d, "driver: modbus\ntcp: "+addr+"\npoints:\n"+points.String())
+	b.ReportAllocs()
+	for b.Loop() {
+		if readings, err := dev.Read(b.Context(), names); err != nil || len(readings) != len(names) {
+			b.Fatal(len(readings), err)
+		}
+	}
+}
