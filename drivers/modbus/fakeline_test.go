@@ -132,6 +132,20 @@ func (l *fakeLine) setFaulty(on bool) {
 	}
 }
 
+// with changes a unit.
+func (l *fakeLine) with(unit uint8, change func(u *fakeUnit)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(l.units[unit])
+}
+
+// asked is how many requests a unit got.
+func (l *fakeLine) asked(unit uint8) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.units[unit].asked
+}
+
 // open is Options.OpenSerial.
 func (l *fakeLine) open(context.Context, modbus.SerialConfig) (modbus.Port, error) {
 	l.mu.Lock()

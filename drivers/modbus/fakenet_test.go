@@ -70,6 +70,20 @@ func (n *fakeNet) setFaulty(on bool) {
 	}
 }
 
+// with changes the device.
+func (n *fakeNet) with(change func(n *fakeNet)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change(n)
+}
+
+// asked is how many requests it got.
+func (n *fakeNet) asked() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.unit.asked
+}
+
 // dial is Options.Dial.
 func (n *fakeNet) dial(context.Context, string, string) (net.Conn, error) {
 	n.mu.Lock()

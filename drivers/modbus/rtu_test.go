@@ -107,7 +107,7 @@ func (c *checker) see(points []fakePoint, readings []drivers.Reading) (complete 
 }
 
 func TestRTUNeverGivesAnotherRegistersValue(t *testing.T) {
-	const rounds = 700
+	const rounds = 400
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -184,8 +184,7 @@ func TestRTUDeadUnitLeavesTheLineToOthers(t *testing.T) {
 		for unit := uint8(1); unit <= 3; unit++ {
 			devices[unit] = open(t, d, rtuFile(unit, timeout, points[:30]))
 		}
-		line.units[2].dead = true
-		line.units[2].asked = 0
+		line.with(2, func(u *fakeUnit) { u.dead, u.asked = true, 0 })
 		const cycles = 60
 		worst := time.Duration(0)
 		done := make(chan error, 3)
@@ -212,14 +211,14 @@ func TestRTUDeadUnitLeavesTheLineToOthers(t *testing.T) {
 			}
 		}
 		// Two strikes, then a probe after 1, 2, 4, 8, 16 and 30 s.
-		if asked := line.units[2].asked; asked < 4 || asked > 10 {
+		if asked := line.asked(2); asked < 4 || asked > 10 {
 			t.Errorf("the dead unit was asked %d times in a minute", asked)
 		}
 		if worst > 3*time.Second {
 			t.Errorf("a live unit's reading took %v beside a dead one", worst)
 		}
-		t.Logf("dead unit asked %d times in %d s; worst reading of a live one %v", line.units[2].asked, cycles, worst)
-		line.units[2].dead = false
+		t.Logf("dead unit asked %d times in %d s; worst reading of a live one %v", line.asked(2), cycles, worst)
+		line.with(2, func(u *fakeUnit) { u.dead = false })
 		later(31 * time.Second)
 		if _, err := devices[2].Read(t.Context(), names(points[:30])); err != nil {
 			t.Errorf("the unit lives again, but: %v", err)
@@ -242,15 +241,15 @@ func TestRTUMissingAddressDoesNotPoisonItsNeighbours(t *testing.T) {
 			}
 		}
 		wantRead(t, dev, want)
-		first := line.units[1].asked
+		first := line.asked(1)
 		for range 3 {
 			wantRead(t, dev, want)
 		}
-		line.units[1].asked = 0
+		line.with(1, func(u *fakeUnit) { u.asked = 0 })
 		wantRead(t, dev, want)
-		t.Logf("%d requests at first, %d when the refusals are known", first, line.units[1].asked)
-		if line.units[1].asked > first/2 {
-			t.Errorf("%d requests at first, and still %d", first, line.units[1].asked)
+		t.Logf("%d requests at first, %d when the refusals are known", first, line.asked(1))
+		if line.asked(1) > first/2 {
+			t.Errorf("%d requests at first, and still %d", first, line.asked(1))
 		}
 	})
 }
@@ -357,7 +356,7 @@ func TestRTUReadEndsWithItsContext(t *testing.T) {
 		line := newFakeLine(1, time.Minute, 1)
 		d := newDriver(t, modbus.Options{OpenSerial: line.open})
 		dev := open(t, d, rtuFile(1, time.Minute, fakePoints()))
-		line.units[1].dead = true
+		line.with(1, func(u *fakeUnit) { u.dead = true })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()

@@ -19,7 +19,7 @@ func tcpFile(timeout time.Duration, points []fakePoint) string {
 }
 
 func TestTCPNeverGivesAnotherRegistersValue(t *testing.T) {
-	const rounds = 500
+	const rounds = 300
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -97,9 +97,7 @@ points:
 		if err != nil {
 			t.Fatal(err)
 		}
-		device.mu.Lock()
-		device.only, device.faulty = []tcpFault{tcpDuplicate}, true
-		device.mu.Unlock()
+		device.with(func(n *fakeNet) { n.only, n.faulty = []tcpFault{tcpDuplicate}, true })
 		want := map[string]string{"speed": fmt.Sprint(fakeValue(1, modbus.ReadHoldingRegisters, 5))}
 		wantRead(t, dev, want)
 		device.setFaulty(false)
@@ -132,15 +130,13 @@ func TestTCPWriteIsNeverRepeated(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range []tcpFault{tcpLost, tcpClosed, tcpTorn, tcpWrongTransaction, tcpWrongFunction} {
-			device.mu.Lock()
-			device.only, device.faulty, device.frozen = []tcpFault{f}, true, 0
-			device.mu.Unlock()
+			device.with(func(n *fakeNet) { n.only, n.faulty, n.frozen = []tcpFault{f}, true, 0 })
 			failed := false
 			for range 10 {
-				before := device.unit.asked
+				before := device.asked()
 				err := write(t, dev, "speed", "7")
 				failed = failed || err != nil
-				if n := device.unit.asked - before; n > 1 {
+				if n := device.asked() - before; n > 1 {
 					t.Errorf("fault %d: the device got the write %d times", f, n)
 				}
 				later(31 * time.Second)
@@ -160,17 +156,17 @@ func TestTCPOpenSaysThatNobodyIsThere(t *testing.T) {
 		device := newFakeNet(1, time.Second)
 		defer device.ended.Wait()
 		d := newDriver(t, modbus.Options{Dial: device.dial})
-		device.refuse = 1
+		device.with(func(n *fakeNet) { n.refuse = 1 })
 		file := config(t, tcpFile(time.Second, fakePoints()))
 		if _, err := d.Open(t.Context(), file); !errors.Is(err, drivers.ErrLost) {
 			t.Errorf("a refused connection gives %v", err)
 		}
 		later(time.Second)
-		device.frozen = 10
+		device.with(func(n *fakeNet) { n.frozen = 10 })
 		if _, err := d.Open(t.Context(), file); err == nil || errors.Is(err, drivers.ErrLost) {
 			t.Errorf("a silent device gives %v", err)
 		}
-		device.frozen = 0
+		device.with(func(n *fakeNet) { n.frozen = 0 })
 		later(31 * time.Second)
 		dev, err := d.Open(t.Context(), file)
 		if err != nil {
