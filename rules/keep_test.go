@@ -1,0 +1,213 @@
+package rules_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// keeper keeps records in memory and publishes on a bus.
+type keeper struct {
+	bus  message.Bus
+	mu   sync.Mutex
+	kept []rules.Record
+	log  []string
+	fail bool
+}
+
+func (k *keeper) Load(context.Context) ([]rules.Record, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.kept), nil
+}
+
+func (k *keeper) Commit(ctx context.Context, records []rules.Record, msgs []message.Message) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fail {
+		return errors.New("disk is full")
+	}
+	line := ""
+	for _, r := range records {
+		line += fmt.Sprintf("%s/%s/%s=%s ", r.Kind, r.File, r.Key, r.Value)
+		k.kept = append(k.kept, r)
+	}
+	for _, m := range msgs {
+		line += m.Topic + " "
+	}
+	k.log = append(k.log, strings.TrimSpace(line))
+	return k.bus.Publish(ctx, msgs...)
+}
+
+// counter counts in its state what it hears, and publishes the count.
+func counter(stage rules.Stage) toyProgram {
+	return toyProgram{
+		rules: []rules.Rule{{Name: "counter", Stage: stage, Filters: []string{"in"}}},
+		run: func(_ context.Context, src rules.Source, c rules.Call) rules.Outcome {
+			if c.Trigger != rules.OnMessage {
+				return rules.Outcome{}
+			}
+			n := 0
+			_ = json.Unmarshal(src.State.Value("n"), &n) // none is 0
+			change := []rules.StateChange{{Key: "n", Value: fmt.Append(nil, n+1)}}
+			out := rules.Outcome{Fired: true, Err: src.State.Apply(change), State: change}
+			if stage == rules.After {
+				out.Publish = []message.Message{msg("count", fmt.Sprint(n+1))}
+			}
+			return out
+		},
+	}
+}
+
+func TestStateStaysFromVersionToVersion(t *testing.T) {
+	h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.After)}}}})
+	h.load("a.toy", "p\n1", "b.toy", "p")
+	h.run()
+	h.publish(msg("in", ""))
+	h.bus.Await(t.Context(), "count", 2)
+	h.load("a.toy", "p\n2") // b is gone for a while
+	h.publish(msg("in", ""))
+	h.bus.Await(t.Context(), "count", 3)
+	h.load("a.toy", "p\n2", "b.toy", "p\n3")
+	h.publish(msg("in", ""))
+	h.bus.Await(t.Context(), "count", 5)
+	if diff := cmp.Diff([]string{"1", "1", "2", "3", "2"}, h.payloads("count")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestStateAndPublishesAreOneCommit(t *testing.T) {
+	k := &keeper{kept: []rules.Record{
+		{Kind: "state", File: "a.toy", Key: "n", Value: []byte("41")}, {Kind: "window", File: "a.toy", Key: "n", Value: []byte("7")},
+		{Kind: "state", File: "b.toy", Key: "n", Value: []byte("5")},
+	}}
+	h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.After)}}}})
+	k.bus = h.bus
+	h.load("a.toy", "p")
+	h.run()
+	h.publish(msg("in", ""))
+	h.bus.Await(t.Context(), "count", 1)
+	h.stop()
+	if diff := cmp.Diff([]string{"state/a.toy/n=42 count"}, k.log); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestACommitThatFailsIsAnErrorOfTheRule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{fail: true}
+		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.After)}}}})
+		h.load("a.toy", "p")
+		h.run()
+		h.publish(msg("in", ""))
+		synctest.Wait()
+		if s := h.status("a.toy"); s.Counters.Errors != 1 || s.Counters.Published != 0 || !strings.Contains(s.LastError, "disk is full") {
+			t.Errorf("the status is %+v", s)
+		}
+		h.stop()
+	})
+}
+
+func TestStateOfFiltersIsKeptByTheLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.Before)}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.engine.Intercept(t.Context(), []message.Message{msg("in", ""), msg("in", "")})
+		h.run()
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"state/a.toy/n=2"}, k.log); diff != "" {
+			t.Error(diff)
+		}
+		h.stop()
+	})
+}
+
+func TestStateIsBounded(t *testing.T) {
+	s := rules.NewState(nil)
+	if err := s.Apply([]rules.StateChange{{Key: "a", Value: make([]byte, rules.MaxStateBytes)}}); err == nil {
+		t.Error("a value of 1 MiB is taken")
+	}
+	if err := s.Apply([]rules.StateChange{{Key: "a", Value: []byte("1")}, {Key: "a"}, {Key: "b", Value: []byte("2")}}); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(map[string][]byte{"b": []byte("2")}, s.Snapshot()); diff != "" {
+		t.Error(diff)
+	}
+	if s.Value("b") == nil || s.Value("a") != nil {
+		t.Error("Value does not agree")
+	}
+}
+
+func TestStatusTopics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": echo("p", "in")}}
+		h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+		h.load("sub/a.toy", "p", "b#+.toy", "p")
+		h.run()
+		synctest.Wait()
+		told := func(topic string) string {
+			m, _ := h.bus.Retained("$SYS/gatehouse/rules/" + topic)
+			return string(m.Payload)
+		}
+		if got := told("sub/a.toy"); got != `{"file":"sub/a.toy","ok":true,"rules":["on in"]}` {
+			t.Errorf("a good file: %s", got)
+		}
+		if got := told("b__.toy"); !strings.Contains(got, `"b#+.toy"`) {
+			t.Errorf("a file whose name is no topic: %s", got)
+		}
+		if err := h.engine.Load(t.Context(), folder("sub/a.toy", "broken")); err == nil {
+			t.Error("the broken file loads")
+		}
+		synctest.Wait()
+		var p struct {
+			File, Error  string
+			OK           bool
+			Line, Column int
+			Rules        []string
+		}
+		if err := json.Unmarshal([]byte(told("sub/a.toy")), &p); err != nil || p.OK || p.Line != 1 || p.Column != 3 || len(p.Rules) != 1 || !strings.Contains(p.Error, "no program broken") {
+			t.Errorf("a broken file: %+v (%v)", p, err)
+		}
+		if got := told("b__.toy"); got != "" {
+			t.Errorf("a file that is gone: %s", got)
+		}
+		n := len(h.bus.Routed("$SYS/#"))
+		if err := h.engine.Load(t.Context(), folder("sub/a.toy", "broken")); err == nil {
+			t.Error("the broken file loads")
+		}
+		synctest.Wait()
+		if again := len(h.bus.Routed("$SYS/#")); again != n {
+			t.Errorf("what has not changed is told again: %d messages", again-n)
+		}
+		h.stop()
+	})
+}
+
+func TestCheckTopicAndFilter(t *testing.T) {
+	for filter, want := range map[string]string{
+		"a/+/b/#": "", "#": "", "": "empty", "a/#/b": "not valid", "a+": "not valid", "$share/g/a": "shared", "a\x00": "not UTF-8",
+		strings.Repeat("/", 200): "levels", strings.Repeat("x", 70_000): "longer",
+	} {
+		if err := rules.CheckFilter(filter); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("filter %.20q: %v, want %q", filter, err, want)
+		}
+	}
+	for name, want := range map[string]string{"a/b": "", "": "empty", "a/+": "wildcards", "#": "wildcards", "\xff": "not UTF-8"} {
+		if err := rules.CheckTopic(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("topic %q: %v, want %q", name, err, want)
+		}
+	}
+}

@@ -1,0 +1,316 @@
+package rules_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// echo publishes what it hears to out/NAME.
+func echo(name, filter string) toyProgram {
+	return after(filter, func(c rules.Call) rules.Outcome { return publish("out/"+name, string(c.Message.Payload)) })
+}
+
+func TestLoadChoosesFiles(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": {}}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("a.toy", "p", "sub/deep/b.toy", "p", ".hidden.toy", "p", ".git/c.toy", "p", "a.test.toy", "p", "x.d.ts", "p", "y.txt", "p", ".toy", "p")
+	var got []string
+	for _, f := range h.engine.Status() {
+		got = append(got, f.File)
+	}
+	if diff := cmp.Diff([]string{"a.toy", "sub/deep/b.toy"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadOfAMissingFolderIsEmpty(t *testing.T) {
+	h := newHouse(t, rules.Options{})
+	missing, err := fs.Sub(fstest.MapFS{}, "scripts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.engine.Load(t.Context(), missing); err != nil || len(h.engine.Status()) != 0 {
+		t.Errorf("Load returned %v, the status %v", err, h.engine.Status())
+	}
+}
+
+func TestLoadKeepsTheOldVersionOfABrokenFile(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
+		"v1": echo("v1", "in"), "v2": echo("v2", "in"), "other": echo("other", "in"),
+	}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("a.toy", "v1", "b.toy", "v1")
+	h.run()
+	err := h.engine.Load(t.Context(), folder("a.toy", "broken", "b.toy", "v2", "c.toy", "worse", "d.toy", "other"))
+	var first *rules.Error
+	if !errors.As(err, &first) || first.File != "a.toy" || first.Line != 1 || first.Column != 3 {
+		t.Fatalf("Load returned %v", err)
+	}
+	if text := err.Error(); !strings.Contains(text, "a.toy:1:3: no program broken") || !strings.Contains(text, "c.toy:1:3: no program worse") {
+		t.Errorf("the error is %q", text)
+	}
+	h.publish(msg("in", "x"))
+	h.bus.Await(t.Context(), "out/#", 3)
+	var got []string
+	for _, m := range h.bus.Routed("out/#") {
+		got = append(got, m.Topic)
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"out/other", "out/v1", "out/v2"}, got); diff != "" {
+		t.Error(diff)
+	}
+	status := h.engine.Status()
+	if status[0].Err == nil || len(status[0].Rules) != 1 || status[1].Err != nil || status[2].Err == nil || len(status[2].Rules) != 0 {
+		t.Errorf("the status is %+v", status)
+	}
+	h.load("a.toy", "v1") // back to what is in force
+	if s := h.engine.Status(); len(s) != 1 || s[0].Err != nil {
+		t.Errorf("after the repair: %+v", s)
+	}
+}
+
+func TestLoadKeepsUnchangedFiles(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": echo("p", "in"), "q": echo("q", "in")}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("a.toy", "p", "b.toy", "p")
+	h.run()
+	h.publish(msg("in", "1"))
+	h.bus.Await(t.Context(), "out/#", 2)
+	h.load("a.toy", "p", "b.toy", "q")
+	compiled, closed := lang.seen()
+	if diff := cmp.Diff([]string{"a.toy", "b.toy", "b.toy"}, compiled); diff != "" {
+		t.Errorf("compiled: %s", diff)
+	}
+	if diff := cmp.Diff([]string{"p"}, closed); diff != "" {
+		t.Errorf("closed: %s", diff)
+	}
+	if n := h.status("a.toy").Counters.Heard; n != 1 {
+		t.Errorf("the counters of the unchanged file begin anew: %d", n)
+	}
+}
+
+func TestLoadClosesEveryProgramOnce(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": echo("p", "in"), "q": echo("q", "in")}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("a.toy", "p\n1")
+	h.load("a.toy", "q\n2", "b.toy", "p\n3")
+	h.load()
+	h.load("a.toy", "p\n4")
+	if err := h.engine.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, closed := lang.seen()
+	slices.Sort(closed)
+	if diff := cmp.Diff([]string{"p\n1", "p\n3", "p\n4", "q\n2"}, closed); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestLoadRefusesWhatALanguageMustNotGive(t *testing.T) {
+	for name, list := range map[string][]rules.Rule{
+		"no name":    {{Filters: []string{"a"}}},
+		"two alike":  {{Name: "a"}, {Name: "a"}},
+		"bad filter": {{Name: "a", Filters: []string{"a/#/b"}}},
+		"bad QoS":    {{Name: "a", QoS: 3}},
+	} {
+		lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": {rules: list}}}
+		h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+		var e *rules.Error
+		if err := h.engine.Load(t.Context(), folder("a.toy", "p")); !errors.As(err, &e) || e.File != "a.toy" {
+			t.Errorf("%s: Load returned %v", name, err)
+		}
+		if _, closed := lang.seen(); len(closed) != 1 {
+			t.Errorf("%s: the program is not closed", name)
+		}
+	}
+}
+
+// badLanguage panics.
+type badLanguage struct{ toy }
+
+func (*badLanguage) Compile(context.Context, rules.Source) (rules.Program, error) { panic("oops") }
+
+func TestLoadSurvivesACompilerThatPanics(t *testing.T) {
+	h := newHouse(t, rules.Options{Languages: []rules.Language{&badLanguage{toy{name: "bad", ending: ".bad"}}}})
+	if err := h.engine.Load(t.Context(), folder("a.bad", "")); err == nil || !strings.Contains(err.Error(), "oops") {
+		t.Errorf("Load returned %v", err)
+	}
+}
+
+func TestLoadBoundsTheFolder(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": {}}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}, Limits: rules.Limits{Files: 2, FileSize: 10}})
+	if err := h.engine.Load(t.Context(), folder("a.toy", "p\n2345678901")); err == nil || !strings.Contains(err.Error(), "longer than 10 bytes") {
+		t.Errorf("a long file: %v", err)
+	}
+	if err := h.engine.Load(t.Context(), folder("a.toy", "p", "b.toy", "p", "c.toy", "p")); err == nil || !strings.Contains(err.Error(), "more than 2 files") {
+		t.Errorf("many files: %v", err)
+	}
+}
+
+func TestNewRefusesLanguagesThatClash(t *testing.T) {
+	for name, langs := range map[string][]rules.Language{
+		"names":   {&toy{name: "a", ending: ".a"}, &toy{name: "a", ending: ".b"}},
+		"endings": {&toy{name: "a", ending: ".a"}, &toy{name: "b", ending: ".a"}},
+		"no dot":  {&toy{name: "a", ending: "a"}},
+	} {
+		if _, err := rules.New(rules.Options{Languages: langs}); err == nil {
+			t.Errorf("%s: New takes them", name)
+		}
+	}
+}
+
+// TestReloadUnderLoad: while rules are reloaded, moved between files and filters
+// widened, each message is judged exactly once, by one version.
+func TestReloadUnderLoad(t *testing.T) {
+	const publishers, messages = 4, 400
+	programs := make(map[string]toyProgram)
+	for i, filters := range [][]string{{"in/#"}, {"in/+/x", "more/#"}, {"in/0/#", "in/1/#", "in/2/#", "in/3/#"}, {"#"}} {
+		v := fmt.Sprint("v", i)
+		programs[v] = toyProgram{
+			rules: []rules.Rule{{Name: v, Line: 1, Filters: filters}},
+			run: func(_ context.Context, _ rules.Source, c rules.Call) rules.Outcome {
+				if c.Trigger != rules.OnMessage || !strings.HasPrefix(c.Message.Topic, "in/") {
+					return rules.Outcome{}
+				}
+				return publish("judged/"+string(c.Message.Payload), v)
+			},
+		}
+	}
+	lang := &toy{name: "toy", ending: ".toy", programs: programs}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("a.toy", "v0")
+	h.run()
+	var group sync.WaitGroup
+	for p := range publishers {
+		group.Go(func() {
+			for i := range messages {
+				if err := h.bus.Publish(t.Context(), msg(fmt.Sprintf("in/%d/x", p), fmt.Sprintf("%d-%d", p, i))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	reloads := 0
+	for ; len(h.bus.Routed("in/#")) < publishers*messages; reloads++ {
+		h.load(fmt.Sprintf("%c.toy", 'a'+reloads%2), fmt.Sprintf("v%d\n%d", reloads%4, reloads))
+	}
+	group.Wait()
+	h.bus.Await(t.Context(), "judged/#", publishers*messages)
+	h.load("a.toy", "v0") // a later turn of the lane: whatever is judged twice is out now
+	h.publish(msg("in/0/x", "last"))
+	h.bus.Await(t.Context(), "judged/last", 1)
+	times := make(map[string]int)
+	for _, m := range h.bus.Routed("judged/#") {
+		times[m.Topic]++
+	}
+	if len(times) != publishers*messages+1 {
+		t.Errorf("%d messages were judged, of %d", len(times), publishers*messages+1)
+	}
+	for topic, n := range times {
+		if n != 1 {
+			t.Errorf("%s: %d times", topic, n)
+		}
+	}
+	t.Logf("%d reloads", reloads)
+}
+
+// recordingBus notes the filters of each Resubscribe.
+type recordingBus struct {
+	message.Bus
+	filters []string
+}
+
+func (b *recordingBus) Resubscribe(ctx context.Context, name string, filters []string) error {
+	b.filters = append(b.filters, name+" "+strings.Join(filters, " "))
+	return b.Bus.Resubscribe(ctx, name, filters)
+}
+
+func TestReloadKeepsBothFilterSetsWhileItSwaps(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"a": echo("a", "in/a"), "b": echo("b", "in/b")}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("x.toy", "a")
+	bus := &recordingBus{Bus: h.bus}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.engine.Run(ctx, bus) }()
+	<-h.engine.Ready()
+	h.load("x.toy", "b")
+	h.load("x.toy", "b\nthe same filters")
+	if diff := cmp.Diff([]string{"rules/toy in/a in/b", "rules/toy in/b"}, bus.filters); diff != "" {
+		t.Error(diff)
+	}
+	cancel()
+	if err := errors.Join(<-done, h.engine.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// refusingBus cannot resubscribe.
+type refusingBus struct{ message.Bus }
+
+func (refusingBus) Resubscribe(context.Context, string, []string) error { return errors.New("no") }
+
+func TestReloadThatTheBusRefusesChangesNothing(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"a": echo("a", "in/a"), "b": echo("b", "in/b")}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("x.toy", "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.engine.Run(ctx, refusingBus{h.bus}) }()
+	<-h.engine.Ready()
+	if err := h.engine.Load(ctx, folder("x.toy", "b")); err == nil {
+		t.Error("Load is satisfied")
+	}
+	h.publish(msg("in/a", "1"))
+	if h.bus.Await(ctx, "out/a", 1) == nil {
+		t.Error("the old rule does not go on")
+	}
+	if _, closed := lang.seen(); !slices.Equal(closed, []string{"b"}) {
+		t.Errorf("closed programs: %q", closed)
+	}
+	cancel()
+	if err := errors.Join(<-done, h.engine.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReadyWaitsForTheFirstLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"a": echo("a", "in")}}}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- h.engine.Run(ctx, h.bus) }()
+		synctest.Wait()
+		select {
+		case <-h.engine.Ready():
+			t.Error("ready without rules")
+		default:
+		}
+		h.load("a.toy", "a")
+		<-h.engine.Ready()
+		if got := h.bus.Filters("rules/toy"); !slices.Equal(got, []string{"in"}) {
+			t.Errorf("ready with the filters %q", got)
+		}
+		if err := h.engine.Run(ctx, h.bus); err == nil {
+			t.Error("it runs twice")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
