@@ -71,6 +71,14 @@ func (p *pub) keep() *message.Message {
 	return p.kept
 }
 
+// current is the message: the copy if there is one, so that it is encoded once.
+func (p *pub) current() *message.Message {
+	if p.kept != nil {
+		return p.kept
+	}
+	return &p.msg
+}
+
 // op is one packet of a batch: a PUBLISH, or an acknowledgement.
 type op struct {
 	kind   packet.Type

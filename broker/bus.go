@@ -377,9 +377,8 @@ func (srv *Server) consumed(s *Session, last uint64) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for s.q.len() > 0 && s.q.slots.at(0).pos <= last {
-			s.dequeue(b, s.q.pop())
+			s.dequeue(b, s.pop())
 		}
-		s.behind.Store(s.q.zero > 0)
 	}
 	if s.stored {
 		srv.commit(b, step)

@@ -236,10 +236,14 @@ func (b *batch) deliver(p *pub, t *target, later bool) {
 		b.later = append(b.later, emit{s: s, it: &item{msg: p.keep(), retain: retain, ids: t.ids}, epoch: c.epoch})
 	case s.behind.Load():
 		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.q.zero == 0 { // they have left meanwhile, and nobody would come for this one
+			b.sendNow(c, p.keep(), retain, t.ids)
+			return
+		}
 		s.put(b, &item{msg: p.keep(), retain: retain, ids: t.ids}, false)
-		s.mu.Unlock()
 	default:
-		b.sendNow(c, &p.msg, retain, t.ids)
+		b.sendNow(c, p.current(), retain, t.ids)
 	}
 }
 

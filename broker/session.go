@@ -136,8 +136,15 @@ func (s *Session) put(b *batch, it *item, later bool) {
 func (s *Session) limit(b *batch) {
 	for s.q.over(&s.srv.opts.Limits) {
 		s.srv.stats.drop(dropQueue)
-		s.dequeue(b, s.q.pop())
+		s.dequeue(b, s.pop())
 	}
+}
+
+// pop takes the oldest message out of the queue.
+func (s *Session) pop() slot {
+	gone := s.q.pop()
+	s.behind.Store(s.q.zero > 0)
+	return gone
 }
 
 // dequeue tells the store that a message is not waiting any more.
@@ -224,13 +231,12 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			return true
 		case it.msg.Expired(b.now):
 			s.srv.stats.drop(dropExpired)
-			s.dequeue(b, s.q.pop())
+			s.dequeue(b, s.pop())
 			continue
 		case it.qos == 0 && c.out.full(), it.qos > 0 && !s.maySend(c):
 			return false
 		}
 		s.q.pop()
-		s.behind.Store(s.q.zero > 0)
 		later = later || it.qos == 2 && s.stored // and what follows, to keep the order
 		switch {
 		case it.qos > 0:
@@ -240,6 +246,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 		default:
 			b.sendQoS0(c, it)
 		}
+		s.behind.Store(s.q.zero > 0) // now that it is sent: none may overtake it
 	}
 	return false
 }
