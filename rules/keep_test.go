@@ -89,7 +89,8 @@ func TestStateStaysFromVersionToVersion(t *testing.T) {
 
 func TestStateAndPublishesAreOneCommit(t *testing.T) {
 	k := &keeper{kept: []rules.Record{
-		{Kind: "state", File: "a.toy", Key: "n", Value: []byte("41")}, {Kind: "window", File: "a.toy", Key: "n", Value: []byte("7")},
+		{Kind: "state", File: "a.toy", Key: "n", Value: []byte("41")},
+		{Kind: "window", File: "a.toy", Key: "n", Value: []byte("7")},
 		{Kind: "state", File: "b.toy", Key: "n", Value: []byte("5")},
 	}}
 	h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.After)}}}})

@@ -347,26 +347,30 @@ func (e *Engine) looped(j *judge, topic string) {
 func (e *Engine) deliver(ctx context.Context, records []Record, msgs []message.Message, owners []*judge) {
 	for len(records) > 0 || len(msgs) > 0 {
 		err := e.commit(ctx, e.currentBus(), records, msgs)
-		if err == nil {
+		var refused *message.RefusedError
+		switch {
+		case err == nil:
 			countPublished(owners)
 			return
-		}
-		refused, at := (*message.RefusedError)(nil), len(msgs)
-		if errors.As(err, &refused) && refused.Index >= 0 && refused.Index < len(msgs) && e.opts.Keeper == nil {
-			at = refused.Index
-		}
-		if at == len(msgs) { // nobody knows what came through
-			for _, j := range owners {
-				e.failedPublish(j, err)
-			}
-			if len(owners) == 0 {
-				e.log.Error("state of rules is not kept", "error", err)
-			}
+		case e.opts.Keeper == nil && errors.As(err, &refused) && refused.Index >= 0 && refused.Index < refused.Tried && refused.Tried <= len(msgs):
+			countPublished(owners[:refused.Index])
+			e.failedPublish(owners[refused.Index], refused.Err)
+			countPublished(owners[refused.Index+1 : refused.Tried])
+			records, msgs, owners = nil, msgs[refused.Tried:], owners[refused.Tried:]
+		default: // nobody knows what came through
+			e.failedCommit(owners, err)
 			return
 		}
-		countPublished(owners[:at])
-		e.failedPublish(owners[at], refused.Err)
-		records, msgs, owners = nil, msgs[at+1:], owners[at+1:]
+	}
+}
+
+// failedCommit notes that messages and records may not have been accepted.
+func (e *Engine) failedCommit(owners []*judge, err error) {
+	if len(owners) == 0 {
+		e.log.Error("state of rules is not kept", "error", err)
+	}
+	for _, j := range owners {
+		e.failedPublish(j, fmt.Errorf("one of those published together was refused: %w", err))
 	}
 }
 

@@ -117,8 +117,10 @@ func TestFiltersOfOneFileJudgeByTheirNames(t *testing.T) {
 	var order []string
 	p := toyProgram{
 		rules: []rules.Rule{
-			{Name: "c", Stage: rules.Before, Filters: []string{"#"}}, {Name: "a", Stage: rules.Before, Filters: []string{"in", "+", "#"}},
-			{Name: "after", Filters: []string{"#"}}, {Name: "b", Stage: rules.Before, Filters: []string{"in"}},
+			{Name: "c", Stage: rules.Before, Filters: []string{"#"}},
+			{Name: "a", Stage: rules.Before, Filters: []string{"in", "+", "#"}},
+			{Name: "after", Filters: []string{"#"}},
+			{Name: "b", Stage: rules.Before, Filters: []string{"in"}},
 		},
 		run: func(_ context.Context, _ rules.Source, c rules.Call) rules.Outcome {
 			order = append(order, []string{"c", "a", "after", "b"}[c.Rule])

@@ -81,7 +81,7 @@ type Trigger uint8
 const (
 	OnMessage Trigger = iota // Call.Rule hears Call.Message
 	OnTimer                  // Call.Timer is due
-	OnStart                  // the program came into force; made once, first
+	OnStart                  // the program came into force; made once, before all others but those of Before rules
 )
 
 // Call is one run of a rule.

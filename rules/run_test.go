@@ -212,22 +212,27 @@ func TestTheTraceHoldsTheLast20Runs(t *testing.T) {
 }
 
 func TestAMessageThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
-	h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
-		"p": after("in", func(rules.Call) rules.Outcome {
-			return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("bad/+", ""), msg("forbidden", ""), msg("out/2", "")}}
-		}),
-		"f": before("forbidden", rules.PassOnError, func(rules.Call) rules.Outcome {
-			return rules.Outcome{Verdict: message.Verdict{Action: message.Reject, Reason: 0x87}}
-		}),
-	}}}})
-	h.load("a.toy", "p", "f.toy", "f")
-	h.run()
-	h.publish(msg("in", ""))
-	h.bus.Await(t.Context(), "out/#", 2)
-	h.load() // waits for nothing, but the lane is through after the next message
-	if n := len(h.bus.Routed("out/#")); n != 2 {
-		t.Errorf("%d messages came out", n)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
+			"p": after("in", func(rules.Call) rules.Outcome {
+				return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("bad/+", ""), msg("forbidden", ""), msg("out/2", "")}}
+			}),
+			"f": before("forbidden", rules.PassOnError, func(rules.Call) rules.Outcome {
+				return rules.Outcome{Verdict: message.Verdict{Action: message.Reject, Reason: 0x87}}
+			}),
+		}}}})
+		h.load("a.toy", "p", "f.toy", "f")
+		h.run()
+		h.publish(msg("in", ""))
+		synctest.Wait()
+		if n := len(h.bus.Routed("out/#")); n != 2 {
+			t.Errorf("%d messages came out", n)
+		}
+		if c := h.status("a.toy").Counters; c.Published != 2 || c.Errors != 2 {
+			t.Errorf("the counters are %+v", c)
+		}
+		h.stop()
+	})
 }
 
 func TestTimersInVirtualTime(t *testing.T) {
@@ -240,7 +245,9 @@ func TestTimersInVirtualTime(t *testing.T) {
 				switch c.Trigger {
 				case rules.OnStart:
 					return rules.Outcome{Timers: []rules.TimerChange{
-						{ID: "every", After: 10 * time.Second, Every: true}, {ID: "late", After: 25 * time.Second}, {ID: "never", After: time.Second},
+						{ID: "every", After: 10 * time.Second, Every: true},
+						{ID: "late", After: 25 * time.Second},
+						{ID: "never", After: time.Second},
 						{ID: "never"},
 					}}
 				case rules.OnMessage:

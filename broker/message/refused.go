@@ -3,10 +3,12 @@ package message
 import "fmt"
 
 // RefusedError is what [Bus.Publish] returns when a message of its batch was
-// refused: those before Index were accepted, those after it were not tried.
+// refused. Those before Index were accepted; those from Tried on were not tried and
+// may be published again.
 type RefusedError struct {
-	Index int    // of the message in the batch, from 0
-	Topic string // its topic
+	Index int    // of the first message that was refused, from 0
+	Tried int    // how many messages of the batch were tried: above Index
+	Topic string // of the message that was refused
 	Err   error  // why
 }
 

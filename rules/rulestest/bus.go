@@ -50,7 +50,7 @@ func (b *Bus) Publish(ctx context.Context, msgs ...message.Message) error {
 	}
 	for i, m := range msgs {
 		if !topic.ValidName(m.Topic) {
-			return &message.RefusedError{Index: i, Topic: m.Topic, Err: errors.New("not a topic name")}
+			return &message.RefusedError{Index: i, Tried: i + 1, Topic: m.Topic, Err: errors.New("not a topic name")}
 		}
 		if verdicts != nil {
 			switch v := verdicts[i]; v.Action {
@@ -60,7 +60,7 @@ func (b *Bus) Publish(ctx context.Context, msgs ...message.Message) error {
 			case message.Drop:
 				continue
 			case message.Reject:
-				return &message.RefusedError{Index: i, Topic: m.Topic, Err: fmt.Errorf("rejected by %s: 0x%02x", v.By, v.Reason)}
+				return &message.RefusedError{Index: i, Tried: i + 1, Topic: m.Topic, Err: fmt.Errorf("rejected by %s: 0x%02x", v.By, v.Reason)}
 			}
 		}
 		b.route(m)
