@@ -171,6 +171,7 @@ func (srv *Server) openBus(ctx context.Context, sub *message.Subscription) (*Ses
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
 	srv.commit(b, func() { srv.setFilters(b, s, sub.Filters, true) })
+	s.bus.signal() // messages may have waited
 	return s, nil
 }
 
@@ -292,7 +293,7 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 		case <-s.bus.wake:
 		}
 		for batch, last, fetch := srv.next(s); batch != nil || fetch; batch, last, fetch = srv.next(s) {
-			if fetch && !srv.refill(srv.ctx, s) {
+			if fetch && !srv.refill(srv.ctx, s) && !srv.rest(ctx, retryPause, true) {
 				break
 			}
 			if batch == nil {

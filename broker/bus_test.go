@@ -162,6 +162,21 @@ func TestBusDurableKeepsItsPlace(t *testing.T) {
 	}
 }
 
+func TestBusDurableHearsWhatWaitedThoughNothingNewComes(t *testing.T) {
+	o := options()
+	s := brokertest.Start(t, o)
+	sub := message.Subscription{Name: "uplink/cloud", Filters: []string{"x"}, QoS: 1, Durable: true}
+	listen(t, s, sub).stop(t)
+	publish(t, s, numbered("x", 1, 1))
+	s.Stop()
+	s = brokertest.Start(t, o)
+	l := listen(t, s, sub)
+	defer l.stop(t)
+	if got := l.payloads(t, 1); !slices.Equal(got, []string{"000001"}) {
+		t.Errorf("got %v", got)
+	}
+}
+
 func TestBusSubscriberThatFailsHasLostIt(t *testing.T) {
 	s := brokertest.Start(t, options())
 	l := &listener{ended: make(chan error, 1), fail: 1}
