@@ -140,7 +140,7 @@ func (b *batch) matchOne(p *pub) {
 	for sub := range b.srv.tree.Match(p.msg.Topic) {
 		shared := sub.group != nil
 		if shared {
-			if sub = sub.group.pick(int(b.srv.turns.Add(1) & 0x3fffffff)); sub == nil {
+			if sub = sub.group.pick(); sub == nil {
 				continue
 			}
 		}

@@ -49,7 +49,6 @@ type Server struct {
 	tree     topic.Tree[*subscription]
 	groups   map[string]*group // by the whole filter
 	subCount int
-	turns    atomic.Uint32 // of shared subscriptions
 
 	// commitMu puts what changes durable state, and retained messages, into one
 	// order. It is the outermost lock.

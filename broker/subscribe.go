@@ -3,6 +3,7 @@ package broker
 import (
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
@@ -24,11 +25,12 @@ type subscription struct {
 }
 
 // group is what shares one filter under one name (MQTT 5.0 §4.8.2). The tree's
-// lock guards it; turn is changed under a read lock by way of the server's turns.
+// lock guards it, but for turns, which those who hold it to read count.
 type group struct {
 	filter  string
 	node    *subscription
 	members []*subscription
+	turns   atomic.Uint32
 }
 
 // splitShare takes "$share/NAME/FILTER" apart. Ok is false if it is neither that
@@ -132,8 +134,8 @@ func (srv *Server) removeLocked(sub *subscription) {
 
 // pick is the member whose turn it is: the next one that is connected, or else the
 // next one whose session queues. The caller holds the tree's lock to read.
-func (g *group) pick(turn int) *subscription {
-	n := len(g.members)
+func (g *group) pick() *subscription {
+	turn, n := int(g.turns.Add(1)&0x3fffffff), len(g.members)
 	var queues *subscription
 	for i := range n {
 		sub := g.members[(turn+i)%n]
