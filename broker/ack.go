@@ -23,13 +23,14 @@ type pending struct {
 }
 
 // journal hands answers out when the store is done, in the order of Apply. It
-// holds at most [maxPending] batches a connection, and those of callers from
-// inside, who wait for theirs.
+// holds at most [maxPending] batches a connection; callers from inside wait for
+// theirs when there are as many, and each has one.
 type journal struct {
-	mu    sync.Mutex
-	queue []pending
-	wake  chan struct{} // capacity 1
-	fails atomic.Int64
+	mu     sync.Mutex
+	queue  []pending
+	wake   chan struct{} // capacity 1
+	fails  atomic.Int64
+	inside atomic.Int64 // batches that no connection is behind
 }
 
 // settle sends the batch's answers if it is safe, and else leaves them to the
@@ -40,7 +41,10 @@ func (b *batch) settle() {
 	}
 	ticket := b.ticket
 	b.ticket, b.last = nil, ticket
-	waits := b.c != nil && b.c.pending.Load() > 0
+	waits := b.srv.journal.inside.Load() > 0 // to keep the order
+	if b.c != nil {
+		waits = b.c.pending.Load() > 0
+	}
 	if !waits && done(ticket) {
 		b.release(b.c, b.acks, b.later, result(ticket))
 		clear(b.acks)
@@ -50,6 +54,8 @@ func (b *batch) settle() {
 	}
 	if b.c != nil {
 		b.c.pending.Add(1)
+	} else {
+		b.srv.journal.inside.Add(1)
 	}
 	b.srv.journal.push(pending{ticket: ticket, c: b.c, acks: b.acks, later: b.later})
 	b.acks, b.later = nil, nil
@@ -126,13 +132,19 @@ func (srv *Server) answer(taken []pending) {
 
 func (srv *Server) answerOne(b *batch, p *pending) {
 	defer srv.recovered("answers of the store", nil)
+	defer srv.answered(p.c)
 	b.release(p.c, p.acks, p.later, result(p.ticket))
-	if p.c == nil {
+}
+
+// answered counts a batch as gone from the journal; c may be nil.
+func (srv *Server) answered(c *conn) {
+	if c == nil {
+		srv.journal.inside.Add(-1)
 		return
 	}
-	p.c.pending.Add(-1)
+	c.pending.Add(-1)
 	select {
-	case p.c.answered <- struct{}{}:
+	case c.answered <- struct{}{}:
 	default:
 	}
 }

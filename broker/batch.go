@@ -57,6 +57,7 @@ type pub struct {
 	again   bool          // a QoS 2 message that came before
 	by      *access       // who publishes; nil from inside
 	private bool          // the broker's own: no interceptor, not in the store
+	index   int           // in the batch of a call from inside
 	from    int           // its targets are b.targets[from:to]
 	to      int
 	kept    *message.Message // a copy that may be kept
@@ -256,13 +257,17 @@ func (b *batch) reachesStored() bool {
 	return false
 }
 
-// apply does what the batch's packets ask for, in order.
+// apply does what the batch's packets ask for, in order; in a batch from inside,
+// nothing after a message that is refused.
 func (b *batch) apply() {
 	for i := range b.ops {
 		o := &b.ops[i]
 		switch o.kind {
 		case packet.PUBLISH:
-			b.publish(&b.pubs[o.pub])
+			p := &b.pubs[o.pub]
+			if b.publish(p); b.c == nil && p.reason.Failed() {
+				return
+			}
 		case packet.PUBREL:
 			b.released(o.id)
 		default:

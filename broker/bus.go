@@ -40,8 +40,8 @@ func (r *subscriber) signal() {
 
 // Publish implements [message.Bus]. The interceptor sees the messages, the
 // authorizer does not; one that has passed through more than [message.MaxHops]
-// rules is dropped and counted. An error that is a [packet.Reason] says why a
-// message was refused.
+// rules is dropped and counted. A message that is refused gives a
+// [message.RefusedError] that wraps a [packet.Reason].
 func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 	if err := srv.await(ctx); err != nil {
 		return err
@@ -51,8 +51,11 @@ func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 	defer b.free()
 	for i := range msgs {
 		m := msgs[i]
-		if err := srv.checkMessage(&m); err != nil {
-			return errors.Join(err, b.finish(ctx))
+		if reason := srv.checkMessage(&m); reason != nil {
+			if err := b.finish(ctx); err != nil {
+				return err
+			}
+			return &message.RefusedError{Index: i, Topic: m.Topic, Err: reason}
 		}
 		if m.Hops > message.MaxHops {
 			srv.stats.drop(dropHops)
@@ -62,7 +65,7 @@ func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 			m.At = b.now
 		}
 		srv.stats.published.Add(1)
-		b.add(pub{msg: m, private: isSystem(m.Topic)})
+		b.add(pub{msg: m, private: isSystem(m.Topic), index: i})
 		if b.full() {
 			if err := b.finish(ctx); err != nil {
 				return err
@@ -76,17 +79,17 @@ func (srv *Server) checkMessage(m *message.Message) error {
 	switch {
 	case !topic.ValidName(m.Topic):
 		srv.stats.drop(dropInvalid)
-		return fmt.Errorf("cannot publish to %q: %w", m.Topic, packet.TopicNameInvalid)
+		return packet.TopicNameInvalid
 	case m.QoS > 2:
 		srv.stats.drop(dropInvalid)
-		return fmt.Errorf("cannot publish to %q at QoS %d: %w", m.Topic, m.QoS, packet.QoSNotSupported)
+		return fmt.Errorf("QoS %d: %w", m.QoS, packet.QoSNotSupported)
 	default:
 		return nil
 	}
 }
 
-// finish runs a batch from inside, waits for the store if a message asks for it,
-// and returns the first refusal.
+// finish runs a batch from inside, waits for the store if a message asks for it or
+// the store is behind, and returns the first refusal.
 func (b *batch) finish(ctx context.Context) error {
 	defer b.reset()
 	if len(b.ops) == 0 {
@@ -94,18 +97,21 @@ func (b *batch) finish(ctx context.Context) error {
 	}
 	b.work()
 	b.flush()
-	wait := false
+	wait, refused := b.srv.journal.inside.Load() >= maxPending, error(nil)
 	for i := range b.pubs {
 		p := &b.pubs[i]
 		if p.reason.Failed() {
-			return fmt.Errorf("cannot publish to %q: %w", p.msg.Topic, p.reason)
+			refused = &message.RefusedError{Index: p.index, Topic: p.msg.Topic, Err: p.reason}
+			break
 		}
 		wait = wait || p.msg.QoS > 0
 	}
 	if wait && b.last != nil {
-		return b.last.Wait(ctx)
+		if err := b.last.Wait(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	return refused
 }
 
 // Subscribe implements [message.Bus]. What waits for the handler is bounded as the

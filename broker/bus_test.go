@@ -383,3 +383,24 @@ func TestInterceptorSeesOneReadAsABatch(t *testing.T) {
 		t.Errorf("got %v, want %v", r.sizes, want)
 	}
 }
+
+func TestPublishSaysWhichMessageIsRefused(t *testing.T) {
+	o := options()
+	o.Interceptor = &rules{}
+	s := brokertest.Start(t, o)
+	l := listen(t, s, message.Subscription{Name: "all", Filters: []string{"#"}})
+	defer l.stop(t)
+	for bad, reason := range map[string]packet.Reason{"reject": packet.PayloadFormatInvalid, "not/+/valid": packet.TopicNameInvalid} {
+		err := s.Publish(t.Context(),
+			message.Message{Topic: "many/rules", Hops: message.MaxHops + 1}, numbered("before", 1, 0),
+			message.Message{Topic: bad}, numbered("after", 2, 0))
+		var refused *message.RefusedError
+		if !errors.As(err, &refused) || refused.Index != 2 || refused.Topic != bad || !errors.Is(err, reason) {
+			t.Errorf("%s: got %v", bad, err)
+		}
+	}
+	publish(t, s, numbered("last", 3, 0))
+	if got := l.payloads(t, 3); !slices.Equal(got, []string{"000001", "000001", "000003"}) {
+		t.Errorf("heard %v", got)
+	}
+}
