@@ -25,6 +25,7 @@ func (s *script) setUp() {
 	s.newDate = rt.Get("Date").ToObject(rt)
 	s.newArray8 = rt.Get("Uint8Array").ToObject(rt)
 	s.newErr = rt.Get("Error").ToObject(rt)
+	s.nothing = goja.MustCompile("", "", false)
 	s.capBuiltins()
 
 	s.global("on", s.jsOn)

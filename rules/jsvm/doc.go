@@ -36,7 +36,8 @@
 // the top level's timeouts are set again, once, so that a chain of timeouts starts
 // over. A script that brings the worker down three times in a minute is not run any
 // more: its calls fail at once, until its file changes. A script that holds more
-// than half of Options.Memory between events is found and counts as one that did.
+// than three eighths of Options.Memory between events is found and counts as one that
+// did; so does one whose event leaves less than a quarter of it.
 //
 // An event that Run gave up, because its ctx ended, may still run; then the script's
 // copy of the state is put right before its next event.

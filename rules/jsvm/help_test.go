@@ -3,6 +3,11 @@ package jsvm_test
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +25,9 @@ type suite struct {
 func start(t testing.TB, change ...func(*jsvm.Options)) *suite {
 	t.Helper()
 	o := jsvm.Options{Command: []string{"/proc/self/exe", "worker"}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
+	if raceEnabled { // all is slow, and each byte has several others beside it
+		o.Deadline, o.Memory = time.Second, 512<<20
+	}
 	for _, f := range change {
 		f(&o)
 	}
@@ -77,3 +85,70 @@ func (s *suite) run(t testing.TB, p rules.Program, c rules.Call) rules.Outcome {
 	}
 	return out[0]
 }
+
+// workers lists the processes that this one started.
+func workers(t testing.TB) []int {
+	t.Helper()
+	var pids []int
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, list := range lists {
+		text, err := os.ReadFile(list)
+		if err != nil {
+			continue // the thread ended
+		}
+		for _, field := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// worker is the one process that this one started.
+func worker(t testing.TB) int {
+	t.Helper()
+	pids := workers(t)
+	if len(pids) != 1 {
+		t.Fatalf("workers %v, want one", pids)
+	}
+	return pids[0]
+}
+
+// eventually waits until ok holds.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatalf("not in time: %s", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// logged collects what a logger says.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

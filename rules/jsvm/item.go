@@ -17,6 +17,7 @@ type item struct {
 	reload bool        // a load that the link itself asked for, before a call
 	fresh  bool        // a load whose top level is to count
 	before bool        // a call of a Before rule: it goes first
+	spared bool        // it was at work when a worker was killed from outside
 	resync bool        // the worker's copy of the state goes first
 	seq    uint64
 	size   int // about what it takes in a frame

@@ -84,6 +84,9 @@ func (l *link) submit(items []*item) error {
 	if l.closed {
 		return ErrClosed
 	}
+	if len(items) == 0 {
+		return nil
+	}
 	if len(l.before)+len(items) > maxBefore && items[0].before || len(l.after)+len(items) > maxAfter {
 		return errQueueFull
 	}

@@ -59,22 +59,51 @@ func preferInShortage() {
 	_ = f.Close()
 }
 
-// memoryGauge tells how much memory the scripts hold, as of the last collection.
+// memoryGauge tells how much memory the scripts hold.
 type memoryGauge struct {
+	memory int64
 	most   int64 // live bytes from which on a script has to go
-	sample []metrics.Sample
+	base   int64 // mapped when there was no script
+	before int64 // mapped when growth was last asked for
+	held   []metrics.Sample
+	taken  []metrics.Sample
+	mapped []metrics.Sample
 }
 
 func newMemoryGauge(memory int64) *memoryGauge {
-	return &memoryGauge{most: memory / 2, sample: []metrics.Sample{{Name: "/gc/heap/live:bytes"}}}
+	g := &memoryGauge{
+		memory: memory, most: memory * 3 / 8,
+		held:   []metrics.Sample{{Name: "/gc/heap/live:bytes"}},
+		taken:  []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}},
+		mapped: []metrics.Sample{{Name: "/memory/classes/total:bytes"}},
+	}
+	g.base = read(g.mapped)
+	g.before = g.base
+	return g
 }
 
-func (g *memoryGauge) live() int64 {
-	metrics.Read(g.sample)
-	if g.sample[0].Value.Kind() != metrics.KindUint64 {
+// growth is how much more was mapped since the last time, and whether what is left
+// is too little to go on with: memory is never unmapped, and the next thing to run
+// short could be an innocent event.
+func (g *memoryGauge) growth() (bytes int64, worn bool) {
+	now := read(g.mapped)
+	bytes, g.before = now-g.before, now
+	return bytes, now-g.base > g.memory*3/4
+}
+
+// live is what was in use at the end of the last collection.
+func (g *memoryGauge) live() int64 { return read(g.held) }
+
+// high reports whether that is too much.
+func (g *memoryGauge) high() bool { return g.live() > g.most }
+
+// littered reports whether there is so much garbage that it is worth a collection.
+func (g *memoryGauge) littered() bool { return read(g.taken) > g.most }
+
+func read(sample []metrics.Sample) int64 {
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
 		return 0
 	}
-	return int64(g.sample[0].Value.Uint64())
+	return int64(sample[0].Value.Uint64())
 }
-
-func (g *memoryGauge) high() bool { return g.live() > g.most }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,16 +86,30 @@ func (p *process) kill(overran bool) {
 	})
 }
 
-// bury waits for the end of the process and gives back what it held. It returns
-// what it was doing, 0 for nothing, and why it died.
-func (p *process) bury(deadline time.Duration) (seq uint64, why string) {
+// death is what is known of a worker that is gone.
+type death struct {
+	seq     uint64 // of the event that it was at; 0 for none
+	why     string
+	foreign bool // somebody else killed it: the event may be innocent
+}
+
+// bury waits for the end of the process and gives back what it held.
+func (p *process) bury(deadline time.Duration) death {
 	_ = p.requests.Close()
 	err := p.cmd.Wait()
 	_ = p.answers.Close()
 	p.once.Do(func() {}) // overran is set, if ever
-	seq = p.shared.seq.Load()
+	d := death{seq: p.shared.seq.Load(), why: p.cause(err, deadline)}
 	p.shared.unmap()
-	return seq, p.cause(err, deadline)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && !p.overran {
+		status, ok := exit.Sys().(syscall.WaitStatus)
+		d.foreign = ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	}
+	if d.seq == 0 && p.overran {
+		d.why = "did not answer"
+	}
+	return d
 }
 
 func (p *process) cause(err error, deadline time.Duration) string {
@@ -104,10 +119,13 @@ func (p *process) cause(err error, deadline time.Duration) string {
 	if errors.As(err, &exit) {
 		code = exit.ExitCode()
 	}
+	// The runtime does not check every allocation of its own, and then touches
+	// what it did not get.
+	memory := []string{"out of memory", "cannot allocate memory", "failed to allocate", "SIGSEGV", "failed to create new OS thread"}
 	switch {
 	case p.overran || code == exitOverrun:
 		return fmt.Sprintf("did not return within %v, nor heed the interrupt", deadline)
-	case strings.Contains(said, "out of memory") || strings.Contains(said, "cannot allocate memory"):
+	case slices.ContainsFunc(memory, func(word string) bool { return strings.Contains(said, word) }):
 		return "ran out of memory"
 	case strings.Contains(said, "stack exceeds") || strings.Contains(said, "stack overflow"):
 		return "is nested too deeply"

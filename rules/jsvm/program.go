@@ -114,28 +114,34 @@ func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome 
 func (p *program) runCalls(ctx context.Context, calls []rules.Call, outcomes []rules.Outcome) {
 	wait := newWaiter(len(calls))
 	items := make([]item, len(calls))
-	list := make([]*item, len(calls))
+	list := make([]*item, 0, len(calls))
 	for i := range calls {
 		it := &items[i]
 		it.prog, it.call, it.wait, it.size = p, &calls[i], wait, callSize
-		if m := calls[i].Message; m != nil {
-			it.size += m.Size()
-			it.before = calls[i].Rule < len(p.rules) && p.rules[calls[i].Rule].Stage == rules.Before
+		if calls[i].Trigger == rules.OnMessage {
+			r := p.ruleOf(&calls[i])
+			if r == nil || calls[i].Message == nil {
+				it.fail(errors.New("a call without a rule or a message"))
+				continue
+			}
+			it.size += calls[i].Message.Size()
+			it.before = r.Stage == rules.Before
 		}
-		list[i] = it
+		list = append(list, it)
 	}
 	if err := p.link.submit(list); err != nil {
-		for i := range calls {
-			outcomes[i] = p.failed(&calls[i], err)
+		for _, it := range list {
+			it.fail(err)
 		}
-		return
 	}
 	select {
 	case <-wait.done:
 	case <-ctx.Done():
 	}
 	for i := range items {
-		if items[i].abandon() {
+		if ctx.Err() != nil && items[i].abandon() {
+			// It may run all the same, and then the worker's copy of the state is off.
+			p.link.markStale(p)
 			items[i].outcome = p.failed(&calls[i], fmt.Errorf("%w: %w", errAbandoned, ctx.Err()))
 		}
 	}

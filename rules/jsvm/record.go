@@ -92,10 +92,11 @@ const (
 	lostBefore      // the call was not made: there is no runtime
 )
 
-// hoardRecord says that a script held so much memory between events that the worker ends.
+// hoardRecord says that the worker ends because scripts took too much memory.
 type hoardRecord struct {
-	Script uint32
-	Bytes  int64
+	Script uint32 // the one to blame; 0 for none
+	Bytes  int64  // that it took
+	Event  bool   // in one event, which is over; else it held them between events
 }
 
 // wireMessage is a message on the pipe: what scripts may see of it. Expires is not
@@ -254,8 +255,8 @@ func (s *stateRecord) read(r *decoder)  { s.Script, s.Values = r.script(), r.sta
 func (u *unloadRecord) write(w *encoder) { w.uint(uint64(u.Script)) }
 func (u *unloadRecord) read(r *decoder)  { u.Script = r.script() }
 
-func (h *hoardRecord) write(w *encoder) { w.uint(uint64(h.Script)); w.int(h.Bytes) }
-func (h *hoardRecord) read(r *decoder)  { h.Script, h.Bytes = r.script(), r.int() }
+func (h *hoardRecord) write(w *encoder) { w.uint(uint64(h.Script)); w.int(h.Bytes); w.bool(h.Event) }
+func (h *hoardRecord) read(r *decoder)  { h.Script, h.Bytes, h.Event = r.script(), r.int(), r.bool() }
 
 func (l *loadedRecord) write(w *encoder) {
 	w.uint(l.Seq)

@@ -31,11 +31,26 @@ func scanSource(name string, text []byte) error {
 	return nil
 }
 
+// usesRegexps reports whether a script may match a regular expression: it has one, or
+// the words to make one.
+func usesRegexps(text string) bool {
+	for _, word := range []string{"RegExp", "match", "search", "replace", "split", "constructor"} {
+		if strings.Contains(text, word) {
+			return true
+		}
+	}
+	s := scanner{text: text}
+	_ = s.tooDeep()
+	return s.regexp
+}
+
 type scanner struct {
 	text string
 	i    int
 	last byte  // the last byte that was not white space
 	tick []int // depths at which a ${ of a template was opened
+
+	regexp bool // it met a regular expression
 }
 
 // tooDeep is where the nesting goes over the limit, or -1.
@@ -126,6 +141,7 @@ func (s *scanner) skipTo(end string) {
 }
 
 func (s *scanner) skipRegexp() {
+	s.regexp = true
 	class := false
 	for s.i++; s.i < len(s.text) && s.text[s.i] != '\n'; s.i++ {
 		switch s.text[s.i] {

@@ -21,6 +21,7 @@ type script struct {
 	generation uint64
 	rt         *goja.Runtime
 	watch      *watch
+	patience   int // how many deadlines of wall time an event may take
 
 	rules    []rules.Rule
 	names    map[string]int // how many rules wanted each name
@@ -38,6 +39,7 @@ type script struct {
 	in  *effects // of the event in progress
 
 	// Builtins as they were before the script could change them.
+	nothing   *goja.Program
 	parseJSON goja.Callable
 	newDate   *goja.Object
 	newArray8 *goja.Object
@@ -72,7 +74,11 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	began := time.Now()
 	s.setState(l.State)
 	s.now = l.Now
-	s.watch.begin(nil, loadFactor)
+	s.patience = starved
+	if usesRegexps(string(l.Text)) {
+		s.patience = starvedRegexp
+	}
+	s.watch.begin(nil, loadFactor, starvedRegexp)
 	prog, err := compile(l.Name, string(l.Text))
 	s.watch.end()
 	if err != nil {
@@ -222,7 +228,7 @@ func (s *script) lostTimer(id string) wireOutcome {
 // All of its effects come into force, or none but its log lines.
 func (s *script) run(e *effects, f func() error, after func()) (out wireOutcome) {
 	s.in = e
-	s.watch.begin(s.rt, 1)
+	s.watch.begin(s.rt, 1, s.patience)
 	defer func() {
 		if p := recover(); p != nil { // the runtime may be torn
 			out = wireOutcome{Fault: s.panicFault(p), Logs: e.logs}
@@ -241,9 +247,20 @@ func (s *script) run(e *effects, f func() error, after func()) (out wireOutcome)
 	}
 	if err != nil {
 		s.rollBack(e)
-		return wireOutcome{Fault: s.faultOf(err), Logs: e.logs}
+		out = wireOutcome{Fault: s.faultOf(err), Logs: e.logs}
+		s.letGo()
+		return out
 	}
 	return s.commit(e)
+}
+
+// letGo runs nothing, after which the engine's stack is empty: when an event was
+// interrupted, its values would stay there until the next one.
+func (s *script) letGo() {
+	if !s.watch.settle() {
+		return
+	}
+	_, _ = s.rt.RunProgram(s.nothing) // it cannot fail
 }
 
 // finish runs what follows a handler and looks for promises that nobody caught.

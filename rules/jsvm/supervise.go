@@ -126,11 +126,11 @@ func (l *link) session() (worked bool, err error) {
 	p.kill(false) // an answering end that is closed means the same
 	close(dead)
 	wg.Wait()
-	seq, why := p.bury(l.options.Deadline)
+	d := p.bury(l.options.Deadline)
 	if errors.Is(readErr, errMalformed) {
-		why = "gave an answer that cannot be read"
+		d.why, d.foreign = "gave an answer that cannot be read", false
 	}
-	return l.mourn(seq, why, hoard)
+	return l.mourn(d, hoard)
 }
 
 // endOnStop closes the worker's pipe when the link is closed, which ends it.
@@ -197,56 +197,78 @@ func (l *link) patience(seq uint64) time.Duration {
 	const slack = 500 * time.Millisecond
 	switch {
 	case seq == 0: // collecting garbage, or looking for a hoarder
-		return longPause + slack
+		return 3 * time.Second
 	case l.isLoad(seq):
-		return (starved*loadFactor+2*giveUp)*l.options.Deadline + slack
+		return (starvedRegexp*loadFactor+starved+2*giveUp)*l.options.Deadline + slack
 	default:
-		return 2*giveUp*l.options.Deadline + slack
+		return (starved+2*giveUp)*l.options.Deadline + slack
 	}
 }
 
 // mourn finds who is to blame for the worker's death. That event is answered with
 // an error; all others that were on their way wait for the next worker.
-func (l *link) mourn(seq uint64, why string, hoard *hoardRecord) (worked bool, err error) {
-	l.mu.Lock()
-	worked = l.answers > 0
-	var blamed *item
-	var again []*item
-	for _, it := range l.inflight {
-		switch {
-		case seq != 0 && it.seq == seq:
-			blamed = it
-		case !it.reload:
-			again = append(again, it)
-		}
+func (l *link) mourn(d death, hoard *hoardRecord) (worked bool, err error) {
+	blamed, again, forgotten := l.sortOut(d)
+	if l.isStopped() && blamed == nil {
+		return true, nil
 	}
-	l.inflight, l.retry = nil, append(again, l.retry...)
+	l.mu.Lock()
+	worked = l.answers > 0 || blamed != nil || hoard != nil
 	var culprit *program
 	if blamed != nil {
 		culprit = blamed.prog
 	} else if hoard != nil {
-		culprit = l.programs[hoard.Script]
-		why = fmt.Sprintf("held %d MiB between its events", hoard.Bytes>>20)
+		culprit, d.why = l.programs[hoard.Script], hoard.reason()
 	}
-	forgotten := l.forgottenTimers()
 	l.mu.Unlock()
-	if l.isStopped() {
-		return worked, nil
-	}
 	name := ""
 	if culprit != nil {
-		worked = true
 		name = culprit.src.Name
-		l.strike(culprit, why)
+		l.strike(culprit, d.why)
 	}
-	l.options.Log.Warn("script worker died, starting another", "script", name, "reason", why, "again", len(again))
+	l.options.Log.Warn("script worker died, starting another", "script", name, "reason", d.why, "again", again)
 	for _, p := range forgotten {
 		p.src.Log.Warn("timers that handlers of the script had set are gone with the script worker", "script", p.src.Name)
 	}
 	if blamed != nil && !blamed.reload {
-		blamed.fail(blamed.prog.blame(blamed, why))
+		blamed.fail(blamed.prog.blame(blamed, d.why))
 	}
-	return worked, errors.New(why)
+	return worked, errors.New(d.why)
+}
+
+// sortOut takes everything out of flight. All but the event to blame waits for the
+// next worker. An event that was met by a foreign hand gets a second chance. When
+// the link is closed nobody is to blame: we ended the worker ourselves.
+func (l *link) sortOut(d death) (blamed *item, again int, forgotten []*program) {
+	stopped := l.isStopped()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var waiting []*item
+	for _, it := range l.inflight {
+		guilty := d.seq != 0 && it.seq == d.seq && !stopped
+		if guilty && d.foreign && !it.spared {
+			guilty, it.spared = false, true
+		}
+		switch {
+		case guilty:
+			blamed = it
+		case !it.reload:
+			waiting = append(waiting, it)
+		}
+	}
+	l.inflight, l.retry = nil, append(waiting, l.retry...)
+	return blamed, len(waiting), l.forgottenTimers()
+}
+
+func (h *hoardRecord) reason() string {
+	switch {
+	case h.Script == 0:
+		return "used its memory up, though no script alone did"
+	case h.Event:
+		return fmt.Sprintf("took %d MiB in one event", h.Bytes>>20)
+	default:
+		return fmt.Sprintf("held %d MiB between its events", h.Bytes>>20)
+	}
 }
 
 // forgottenTimers lists the programs whose handlers had timers pending.

@@ -11,14 +11,18 @@ import (
 )
 
 // How an event that overruns is ended, in multiples of its limit. Wall time alone
-// would blame a script for a busy machine, so that up to starved the processor time
-// must bear it out. What does not heed the interrupt (a builtin that is one long
+// would blame a script for a busy machine, so that the processor time must bear it
+// out, up to starved. What does not heed the interrupt (a builtin that is one long
 // native loop) ends with the worker.
 const (
-	loadFactor  = 10 // parsing may take so many deadlines
-	starved     = 3
-	giveUp      = 4
-	giveUpSlack = 100 * time.Millisecond
+	loadFactor = 10 // parsing may take so many deadlines
+	starved    = 20
+	// A regular expression that backtracks is ended by the wall clock of its
+	// library, which then says that nothing matched. An event must have been
+	// interrupted by then, so that the answer is never used.
+	starvedRegexp = 3
+	giveUp        = 3
+	giveUpSlack   = 100 * time.Millisecond
 )
 
 // Exit codes of a worker that ends itself.
@@ -42,26 +46,31 @@ type watch struct {
 	firedAt time.Time
 	started time.Time
 	limit   time.Duration
-	cpu     time.Duration // the process's, when the frame began
+	most    time.Duration // of wall time
+	cpu     time.Duration // the process's, shortly before the event
 }
 
 func newWatch(deadline time.Duration) *watch {
 	return &watch{deadline: deadline, wake: make(chan struct{}, 1)}
 }
 
-// frame notes the processor time before the events of a frame.
-func (w *watch) frame() {
+// note takes the processor time down. It is called before the events of a frame, and
+// after those that took long.
+func (w *watch) note() {
 	cpu := processTime()
 	w.mu.Lock()
 	w.cpu = cpu
 	w.mu.Unlock()
 }
 
-func (w *watch) begin(rt *goja.Runtime, factor int) {
+// begin starts an event: factor times the deadline of processor time, most times of
+// wall time.
+func (w *watch) begin(rt *goja.Runtime, factor, most int) {
 	now := time.Now()
 	w.mu.Lock()
 	w.rt, w.busy, w.fired = rt, true, false
 	w.started, w.limit = now, w.deadline*time.Duration(factor)
+	w.most = w.limit * time.Duration(most)
 	wake := w.asleep || now.Add(w.limit).Before(w.next)
 	w.asleep = false
 	w.mu.Unlock()
@@ -70,15 +79,20 @@ func (w *watch) begin(rt *goja.Runtime, factor int) {
 	}
 }
 
-// end is the end of the event; the runtime can be used again.
-func (w *watch) end() {
+// settle makes the runtime usable again if the event was interrupted, which it
+// reports; after it the event is not watched any more.
+func (w *watch) settle() (interrupted bool) {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.fired && w.rt != nil {
 		w.rt.ClearInterrupt()
 	}
 	w.busy, w.rt = false, nil
-	w.mu.Unlock()
+	return w.fired
 }
+
+// end is the end of the event; the runtime can be used again.
+func (w *watch) end() { w.settle() }
 
 // overran reports whether the event in progress was interrupted.
 func (w *watch) overran() bool {
@@ -123,7 +137,7 @@ func (w *watch) check(now time.Time) (wait time.Duration, idle bool) {
 
 func (w *watch) judge(now time.Time) (wait time.Duration) {
 	spent := now.Sub(w.started)
-	heed := (giveUp-1)*w.limit + giveUpSlack // to come back after the interrupt
+	heed := giveUp*w.limit + giveUpSlack // to come back after the interrupt
 	switch {
 	case w.fired && now.Sub(w.firedAt) >= heed:
 		os.Exit(exitOverrun)
@@ -131,7 +145,7 @@ func (w *watch) judge(now time.Time) (wait time.Duration) {
 		return heed - now.Sub(w.firedAt)
 	case spent < w.limit:
 		return w.limit - spent
-	case spent < starved*w.limit && processTime()-w.cpu < w.limit/2:
+	case spent < w.most && processTime()-w.cpu < w.limit/2:
 		return w.limit / 4
 	case w.rt == nil: // the parser cannot be interrupted
 		os.Exit(exitOverrun)

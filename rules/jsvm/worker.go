@@ -79,13 +79,12 @@ type worker struct {
 	scripts map[uint32]*script
 	frame   []byte    // answers that are not sent yet
 	flushed time.Time // when the last were sent
+	slow    bool      // an event took long enough to leave much garbage
 }
 
 func newWorker(answers io.Writer, shared *sharedPage, hello *helloRecord) *worker {
-	// A regular expression that backtracks is ended by its own clock, and answers
-	// that nothing matched; by then the event was interrupted, so that the answer is
-	// never seen.
-	regexp2.DefaultMatchTimeout = starved*hello.Deadline + 20*time.Millisecond
+	// See starvedRegexp. The library's own default is never to end.
+	regexp2.DefaultMatchTimeout = starvedRegexp*hello.Deadline + 20*time.Millisecond
 	regexp2.SetTimeoutCheckPeriod(10 * time.Millisecond)
 	return &worker{
 		answers: answers, shared: shared, hello: hello,
@@ -110,7 +109,7 @@ func (w *worker) serve(ctx context.Context, frames <-chan []byte) error {
 }
 
 func (w *worker) serveFrame(body []byte) error {
-	w.watch.frame()
+	w.watch.note()
 	w.flushed = time.Now()
 	for len(body) > 0 {
 		rec, rest, err := decodeRecord(body)
@@ -136,12 +135,15 @@ const (
 )
 
 func (w *worker) serveRecord(rec record) error {
+	var script uint32
 	switch rec := rec.(type) {
 	case *loadRecord:
+		script = rec.Script
 		w.shared.seq.Store(rec.Seq)
 		w.answer(w.load(rec))
 		w.shared.seq.Store(0)
 	case *callRecord:
+		script = rec.Script
 		w.shared.seq.Store(rec.Seq)
 		w.answer(w.call(rec))
 		w.shared.seq.Store(0)
@@ -154,9 +156,37 @@ func (w *worker) serveRecord(rec record) error {
 	default:
 		return fmt.Errorf("unexpected request %T", rec)
 	}
-	if len(w.frame) > flushBytes || time.Since(w.flushed) > flushAfter {
-		return w.flush()
+	if late := time.Since(w.flushed) > flushAfter; late || len(w.frame) > flushBytes {
+		if err := w.flush(); err != nil || !late {
+			return err
+		}
+		w.slow = true
+		w.watch.note()
+		return w.stretch(script)
 	}
+	return nil
+}
+
+// stretch ends the worker when a long event left it with too little memory.
+func (w *worker) stretch(script uint32) error {
+	grown, worn := w.memory.growth()
+	if !worn {
+		return nil
+	}
+	rec := &hoardRecord{Bytes: grown, Event: true}
+	if grown > w.hello.Memory/8 {
+		rec.Script = script
+	}
+	return w.giveUp(rec)
+}
+
+// giveUp says why and ends the process.
+func (w *worker) giveUp(why *hoardRecord) error {
+	w.answer(why)
+	if err := w.flush(); err != nil {
+		return err
+	}
+	os.Exit(exitHoard)
 	return nil
 }
 
@@ -209,10 +239,14 @@ func (w *worker) call(c *callRecord) record {
 // down. So the script that holds the most is found, by letting go of one after the
 // other, and named; then the worker ends, to be started without it.
 func (w *worker) weigh() error {
-	if !w.memory.high() {
+	if !w.slow && !w.memory.high() {
 		return nil
 	}
-	runtime.GC()
+	w.slow = false
+	if !w.memory.high() && !w.memory.littered() {
+		return nil
+	}
+	runtime.GC() // so that no other script's event runs into this one's garbage
 	before := w.memory.live()
 	if before < w.memory.most {
 		return nil
@@ -230,12 +264,7 @@ func (w *worker) weigh() error {
 			break // what is left holds little
 		}
 	}
-	w.answer(&worst)
-	if err := w.flush(); err != nil {
-		return err
-	}
-	os.Exit(exitHoard)
-	return nil
+	return w.giveUp(&worst)
 }
 
 // byState lists the scripts in the order of their numbers.
@@ -255,7 +284,9 @@ const nativeStack = 32 << 20
 // confine bounds what this process may take.
 func confine(memory int64) error {
 	debug.SetMaxStack(nativeStack)
-	debug.SetMemoryLimit(memory * 3 / 4)
+	// The kernel counts what was ever mapped, the collector what is in use, and it
+	// works while a script goes on to allocate: it needs room to be late.
+	debug.SetMemoryLimit(memory / 2)
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), 2))
 	return limitMemory(memory)
 }

@@ -1,0 +1,67 @@
+package jsvm
+
+import "bytes"
+
+// What the external tests need of the pipe's format.
+
+// Records decodes all records of a frame's body.
+func Records(body []byte) ([]any, error) {
+	var list []any
+	for len(body) > 0 {
+		rec, rest, err := decodeRecord(body)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, rec)
+		body = rest
+	}
+	return list, nil
+}
+
+// Body encodes what Records decoded.
+func Body(list []any) []byte {
+	var b []byte
+	for _, rec := range list {
+		b = appendRecord(b, rec.(record))
+	}
+	return b
+}
+
+// SampleBodies are bodies with every kind of record.
+func SampleBodies() [][]byte { return sampleBodies() }
+
+// ReadFrame reads a frame from bytes.
+func ReadFrame(stream []byte) ([]byte, error) { return readFrame(bytes.NewReader(stream)) }
+
+// FrameOf makes a frame around a body.
+func FrameOf(body []byte) ([]byte, error) {
+	frame := append(beginFrame(nil), body...)
+	return frame, finishFrame(frame)
+}
+
+// ScanSource is the scan before the parser.
+var ScanSource = scanSource
+
+// ErrMalformed is what cannot be decoded.
+var ErrMalformed = errMalformed
+
+// ServeBytes lets a worker (one in this process, without limits) take a body, as
+// from its pipe, and returns what it answers.
+func ServeBytes(body []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w := sampleWorker(&out)
+	err := w.serveFrame(body)
+	return out.Bytes(), err
+}
+
+// Settle lets a link take the records of a body as a worker's answers.
+func Settle(body []byte) error {
+	l := newLink(Options{})
+	list, err := Records(body)
+	for _, rec := range list {
+		if err := l.settle(rec.(record)); err != nil {
+			return err
+		}
+	}
+	return err
+}

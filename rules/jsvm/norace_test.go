@@ -1,0 +1,5 @@
+//go:build !race
+
+package jsvm_test
+
+const raceEnabled = false

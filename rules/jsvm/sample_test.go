@@ -1,0 +1,68 @@
+package jsvm
+
+import (
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+func sampleMessage() *wireMessage {
+	return &wireMessage{
+		Message: message.Message{
+			Topic: "home/客厅/door", Payload: []byte(`{"open":true}`), QoS: 2, Retain: true, UTF8: true,
+			ContentType: "application/json", ResponseTopic: "re/ply", CorrelationData: []byte{0, 255},
+			UserProperties: []message.Property{{Key: "k", Value: "v"}, {Key: "k", Value: ""}},
+			Origin:         "client/x", Hops: 3, At: time.Unix(1_795_334_400, 5),
+		},
+		Expiry: time.Minute,
+	}
+}
+
+func sampleBodies() [][]byte {
+	state := []rules.StateChange{{Key: "a", Value: []byte("1")}, {Key: "gone"}}
+	plain := &wireMessage{Message: message.Message{Topic: "t"}}
+	script := []byte(`on('#', (m) => publish('a', m.payload)); filter('#', (m) => ({ topic: 'x' })); every(10, () => {})`)
+	records := []record{
+		&helloRecord{Version: wireVersion, Generation: 7, Deadline: time.Second, Memory: 1 << 30},
+		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, State: state, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
+		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Now: time.Unix(1, 0)},
+		&callRecord{Seq: 3, Script: 1, Rule: 0, Message: plain},
+		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1s/1"},
+		&callRecord{Seq: 5, Script: 1, Trigger: rules.OnStart},
+		&stateRecord{Script: 1, Values: state},
+		&unloadRecord{Script: 1},
+		&loadedRecord{Seq: 1, Rules: []rules.Rule{
+			{Name: "on a", Line: 2, Filters: []string{"a", "b/#"}, QoS: 1},
+			{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}},
+		}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}}}},
+		&resultRecord{Seq: 2, Result: wireOutcome{
+			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
+			State: state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, LostTimer: true, Took: time.Millisecond,
+		}},
+		&resultRecord{Seq: 3, Lost: lostAfter, Result: wireOutcome{Fault: &fault{Line: 1, Column: 2, Msg: "no"}, Verdict: message.Reject}},
+		&hoardRecord{Script: 1, Bytes: 1 << 20},
+	}
+	var bodies [][]byte
+	var all []byte
+	for _, rec := range records {
+		bodies = append(bodies, appendRecord(nil, rec))
+		all = appendRecord(all, rec)
+	}
+	requests := appendRecord(nil, &loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Now: time.Unix(1, 0)})
+	requests = appendRecord(requests, records[2])
+	requests = appendRecord(requests, records[3])
+	return append(bodies, all, requests)
+}
+
+// sampleWorker is a worker in this process, whose watch does not run.
+func sampleWorker(answers io.Writer) *worker {
+	return &worker{
+		answers: answers, shared: &sharedPage{seq: new(atomic.Uint64)},
+		hello: &helloRecord{Generation: 1, Deadline: time.Second}, watch: newWatch(time.Second),
+		memory: newMemoryGauge(1 << 40), scripts: make(map[uint32]*script), frame: beginFrame(nil),
+	}
+}
