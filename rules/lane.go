@@ -316,7 +316,7 @@ func (l *lane) commit(ctx context.Context) {
 				l.engine.looped(f.judge, m.Topic)
 				continue
 			}
-			if err := CheckTopic(m.Topic); err != nil {
+			if err := checkMessage(&m); err != nil {
 				l.engine.failedPublish(f.judge, err)
 				continue
 			}
@@ -327,6 +327,14 @@ func (l *lane) commit(ctx context.Context) {
 	clear(l.effects)
 	l.effects = l.effects[:0]
 	l.engine.deliver(ctx, records, msgs, owners)
+}
+
+// checkMessage refuses what a bus would.
+func checkMessage(m *message.Message) error {
+	if m.QoS > message.ExactlyOnce {
+		return fmt.Errorf("there is no QoS %d", m.QoS)
+	}
+	return CheckTopic(m.Topic)
 }
 
 func appendRecords(to []Record, file string, changes []StateChange) []Record {
@@ -346,22 +354,45 @@ func (e *Engine) looped(j *judge, topic string) {
 // deliver commits, past messages that are refused.
 func (e *Engine) deliver(ctx context.Context, records []Record, msgs []message.Message, owners []*judge) {
 	for len(records) > 0 || len(msgs) > 0 {
-		err := e.commit(ctx, e.currentBus(), records, msgs)
-		var refused *message.RefusedError
-		switch {
-		case err == nil:
-			countPublished(owners)
-			return
-		case e.opts.Keeper == nil && errors.As(err, &refused) && refused.Index >= 0 && refused.Index < refused.Tried && refused.Tried <= len(msgs):
-			countPublished(owners[:refused.Index])
-			e.failedPublish(owners[refused.Index], refused.Err)
-			countPublished(owners[refused.Index+1 : refused.Tried])
-			records, msgs, owners = nil, msgs[refused.Tried:], owners[refused.Tried:]
-		default: // nobody knows what came through
-			e.failedCommit(owners, err)
-			return
+		n := e.together(msgs)
+		tried := e.commitSome(ctx, records, msgs[:n], owners[:n])
+		records, msgs, owners = nil, msgs[tried:], owners[tried:]
+	}
+}
+
+// together is how many of the messages are published in one batch: a message that a
+// filter may refuse goes alone, so that its refusal costs nobody else. A Keeper
+// commits all or none.
+func (e *Engine) together(msgs []message.Message) int {
+	if e.opts.Keeper != nil {
+		return len(msgs)
+	}
+	before := &e.set.Load().before
+	for i := range msgs {
+		if before.hears(msgs[i].Topic) {
+			return max(i, 1)
 		}
 	}
+	return len(msgs)
+}
+
+// commitSome commits the messages and counts what became of them. It returns how
+// many were tried.
+func (e *Engine) commitSome(ctx context.Context, records []Record, msgs []message.Message, owners []*judge) int {
+	err := e.commit(ctx, e.currentBus(), records, msgs)
+	var refused *message.RefusedError
+	switch {
+	case err == nil:
+		countPublished(owners)
+	case e.opts.Keeper == nil && errors.As(err, &refused) && refused.Index >= 0 && refused.Index < refused.Tried && refused.Tried <= len(msgs):
+		countPublished(owners[:refused.Index])
+		e.failedPublish(owners[refused.Index], refused.Err)
+		countPublished(owners[refused.Index+1 : refused.Tried])
+		return refused.Tried
+	default: // nobody knows what came through
+		e.failedCommit(owners, err)
+	}
+	return len(msgs)
 }
 
 // failedCommit notes that messages and records may not have been accepted.
@@ -369,8 +400,11 @@ func (e *Engine) failedCommit(owners []*judge, err error) {
 	if len(owners) == 0 {
 		e.log.Error("state of rules is not kept", "error", err)
 	}
+	if len(owners) > 1 {
+		err = fmt.Errorf("one of those published together was refused: %w", err)
+	}
 	for _, j := range owners {
-		e.failedPublish(j, fmt.Errorf("one of those published together was refused: %w", err))
+		e.failedPublish(j, err)
 	}
 }
 

@@ -156,7 +156,7 @@ func checkReplacement(m *message.Message) error {
 	if m == nil {
 		return errNotMade
 	}
-	return CheckTopic(m.Topic)
+	return checkMessage(m)
 }
 
 func (f *flight) end(v message.Verdict) { f.verdict, f.done = v, true }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/rulestest"
 )
 
 func TestLanesDoNotWaitForEachOther(t *testing.T) {
@@ -215,7 +216,7 @@ func TestAMessageThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
 			"p": after("in", func(rules.Call) rules.Outcome {
-				return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("bad/+", ""), msg("forbidden", ""), msg("out/2", "")}}
+				return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("bad/+", ""), msg("forbidden", ""), {Topic: "bad", QoS: 3}, msg("out/2", "")}}
 			}),
 			"f": before("forbidden", rules.PassOnError, func(rules.Call) rules.Outcome {
 				return rules.Outcome{Verdict: message.Verdict{Action: message.Reject, Reason: 0x87}}
@@ -228,10 +229,51 @@ func TestAMessageThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 		if n := len(h.bus.Routed("out/#")); n != 2 {
 			t.Errorf("%d messages came out", n)
 		}
-		if c := h.status("a.toy").Counters; c.Published != 2 || c.Errors != 2 {
+		if c := h.status("a.toy").Counters; c.Published != 2 || c.Errors != 3 {
 			t.Errorf("the counters are %+v", c)
 		}
 		h.stop()
+	})
+}
+
+// curtBus drops a whole batch when it refuses one message, and does not say which.
+type curtBus struct{ *rulestest.Bus }
+
+func (b curtBus) Publish(ctx context.Context, msgs ...message.Message) error {
+	verdicts := b.Interceptor.Intercept(ctx, msgs)
+	for _, v := range verdicts {
+		if v.Action == message.Reject {
+			return errors.New("refused")
+		}
+	}
+	return b.Bus.Publish(ctx, msgs...)
+}
+
+func TestARefusalCostsNobodyElseOnABusThatSaysNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
+			"p": after("in", func(rules.Call) rules.Outcome {
+				return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("forbidden", ""), msg("out/2", ""), msg("out/3", "")}}
+			}),
+			"f": decide("forbidden", message.Verdict{Action: message.Reject}, nil),
+		}}}})
+		h.load("a.toy", "p", "f.toy", "f")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- h.engine.Run(ctx, curtBus{h.bus}) }()
+		<-h.engine.Ready()
+		h.publish(msg("in", ""))
+		synctest.Wait()
+		if n := len(h.bus.Routed("out/#")); n != 3 {
+			t.Errorf("%d messages came out", n)
+		}
+		if c := h.status("a.toy").Counters; c.Published != 3 || c.Errors != 1 {
+			t.Errorf("the counters are %+v", c)
+		}
+		cancel()
+		if err := errors.Join(<-done, h.engine.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
