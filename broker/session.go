@@ -34,6 +34,7 @@ type Session struct {
 	subs map[string]*subscription // by filter, with its $share prefix
 
 	mu       sync.Mutex
+	over     bool  // it has ended; another may have its name
 	owner    *conn // the last connection, ended or not
 	version  packet.Version
 	expiry   time.Duration
@@ -103,6 +104,9 @@ func (s *Session) unhold(id uint16) bool {
 // put queues one message, and sends it if it can be sent. Later says to wait until
 // the batch is safe. The caller holds mu, and commitMu if the session is stored.
 func (s *Session) put(b *batch, it *item, later bool) {
+	if s.over { // whoever found it was late
+		return
+	}
 	it.pos = s.q.position()
 	stored := s.stored && it.qos > 0
 	if stored {

@@ -97,15 +97,11 @@ func (s *Session) disown(c *conn) {
 
 // endSession removes a session that has no connection, and publishes its will. The
 // caller alone deals with the session: it holds its claim, or is the end of its
-// last connection.
+// last connection. Until the store has let it go there is no other by its name.
 func (srv *Server) endSession(s *Session) {
-	srv.mu.Lock()
-	if srv.sessions[s.id] == s {
-		delete(srv.sessions, s.id)
-	}
-	srv.mu.Unlock()
 	srv.removeSubs(s)
 	s.mu.Lock()
+	s.over = true
 	if s.timer != nil {
 		s.timer.Stop()
 	}
@@ -117,6 +113,11 @@ func (srv *Server) endSession(s *Session) {
 		b := srv.newBatch(srv.ctx, nil)
 		defer b.free()
 		srv.commit(b, func() { b.change(store.Change{Op: store.DropSession, Session: s.id}) })
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.sessions[s.id] == s {
+		delete(srv.sessions, s.id)
 	}
 }
 

@@ -1,0 +1,45 @@
+package broker_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store/mem"
+)
+
+// A client that comes back while its session ends gets a new one, which the end of
+// the old one does not take from the store.
+func TestNewSessionOutlivesTheEndOfTheOld(t *testing.T) {
+	kept := mem.New()
+	o := options()
+	o.Store = kept
+	s := brokertest.Start(t, o)
+	many := &packet.Subscribe{ID: 1}
+	for i := range 1000 { // their removal takes a while
+		many.Filters = append(many.Filters, packet.Filter{Filter: fmt.Sprint("x/", i)})
+	}
+	end := uint32(0)
+	for range 30 {
+		old := brokertest.Dial(t, s, v5("a", 100))
+		send(t, old, many)
+		read(t, old)
+		back := dialRaw(t, s)
+		send(t, old, &packet.Disconnect{SessionExpiryInterval: &end})
+		for len(s.Clients()) > 0 {
+		}
+		if ack, err := back.Connect(v5("a", 100)); err != nil || ack.Reason.Failed() {
+			t.Fatalf("got %+v, %v", ack, err)
+		}
+		_ = old.Close() // closed by the server already
+		eventually(t, "the old connection is gone", func() bool { return s.Stats().Connections == 1 })
+		snap, err := kept.Load(t.Context())
+		if err != nil || len(snap.Sessions) != 1 {
+			t.Fatalf("the store has %d sessions, %v", len(snap.Sessions), err)
+		}
+		send(t, back, &packet.Disconnect{SessionExpiryInterval: &end})
+		eventually(t, "nothing is left", func() bool { return s.Stats().Connections == 0 })
+		_ = back.Close() // closed by the server already
+	}
+}
