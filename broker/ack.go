@@ -186,7 +186,7 @@ func (b *batch) answer(c *conn, a *ack, err error) {
 		b.addTo(c, a.packet)
 		return
 	}
-	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: a.reason}
+	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: told(a.reason, a.kind)}
 	b.addTo(c, &b.frames.ack)
 }
 

@@ -163,7 +163,7 @@ func (srv *Server) openBus(ctx context.Context, sub *message.Subscription) (*Ses
 	if s != nil && s.bus.active.Load() {
 		return nil, errors.New("the name is in use")
 	}
-	if s != nil && !sub.Durable {
+	if s != nil && (!sub.Durable || !s.stored) {
 		srv.endSession(s)
 		s = nil
 	}

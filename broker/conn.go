@@ -248,7 +248,7 @@ func (c *conn) shut(reason packet.Reason) {
 	var last []byte
 	if c.told.Load() {
 		var err error
-		if last, err = packet.Append(nil, &packet.Disconnect{Reason: reason}, packet.V5); err != nil {
+		if last, err = packet.Append(nil, &packet.Disconnect{Reason: told(reason, packet.DISCONNECT)}, packet.V5); err != nil {
 			c.srv.log.Warn("reason cannot be told", "reason", reason, "err", err)
 		}
 	}

@@ -45,6 +45,7 @@ func (c *conn) connect() bool {
 		reason = c.open(ctx, p, answer)
 	}
 	if reason.Failed() {
+		c.srv.stats.refused.Add(1)
 		c.refuse(reason)
 		return false
 	}
@@ -74,9 +75,8 @@ func (c *conn) readConnect() (*packet.Connect, bool) {
 
 // refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7]).
 func (c *conn) refuse(reason packet.Reason) {
-	c.srv.stats.refused.Add(1)
 	c.srv.log.Info("client refused", "client", c.who.ClientID, "remote", c.who.Remote, "reason", reason)
-	last, err := packet.Append(nil, &packet.Connack{Reason: reason}, c.version)
+	last, err := packet.Append(nil, &packet.Connack{Reason: told(reason, packet.CONNACK)}, c.version)
 	if err != nil {
 		c.srv.log.Warn("refusal cannot be told", "reason", reason, "err", err)
 	}

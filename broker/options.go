@@ -111,6 +111,15 @@ func (denyAll) Allow(context.Context, Identity, Action, string) error {
 	return packet.NotAuthorized
 }
 
+// told is the code as a packet of type t may carry it: authorizers and interceptors
+// may give others, and the client must be answered.
+func told(r packet.Reason, t packet.Type) packet.Reason {
+	if r.ValidIn(t) {
+		return r
+	}
+	return packet.ImplementationSpecificError
+}
+
 // reasonOf is the reason code that err is, or otherwise.
 func reasonOf(err error, otherwise packet.Reason) packet.Reason {
 	var r packet.Reason

@@ -1,10 +1,13 @@
 package broker_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
+	"github.com/gatehouse/gatehouse/broker"
 	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store/mem"
 )
@@ -41,5 +44,35 @@ func TestNewSessionOutlivesTheEndOfTheOld(t *testing.T) {
 		send(t, back, &packet.Disconnect{SessionExpiryInterval: &end})
 		eventually(t, "nothing is left", func() bool { return s.Stats().Connections == 0 })
 		_ = back.Close() // closed by the server already
+	}
+}
+
+// banning is an authorizer that refuses with a code that few packets may carry.
+type banning struct{ broker.Authorizer }
+
+func (banning) Allow(context.Context, broker.Identity, broker.Action, string) error {
+	return packet.Banned
+}
+
+func TestRefusalsAreAnsweredWhateverTheirCode(t *testing.T) {
+	o := options()
+	o.Authorizer = banning{brokertest.Everyone()}
+	s := brokertest.Start(t, o)
+	c := brokertest.Dial(t, s, v5("a", 0))
+	for _, q := range []message.QoS{1, 2} {
+		send(t, c, &packet.Publish{Topic: "x", QoS: q, ID: 1})
+		if a, ok := read(t, c).(*packet.Ack); !ok || a.Reason != packet.ImplementationSpecificError {
+			t.Errorf("QoS %d: got %+v", q, a)
+		}
+	}
+	send(t, c, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x"}}})
+	if a, ok := read(t, c).(*packet.Suback); !ok || a.Reasons[0] != packet.ImplementationSpecificError {
+		t.Errorf("got %+v", a)
+	}
+	if !s.Disconnect("a", packet.ServerUnavailable) {
+		t.Error("not disconnected")
+	}
+	if d, ok := read(t, c).(*packet.Disconnect); !ok || d.Reason != packet.ImplementationSpecificError {
+		t.Errorf("got %+v", d)
 	}
 }

@@ -171,7 +171,7 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) pac
 		return packet.QuotaExceeded
 	}
 	if err := c.allow(ActSubscribe, filter); err != nil {
-		return reasonOf(err, packet.NotAuthorized)
+		return told(reasonOf(err, packet.NotAuthorized), packet.SUBACK)
 	}
 	kept := &store.Subscription{
 		Filter: strings.Clone(f.Filter), QoS: f.Options.QoS, NoLocal: f.Options.NoLocal,
