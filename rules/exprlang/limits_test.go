@@ -3,6 +3,7 @@ package exprlang_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +154,7 @@ func TestFormula(t *testing.T) {
 		for range 2 { // it can be called again
 			got, err := f(vars)
 			if x, ok := got.(float64); ok {
-				got = float64(int(x*1e9+0.5)) / 1e9
+				got = math.Round(x*1e9) / 1e9
 			}
 			if err != nil || got != want {
 				t.Errorf("%s is %v (%T, %v), want %v", source, got, got, err, want)
