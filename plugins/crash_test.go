@@ -50,7 +50,7 @@ func TestStartFailures(t *testing.T) {
 			func(t *testing.T, dir string) {
 				install(t, dir, "p", "probe", "drivers: [probe]")
 				must(t, os.Remove(filepath.Join(dir, "p", "probe")))
-				must(t, os.Symlink(filepath.Join(bin, "probe"), filepath.Join(dir, "p", "probe")))
+				must(t, os.Symlink(bin(t, "probe"), filepath.Join(dir, "p", "probe")))
 			},
 			[]string{"program refused", "path escapes from parent"},
 		},
@@ -195,7 +195,7 @@ func TestOpenWhileDown(t *testing.T) {
 	if !errors.Is(err, plugins.ErrNotRunning) || errors.Is(err, drivers.ErrConfig) {
 		t.Errorf("Open = %v", err)
 	}
-	for _, want := range []string{`plugin is not running: "probe" is restarting in `, "it ended by itself (exit status 5"} {
+	for _, want := range []string{`plugin is not running: "probe" is restarting in `, "it ended by itself (exit status 5)"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Open = %v, want %q in it", err, want)
 		}

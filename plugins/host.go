@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"os"
@@ -66,7 +65,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("cannot make a plugin host: the first pause is above the longest")
 	}
 	if o.Log == nil {
-		o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.LookupEnv == nil {
 		o.LookupEnv = os.LookupEnv

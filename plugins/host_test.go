@@ -2,7 +2,10 @@ package plugins_test
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -200,6 +203,38 @@ func TestNewRefusesBadOptions(t *testing.T) {
 				t.Error("New took it")
 			}
 		})
+	}
+}
+
+func TestStopClosesDevices(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir, "probe", "probe", "drivers: [probe]")
+	h, err := plugins.New(quick(&logs{}))
+	must(t, err)
+	must(t, h.Load(t.Context(), dir))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- h.Run(ctx) }()
+	pid := running(t, h, "probe").PID
+	open(t, h, "mark: "+filepath.Join(dir, ".closed"))
+	cancel()
+	must(t, <-done)
+	if !closed(dir) {
+		t.Error("the device was not closed")
+	}
+	if alive(pid) {
+		t.Error("the plugin is alive")
+	}
+	if st := status(h, "probe"); st.State != plugins.Stopped || st.PID != 0 || st.LastError != "" {
+		t.Errorf("status = %s", st)
+	}
+}
+
+func TestPluginStartedByHandSaysWhatItIs(t *testing.T) {
+	out, err := exec.Command(bin(t, "thermostat")).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.HasPrefix(string(out), "thermostat 1.0.0 is a plugin of Gatehouse") {
+		t.Errorf("%v: %q", err, out)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,26 +22,40 @@ import (
 	"github.com/gatehouse/gatehouse/plugins"
 )
 
-// bin is the folder of the programs that tests run: thermostat, probe and hostd.
-// TestMain sets it.
-var bin string
+// built is the folder of the programs that tests run, built when the first test
+// wants one: the processes of a fuzz test want none.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "plugins-test-")
+	if err != nil {
+		return "", err
+	}
+	build := exec.Command("go", "build", "-o", dir+"/", "./examples/thermostat", "./testdata/probe", "./testdata/hostd")
+	if out, err := build.CombinedOutput(); err != nil {
+		return dir, fmt.Errorf("cannot build the test programs: %w\n%s", err, out)
+	}
+	return dir, nil
+})
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "plugins-test-")
-	if err == nil {
-		build := exec.Command("go", "build", "-o", dir+"/", "./examples/thermostat", "./testdata/probe", "./testdata/hostd")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		err = build.Run()
-	}
-	if err != nil {
-		_, _ = fmt.Fprintln(os.Stderr, "cannot build the test programs:", err)
-		os.Exit(1)
-	}
-	bin = dir
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(dir)
+		if ran.Load() {
+			dir, _ := built() // a failed build failed the tests
+			_ = os.RemoveAll(dir)
+		}
 		os.Exit(code)
 	}))
+}
+
+// ran says that there is something to clean up.
+var ran atomic.Bool
+
+// bin is the path of a program: thermostat, probe or hostd.
+func bin(t *testing.T, program string) string {
+	t.Helper()
+	ran.Store(true)
+	dir, err := built()
+	must(t, err)
+	return filepath.Join(dir, program)
 }
 
 // quick are options with which nothing takes long.
@@ -58,7 +73,7 @@ func quick(log io.Writer) plugins.Options {
 func install(t *testing.T, dir, name, program string, more ...string) {
 	t.Helper()
 	folder := filepath.Join(dir, name)
-	text, err := os.ReadFile(filepath.Join(bin, program))
+	text, err := os.ReadFile(bin(t, program))
 	must(t, err)
 	must(t, os.MkdirAll(folder, 0o755))
 	// A program that runs cannot be written to, but replaced.

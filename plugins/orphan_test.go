@@ -16,7 +16,7 @@ import (
 // of its output that has the prefix.
 func hostd(t *testing.T, dir, prefix string) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "hostd"), dir)
+	cmd := exec.Command(bin(t, "hostd"), dir, filepath.Join(dir, ".closed"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(t, err)
@@ -51,6 +51,15 @@ func TestKilledGatewayLeavesNoOrphan(t *testing.T) {
 	must(t, gateway.Process.Kill())
 	eventually(t, "the end of the plugin", func() bool { return !alive(plugin) })
 	eventually(t, "the end of the plugin's child", func() bool { return !alive(child) })
+	if !closed(dir) {
+		t.Error("the plugin ended without closing its device")
+	}
+}
+
+// closed reports whether the device that hostd opened was closed.
+func closed(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, ".closed"))
+	return err == nil
 }
 
 // A plugin that has not come to the SDK does not watch its standard input; the

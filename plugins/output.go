@@ -30,7 +30,7 @@ type output struct {
 	lines   int       // in the window
 	dropped int       // in the window
 	panics  bool      // the stack of a crash follows
-	last    string    // the last line, or the first of a crash
+	last    string    // the last line that is no record of the SDK's, or the first of a crash
 }
 
 // copyLines logs r line by line until it ends.
@@ -97,7 +97,7 @@ func (o *output) admit(line string, now time.Time) (ok bool, dropped int, crash 
 	if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
 		o.panics, o.last = true, line
 	}
-	if !o.panics {
+	if !o.panics && !isRecord(line) {
 		o.last = line
 	}
 	if now.Sub(o.since) >= outputWindow {
@@ -129,9 +129,11 @@ func (o *output) flush() {
 	}
 }
 
+func isRecord(line string) bool { return strings.HasPrefix(line, `{"level":`) }
+
 // record logs a line that is a record of the SDK's, or reports that it is none.
 func (o *output) record(line string) bool {
-	if !strings.HasPrefix(line, `{"level":`) {
+	if !isRecord(line) {
 		return false
 	}
 	dec := json.NewDecoder(strings.NewReader(line))

@@ -39,7 +39,8 @@ func TestDeviceThroughTheProcess(t *testing.T) {
 	t.Run("values are exact", func(t *testing.T) {
 		for _, v := range []drivers.Value{
 			drivers.IntValue(math.MinInt64), drivers.UintValue(math.MaxUint64), drivers.IntValue(1<<53 + 1),
-			drivers.DecimalValue(123456789012345678, -18), drivers.FloatValue(0.1), drivers.TextValue("客厅"), {},
+			drivers.DecimalValue(123456789012345678, -18), drivers.FloatValue(0.1), drivers.TextValue("客厅"),
+			{},
 		} {
 			must(t, dev.Write(t.Context(), "value", v))
 			if got := read(t, dev, "value").Value; !got.Equal(v) {

@@ -81,6 +81,7 @@ func (driver) Open(_ context.Context, cfg drivers.Config) (drivers.Device, error
 	}
 	t := &thermostat{
 		name:   cfg.Device,
+		log:    slog.Default(), // the gateway's, set by sdk.Serve
 		points: f.points(),
 		speed:  f.Speed,
 		room:   room{temperature: f.Setpoint - 2, setpoint: f.Setpoint, outside: f.Outside, hysteresis: f.Hysteresis},
@@ -88,13 +89,14 @@ func (driver) Open(_ context.Context, cfg drivers.Config) (drivers.Device, error
 		done:   make(chan struct{}),
 	}
 	t.running.Go(t.run)
-	slog.Info("thermostat open", "device", t.name, "setpoint", f.Setpoint)
+	t.log.Info("thermostat open", "device", t.name, "setpoint", f.Setpoint)
 	return t, nil
 }
 
 // thermostat is one open thermostat.
 type thermostat struct {
 	name   string
+	log    *slog.Logger
 	points []drivers.Point
 	speed  float64
 
@@ -196,6 +198,6 @@ func (t *thermostat) Write(_ context.Context, point string, v drivers.Value) err
 func (t *thermostat) Close() error {
 	close(t.done)
 	t.running.Wait()
-	slog.Info("thermostat closed", "device", t.name)
+	t.log.Info("thermostat closed", "device", t.name)
 	return nil
 }

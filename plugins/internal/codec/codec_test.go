@@ -138,7 +138,7 @@ func TestConfigErrorsKeepTheirPlace(t *testing.T) {
 		t.Errorf("two errors came as %v", got)
 	}
 	var all []*drivers.ConfigError
-	for _, cause := range got.(interface{ Unwrap() []error }).Unwrap() { //nolint:errorlint // looking at the tree itself
+	for _, cause := range got.(interface{ Unwrap() []error }).Unwrap() {
 		if errors.As(cause, &first) {
 			all = append(all, first)
 		}

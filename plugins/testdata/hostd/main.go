@@ -1,5 +1,5 @@
 // Hostd is a gateway with nothing but plugins, for tests to kill. It runs the
-// plugins of a folder, opens a device in the driver "probe", lets it start a child,
+// plugins of a folder (the first argument), opens a device in the driver "probe" that marks its end (the second), lets it start a child,
 // and then prints the numbers of both processes.
 package main
 
@@ -45,7 +45,7 @@ func run(ctx context.Context, dir string) error {
 }
 
 func use(ctx context.Context, h *plugins.Host, d drivers.Driver) error {
-	cfg, err := drivers.ParseConfig("it", "it.yaml", []byte("driver: probe\n"))
+	cfg, err := drivers.ParseConfig("it", "it.yaml", []byte("driver: probe\nmark: "+os.Args[2]+"\n"))
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,7 @@ type file struct {
 	Open           string `yaml:"open"`  // how to open: lost, fail, slow, panic
 	Push           bool   `yaml:"push"`  // be a Pusher
 	Wrong          bool   `yaml:"wrong"` // two places at once
+	Mark           string `yaml:"mark"`  // a file that Close makes
 }
 
 func decode(cfg drivers.Config) (file, error) {
@@ -112,7 +113,7 @@ func (driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, err
 		panic("at the disco")
 	}
 	slog.Debug("probe open", "device", cfg.Device)
-	d := &device{}
+	d := &device{mark: f.Mark}
 	if f.Push {
 		return &pusher{device: d, words: make(chan drivers.Pushed)}, nil
 	}
@@ -120,6 +121,7 @@ func (driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, err
 }
 
 type device struct {
+	mark   string
 	mu     sync.Mutex
 	value  drivers.Value
 	inside int
@@ -198,7 +200,12 @@ func (d *device) Write(_ context.Context, point string, v drivers.Value) error {
 	return nil
 }
 
-func (d *device) Close() error { return nil }
+func (d *device) Close() error {
+	if d.mark == "" {
+		return nil
+	}
+	return os.WriteFile(d.mark, nil, 0o644)
+}
 
 func spawn() int {
 	cmd := exec.Command("sleep", "1000")
