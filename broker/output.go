@@ -147,25 +147,34 @@ func (o *output) drain(p *pools, buf *outBuf, at int) {
 	defer o.wg.Done()
 	for {
 		for at < len(buf.b) {
-			o.mu.Lock()
-			limit := o.slow
-			if o.ending {
-				limit = endTime
-			}
-			o.mu.Unlock()
-			_ = o.nc.SetWriteDeadline(time.Now().Add(limit)) // an error shows in Write
+			o.patience(true)
 			n, err := o.nc.Write(buf.b[at:min(len(buf.b), at+keepBuf)])
 			at += n
 			if !o.took(n, err) {
 				return
 			}
 		}
-		_ = o.nc.SetWriteDeadline(time.Time{}) // an error shows in the next Write
+		o.patience(false)
 		p.freeBuf(buf)
 		if buf, at = o.next(), 0; buf == nil {
 			return
 		}
 	}
+}
+
+// patience says until when the socket may take nothing; the last bytes have one
+// deadline, which stays.
+func (o *output) patience(limited bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.ending {
+		return
+	}
+	var until time.Time
+	if limited {
+		until = time.Now().Add(o.slow)
+	}
+	_ = o.nc.SetWriteDeadline(until) // an error shows in Write
 }
 
 // took counts n bytes as written, and wakes who waits for room.
@@ -223,8 +232,8 @@ func (o *output) end(p *pools, last []byte) {
 		o.size += len(last)
 	}
 	o.ending = true
-	o.mu.Unlock()
 	_ = o.nc.SetWriteDeadline(time.Now().Add(endTime)) // an error shows in Write
+	o.mu.Unlock()
 	o.flush(p)
 }
 

@@ -260,3 +260,46 @@ func TestMessageExpiryInQueueAndRetained(t *testing.T) {
 		}
 	})
 }
+
+func TestStopDoesNotWaitForSlowClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, err := broker.New(options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		listener := newPipes()
+		var ended sync.WaitGroup
+		ended.Go(func() { _ = server.Run(ctx) })
+		ended.Go(func() { _ = server.Serve(ctx, listener) })
+		nc, err := listener.dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := brokertest.NewClient(nc)
+		if _, err := c.Connect(v5("a", 0)); err != nil {
+			t.Fatal(err)
+		}
+		subscribe(t, c, "x", 0)
+		for range 15 {
+			if err := server.Publish(t.Context(), message.Message{Topic: "x", Payload: make([]byte, 64<<10)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		cancel()
+		var reads sync.WaitGroup
+		reads.Go(func() { // it takes a little, again and again
+			_ = nc.SetReadDeadline(time.Time{}) // a pipe takes every deadline
+			for buf := make([]byte, 32<<10); err == nil; <-time.After(400 * time.Millisecond) {
+				_, err = io.ReadFull(nc, buf)
+			}
+			_ = nc.Close() // the server has closed it
+		})
+		ended.Wait()
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		reads.Wait()
+	})
+}
