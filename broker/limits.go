@@ -25,8 +25,9 @@ type Limits struct {
 	Filters int
 	// QueueMessages and QueueBytes bound what is queued for one session, in flight
 	// not counted. When either is reached the oldest queued message is dropped and
-	// counted; retained messages that a SUBSCRIBE asked for come on top. Default
-	// 10,000 messages, 8 MiB.
+	// counted; retained messages that a SUBSCRIBE asked for come on top, as many as
+	// Retained says: a subscription that asks for more while others wait is refused
+	// with 0x97, quota exceeded. Default 10,000 messages, 8 MiB.
 	QueueMessages int
 	QueueBytes    int64
 	// InFlight is how many messages of QoS 1 and 2 may be on their way at once: to

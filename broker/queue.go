@@ -50,6 +50,7 @@ type queue struct {
 	inMemory int   // slots with an item
 	memory   int64 // their bytes
 	asked    int   // slots not counted in limits
+	askedFor int64 // their bytes
 	zero     int   // slots of QoS 0
 	next     uint64
 }
@@ -71,6 +72,7 @@ func (q *queue) push(it *item, hold bool) {
 	q.bytes += int64(s.size)
 	if s.asked {
 		q.asked++
+		q.askedFor += int64(s.size)
 	}
 	if s.zero {
 		q.zero++
@@ -109,6 +111,7 @@ func (q *queue) forget(s slot) {
 	q.bytes -= int64(s.size)
 	if s.asked {
 		q.asked--
+		q.askedFor -= int64(s.size)
 	}
 	if s.zero {
 		q.zero--
@@ -118,7 +121,7 @@ func (q *queue) forget(s slot) {
 // over reports whether the queue is beyond the limits.
 func (q *queue) over(l *Limits) bool {
 	n := q.len() - q.asked
-	return n > l.QueueMessages || q.bytes > l.QueueBytes && n > 1 && q.asked == 0
+	return n > l.QueueMessages || q.bytes-q.askedFor > l.QueueBytes && n > 1
 }
 
 // spill lets go of what the store has, and of what it does not have for good.
@@ -174,9 +177,12 @@ func (q *queue) fill(from, known uint64, fetched []store.Queued, complete bool) 
 			q.forget(*s)
 			return false
 		}
-		q.bytes -= int64(s.size)
+		grown := int64(sizeOf(fetched[i].Message)) - int64(s.size) // it may have been a mean
 		s.size = sizeOf(fetched[i].Message)
-		q.bytes += int64(s.size)
+		q.bytes += grown
+		if s.asked {
+			q.askedFor += grown
+		}
 		it := itemOf(&fetched[i])
 		it.asked = s.asked
 		q.holdIn(s, it)

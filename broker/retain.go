@@ -202,6 +202,16 @@ func (srv *Server) replay(b *batch, sub *subscription, seen map[*message.Message
 	}
 }
 
+// mayReplay reports whether the retained messages of a filter may come on top of
+// those that wait already: with them they must not be more than may exist.
+func (srv *Server) mayReplay(s *Session, filter string) bool {
+	s.mu.Lock()
+	waiting := s.q.asked
+	s.mu.Unlock()
+	most := srv.opts.Limits.Retained
+	return waiting == 0 || waiting+len(srv.kept.match(filter, most)) <= most
+}
+
 // clearMessage clears the retained message of a topic.
 func clearMessage(topic string) *message.Message { return &message.Message{Topic: topic} }
 

@@ -59,8 +59,8 @@ func newSubscription(s *Session, kept *store.Subscription) *subscription {
 }
 
 // addSub puts a subscription into the tree in place of the one that the session
-// had to the same filter, and reports whether there was none.
-func (srv *Server) addSub(sub *subscription) (isNew bool) {
+// had to the same filter.
+func (srv *Server) addSub(sub *subscription) {
 	srv.treeMu.Lock()
 	defer srv.treeMu.Unlock()
 	old := sub.s.subs[sub.full]
@@ -74,7 +74,6 @@ func (srv *Server) addSub(sub *subscription) (isNew bool) {
 		sub.s.subs = make(map[string]*subscription)
 	}
 	sub.s.subs[sub.full] = sub
-	return old == nil
 }
 
 // removeSub takes the session's subscription to a filter out of the tree.
@@ -170,22 +169,36 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) pac
 	case c.tooManyFilters(f.Filter):
 		return packet.QuotaExceeded
 	}
+	replays := !shared && c.replays(f)
 	if err := c.allow(ActSubscribe, filter); err != nil {
 		return told(reasonOf(err, packet.NotAuthorized), packet.SUBACK)
+	}
+	if replays && !c.srv.mayReplay(c.session, filter) {
+		return packet.QuotaExceeded
 	}
 	kept := &store.Subscription{
 		Filter: strings.Clone(f.Filter), QoS: f.Options.QoS, NoLocal: f.Options.NoLocal,
 		RetainAsPublished: f.Options.RetainAsPublished, RetainHandling: uint8(f.Options.RetainHandling), ID: p.SubscriptionID,
 	}
 	sub := newSubscription(c.session, kept)
-	isNew := c.srv.addSub(sub)
+	c.srv.addSub(sub)
 	if c.session.stored {
 		b.change(store.Change{Op: store.Subscribe, Session: c.session.id, Sub: kept})
 	}
-	if !shared && (f.Options.RetainHandling == packet.SendRetained || f.Options.RetainHandling == packet.SendRetainedIfNew && isNew) {
+	if replays {
 		c.srv.replay(b, sub, nil)
 	}
 	return packet.Reason(f.Options.QoS)
+}
+
+// replays reports whether a filter is answered with retained messages.
+func (c *conn) replays(f *packet.Filter) bool {
+	if f.Options.RetainHandling != packet.SendRetainedIfNew {
+		return f.Options.RetainHandling == packet.SendRetained
+	}
+	c.srv.treeMu.RLock()
+	defer c.srv.treeMu.RUnlock()
+	return c.session.subs[f.Filter] == nil
 }
 
 func (c *conn) tooManyFilters(full string) bool {
