@@ -35,7 +35,8 @@ type Options struct {
 }
 
 // Authorizer decides who may connect, and what they may do on concrete topics. Its
-// methods are called by many goroutines at once and should answer from memory.
+// methods are called by many goroutines at once, Allow with locks held: it answers
+// from memory, and does not call the server.
 //
 // An Authorizer may also have the method AllowsAll(Identity, Action) bool. It is
 // asked once a connection; when it answers true, Allow is not asked for that
@@ -72,7 +73,8 @@ const (
 	ActPublish Action = iota + 1
 	// ActSubscribe is to subscribe to a topic filter.
 	ActSubscribe
-	// ActReceive is to be sent a message of a topic name, live, retained or queued.
+	// ActReceive is to be sent a message of a topic name, live or retained; one that
+	// waited for its client to come back is asked about again.
 	ActReceive
 )
 

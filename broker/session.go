@@ -53,6 +53,7 @@ type Session struct {
 	sendMax     int
 	lastID      uint16
 	fetching    bool
+	before      uint64              // messages up to here waited for this connection, and are authorized again
 	held        map[uint16]struct{} // packet identifiers of received QoS 2 messages not released
 }
 
@@ -237,6 +238,10 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			s.srv.stats.drop(dropExpired)
 			s.dequeue(b, s.pop())
 			continue
+		case it.pos <= s.before && !s.mayReceive(b.ctx, it.msg.Topic):
+			s.srv.stats.drop(dropNotAuthorized)
+			s.dequeue(b, s.pop())
+			continue
 		case it.qos == 0 && c.out.full(), it.qos > 0 && !s.maySend(c):
 			return false
 		}
@@ -299,7 +304,7 @@ func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Rea
 func (s *Session) attach(b *batch, c *conn) {
 	s.epoch++
 	s.outstanding, s.resend = 0, nil
-	s.sendMax, s.owner, c.epoch = c.sendMax, c, s.epoch
+	s.sendMax, s.owner, c.epoch, s.before = c.sendMax, c, s.epoch, s.q.next
 	s.conn.Store(c)
 	for _, it := range s.flying() {
 		switch {
@@ -307,6 +312,9 @@ func (s *Session) attach(b *batch, c *conn) {
 			s.outstanding++
 			s.emit(b, c, it)
 		case it.msg == nil: // the store has lost it
+			s.finish(b, it)
+		case !s.mayReceive(b.ctx, it.msg.Topic):
+			s.srv.stats.drop(dropNotAuthorized)
 			s.finish(b, it)
 		case b.frame(c, it) == nil:
 			s.srv.stats.drop(dropTooLarge)

@@ -3,6 +3,8 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gatehouse/gatehouse/broker"
@@ -74,5 +76,49 @@ func TestRefusalsAreAnsweredWhateverTheirCode(t *testing.T) {
 	}
 	if d, ok := read(t, c).(*packet.Disconnect); !ok || d.Reason != packet.ImplementationSpecificError {
 		t.Errorf("got %+v", d)
+	}
+}
+
+// fickle is an authorizer that lets nobody be sent anything below a topic any more.
+type fickle struct {
+	broker.Authorizer
+	revoked atomic.Pointer[string]
+}
+
+func (f *fickle) Allow(_ context.Context, _ broker.Identity, action broker.Action, topic string) error {
+	if below := f.revoked.Load(); below != nil && action == broker.ActReceive && strings.HasPrefix(topic, *below) {
+		return packet.NotAuthorized
+	}
+	return nil
+}
+
+func TestWhatWaitedIsAuthorizedAgain(t *testing.T) {
+	o := options()
+	f := &fickle{Authorizer: brokertest.Everyone()}
+	o.Authorizer = f
+	s := brokertest.Start(t, o)
+	p := v5("a", 100)
+	p.Properties.ReceiveMaximum = 2
+	c := brokertest.Dial(t, s, p)
+	subscribe(t, c, "#", 1)
+	for _, name := range []string{"secret/sent", "open/sent", "secret/queued", "open/queued"} {
+		publish(t, s, message.Message{Topic: name, QoS: 1})
+	}
+	for range 2 {
+		read(t, c) // and does not acknowledge
+	}
+	_ = c.Close()
+	eventually(t, "it has left", func() bool { return s.Stats().Clients == 0 })
+	secret := "secret/"
+	f.revoked.Store(&secret)
+	c = brokertest.Dial(t, s, p)
+	for _, want := range []string{"open/sent", "open/queued"} {
+		if pub := readPublish(t, c); pub.Topic != want {
+			t.Errorf("got %q, want %q", pub.Topic, want)
+		}
+	}
+	eventually(t, "nothing is left", func() bool { i := s.Clients()[0]; return i.Queued+i.InFlight == 0 })
+	if n := s.Stats().Dropped["not-authorized"]; n != 2 {
+		t.Errorf("%d counted", n)
 	}
 }
