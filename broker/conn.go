@@ -43,6 +43,7 @@ type conn struct {
 	told     atomic.Bool   // the client is told why we end it: 5.0, and connected
 	heard    atomic.Int64  // when a packet came last, since the server was made
 	alive    atomic.Pointer[time.Timer]
+	hindered atomic.Bool   // by us: the reader waits for other things than the client
 	left     chan struct{} // closed when the session is left
 }
 
@@ -144,6 +145,12 @@ func (c *conn) await() bool {
 // unhindered waits while the client does not read what it is sent, or the store
 // is behind.
 func (c *conn) unhindered() bool {
+	if !c.out.full() && c.pending.Load() < maxPending {
+		return true
+	}
+	c.hindered.Store(true)
+	defer c.hindered.Store(false)
+	defer c.hear() // it may have said much that nobody listened to
 	for c.out.full() || c.pending.Load() >= maxPending {
 		select {
 		case <-c.room:
@@ -154,6 +161,9 @@ func (c *conn) unhindered() bool {
 	}
 	return true
 }
+
+// hear notes that the client is alive.
+func (c *conn) hear() { c.heard.Store(int64(time.Since(c.srv.made))) }
 
 // hasRoom is called by the writer when the output has room again.
 func (c *conn) hasRoom() {
@@ -231,8 +241,12 @@ func (c *conn) goodbye(p *packet.Disconnect) packet.Reason {
 	return packet.Success
 }
 
-// checkAlive ends the connection if nothing has come for patience.
+// checkAlive ends the connection if nothing has come for patience, unless nobody
+// has listened.
 func (c *conn) checkAlive(patience time.Duration) {
+	if c.hindered.Load() {
+		c.hear()
+	}
 	silent := time.Since(c.srv.made) - time.Duration(c.heard.Load())
 	if silent >= patience {
 		c.shut(packet.KeepAliveTimeout)

@@ -50,7 +50,7 @@ func (c *conn) connect() bool {
 		return false
 	}
 	_ = c.nc.SetReadDeadline(time.Time{}) // an error shows in the read
-	c.heard.Store(int64(time.Since(c.srv.made)))
+	c.hear()
 	c.srv.stats.connects.Add(1)
 	c.srv.log.Info("client connected", "client", c.who.ClientID, "remote", c.who.Remote, "version", c.version)
 	return true

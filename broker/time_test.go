@@ -12,13 +12,19 @@ import (
 	"github.com/gatehouse/gatehouse/broker/brokertest"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store/mem"
 )
 
 // inBubble runs a broker on pipes, in a time of its own.
 func inBubble(t *testing.T, test func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient)) {
 	t.Helper()
+	inBubbleWith(t, options(), test)
+}
+
+func inBubbleWith(t *testing.T, o broker.Options, test func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		server, err := broker.New(options())
+		server, err := broker.New(o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,6 +123,39 @@ func TestKeepAlive(t *testing.T) {
 		}
 		if n := server.Stats().Clients; n != 0 {
 			t.Errorf("%d clients", n)
+		}
+	})
+}
+
+func TestKeepAliveDoesNotCountWhileNobodyListens(t *testing.T) {
+	slow := &slowStore{Store: mem.New()}
+	o := options()
+	o.Store = slow
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		p := v5("a", 100)
+		p.KeepAlive = 60
+		c := dial(p)
+		send(t, c.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 1}}}})
+		c.received()
+		slow.hold()
+		var sends sync.WaitGroup
+		sends.Go(func() {
+			for i := range 100 { // each a batch of its own
+				if err := c.Send(&packet.Publish{Topic: "x", QoS: 1, ID: uint16(i + 1)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		pass(200 * time.Second) // the store hangs
+		slow.release()
+		sends.Wait()
+		if _, ended := c.received(); ended {
+			t.Fatal("ended though nobody listened")
+		}
+		pass(90 * time.Second)
+		if _, ended := c.received(); !ended {
+			t.Error("not ended")
 		}
 	})
 }
