@@ -128,6 +128,7 @@ func (b *batch) reset() {
 	clear(b.pubs)
 	clear(b.msgs)
 	clear(b.targets)
+	clear(b.seen)
 	b.pubs, b.msgs, b.ops, b.targets = b.pubs[:0], b.msgs[:0], b.ops[:0], b.targets[:0]
 	b.bytes, b.ticket, b.last = 0, nil, nil
 	b.frames.forget()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -402,5 +403,47 @@ func TestPublishSaysWhichMessageIsRefused(t *testing.T) {
 	publish(t, s, numbered("last", 3, 0))
 	if got := l.payloads(t, 3); !slices.Equal(got, []string{"000001", "000001", "000003"}) {
 		t.Errorf("heard %v", got)
+	}
+}
+
+// gate is an interceptor that keeps what it sees until it is opened.
+type gate struct{ open chan struct{} }
+
+func (g gate) Intercept(context.Context, []message.Message) []message.Verdict {
+	<-g.open
+	return nil
+}
+
+func TestSlowInterceptorDoesNotHoldUpOutput(t *testing.T) {
+	o := options()
+	g := gate{open: make(chan struct{})}
+	o.Interceptor = g
+	s := brokertest.Start(t, o)
+	release := sync.OnceFunc(func() { close(g.open) })
+	defer release()
+	nc, err := net.Dial("tcp", s.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := brokertest.NewClient(nc)
+	if _, err := c.Connect(v5("a", 0)); err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, c, "$SYS/x", 0)
+	together := []byte{0xc0, 0} // PINGREQ
+	together, err = packet.Append(together, &packet.Publish{Topic: "x"}, packet.V5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nc.Write(together); err != nil {
+		t.Fatal(err)
+	}
+	if p := read(t, c); p.Type() != packet.PINGRESP {
+		t.Errorf("got %T", p)
+	}
+	publish(t, s, message.Message{Topic: "$SYS/x"}) // of someone else
+	if p := read(t, c); p.Type() != packet.PUBLISH {
+		t.Errorf("got %T", p)
 	}
 }

@@ -46,6 +46,7 @@ func (b *batch) intercept() {
 	if len(b.msgs) == 0 {
 		return
 	}
+	b.flush() // it may take its time
 	verdicts := b.srv.opts.Interceptor.Intercept(b.ctx, b.msgs)
 	n := 0
 	for i := range b.pubs {

@@ -231,6 +231,24 @@ func TestWebSocketRefuses(t *testing.T) {
 	})
 }
 
+func TestWebSocketListenerEndsIdleHTTP(t *testing.T) {
+	address, _ := serve(t, listen.Options{Address: "127.0.0.1:0", Protocol: "ws"})
+	nc, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(nc); err != nil || !strings.Contains(string(answer), "404") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+}
+
 func TestWebSocketAllowsConfiguredOrigins(t *testing.T) {
 	address, _ := serve(t, listen.Options{Address: "127.0.0.1:0", Protocol: "ws", Origins: []string{"panel.example"}})
 	ws, _, err := dial(t, address, &websocket.DialOptions{

@@ -45,7 +45,7 @@ func newWebSocket(l *net.TCPListener, o Options) *webSocket {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+path, w.handle)
 	w.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: headerLimit,
+		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: headerTimeout, MaxHeaderBytes: headerLimit,
 		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is answered, not logged
 	}
 	go func() {
