@@ -36,6 +36,7 @@ func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 	s.will, s.willAt = kept.Will, kept.WillAt
 	if s.ended.IsZero() { // the gateway ended before the connection
 		s.ended = time.Now()
+		s.willAt = s.ended.Add(min(s.willAt.Sub(willEpoch), s.expiry))
 	}
 	s.held = make(map[uint16]struct{}, len(kept.HeldIDs))
 	for _, id := range kept.HeldIDs {

@@ -59,10 +59,14 @@ type Session struct {
 
 // record is the session as the store keeps it; the caller holds mu.
 func (s *Session) record() *store.SessionRecord {
-	return &store.SessionRecord{
+	r := &store.SessionRecord{
 		ClientID: s.id, Principal: s.principal(), Expiry: s.expiry, Ended: s.ended,
 		Will: s.will, WillAt: s.willAt,
 	}
+	if s.ended.IsZero() {
+		r.WillAt = willEpoch.Add(s.willWait)
+	}
+	return r
 }
 
 // principal is whom the session belongs to.

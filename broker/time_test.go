@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/brokertest"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/mem"
 )
 
@@ -340,5 +341,33 @@ func TestStopDoesNotWaitForSlowClients(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 		reads.Wait()
+	})
+}
+
+func TestWillDelayOutlivesACrash(t *testing.T) {
+	before, after := mem.New(), mem.New()
+	o := options()
+	o.Store = before
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		p := v5("a", 7200)
+		p.Will = &packet.Will{Topic: "will", Payload: []byte("gone"), Retain: true}
+		p.Will.Properties.DelayInterval = 600
+		dial(p)
+		snap, err := before.Load(t.Context())
+		if err != nil || len(snap.Sessions) != 1 {
+			t.Fatalf("got %+v, %v", snap, err)
+		}
+		after.Apply([]store.Change{{Op: store.PutSession, Session: "a", Record: &snap.Sessions[0].SessionRecord}})
+	})
+	o.Store = after // as it was when the connection stood
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		pass(599 * time.Second)
+		if n := server.Stats().Retained; n != 0 {
+			t.Error("the will is published too early")
+		}
+		pass(2 * time.Second)
+		if n := server.Stats().Retained; n != 1 {
+			t.Error("the will is not published")
+		}
 	})
 }

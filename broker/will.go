@@ -8,7 +8,8 @@ import (
 	"github.com/gatehouse/gatehouse/broker/store"
 )
 
-// willEpoch is what the Expires of a will counts from until it is published.
+// willEpoch is what the Expires of a will counts from until it is published, and
+// its delay in the store until the connection ends.
 var willEpoch = time.Unix(0, 0)
 
 // willOf makes a will (MQTT 5.0 §3.1.2.5) into a message.

@@ -118,7 +118,8 @@ type SessionRecord struct {
 	// Ended is when the connection ended; the zero time while it stands.
 	Ended time.Time
 	// Will is published at WillAt, or when the session ends, if not nil. Its
-	// Expires, if set, counts from the Unix epoch until then.
+	// Expires, if set, counts from the Unix epoch until then; and while Ended is
+	// zero WillAt does too: it is the will delay.
 	Will   *message.Message
 	WillAt time.Time
 }
