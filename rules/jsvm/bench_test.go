@@ -42,10 +42,11 @@ func processorTime(t testing.TB) time.Duration {
 // BenchmarkScriptRule makes calls of the door example; ns/call is what counts.
 func BenchmarkScriptRule(b *testing.B) {
 	bodies := map[string]string{
+		"empty": ``,
 		"door":  `if (msg.payload.open) publish('home/' + msg.parts[1] + '/light/set', { on: true }, { qos: 1 })`,
 		"state": `const n = (state.get('n') || 0) + msg.payload.c; let s = 0; for (let i = 0; i < 50; i++) s += i; state.set('n', n); publish('sum', s)`,
 	}
-	for _, name := range []string{"door", "state"} {
+	for _, name := range []string{"empty", "door", "state"} {
 		for _, size := range []int{1, 32, 256} {
 			b.Run(fmt.Sprintf("%s/batch=%d", name, size), func(b *testing.B) {
 				s := start(b)

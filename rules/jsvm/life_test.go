@@ -212,7 +212,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	s := start(t, patient)
 	state := rules.NewState(nil)
 	p := s.compileWith(t, "a.js", `
-on('slow', (msg) => { for (let i = 0; i < 3e6; i++); state.set('n', 1) })
+on('slow', (msg) => { for (let i = 0; i < 1e6; i++); state.set('n', 1) })
 on('get', () => publish('n', state.get('n') === undefined))
 filter('judge', () => true)
 filter('judge', { on_error: 'pass' }, () => true)`, state)

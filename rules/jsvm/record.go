@@ -114,16 +114,15 @@ type fault struct {
 
 // wireOutcome is a rules.Outcome on the pipe.
 type wireOutcome struct {
-	Fired     bool
-	Verdict   message.Action
-	Replace   *wireMessage // for message.Replace
-	Publish   []wireMessage
-	Timers    []rules.TimerChange
-	State     []rules.StateChange
-	Logs      []rules.LogLine
-	Fault     *fault // nil when all went well
-	LostTimer bool   // the timer was set by a run of the script that is gone
-	Took      time.Duration
+	Fired   bool
+	Verdict message.Action
+	Replace *wireMessage // for message.Replace
+	Publish []wireMessage
+	Timers  []rules.TimerChange
+	State   []rules.StateChange
+	Logs    []rules.LogLine
+	Fault   *fault // nil when all went well
+	Took    time.Duration
 }
 
 // appendRecord appends a record to a frame.

@@ -10,8 +10,7 @@ const (
 	flagFired = 1 << iota
 	flagFault
 	flagEffects // publishes, timers, state or logs follow
-	flagLostTimer
-	flagAll = flagFired | flagFault | flagEffects | flagLostTimer
+	flagAll     = flagFired | flagFault | flagEffects
 )
 
 func (o *wireOutcome) effects() bool {
@@ -28,9 +27,6 @@ func (o *wireOutcome) flags() byte {
 	}
 	if o.effects() {
 		f |= flagEffects
-	}
-	if o.LostTimer {
-		f |= flagLostTimer
 	}
 	return f
 }
@@ -64,7 +60,7 @@ func (r *decoder) outcome(o *wireOutcome) {
 	if flags&^flagAll != 0 {
 		r.fail("outcome flags")
 	}
-	o.Fired, o.LostTimer = flags&flagFired != 0, flags&flagLostTimer != 0
+	o.Fired = flags&flagFired != 0
 	o.Took = r.span()
 	o.Verdict = message.Action(r.enum(byte(message.Reject)))
 	if o.Verdict == message.Replace {

@@ -41,7 +41,7 @@ func sampleBodies() [][]byte {
 		}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}}}},
 		&resultRecord{Seq: 2, Result: wireOutcome{
 			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
-			State: state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, LostTimer: true, Took: time.Millisecond,
+			State: state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, Took: time.Millisecond,
 		}},
 		&resultRecord{Seq: 3, Lost: lostAfter, Result: wireOutcome{Fault: &fault{Line: 1, Column: 2, Msg: "no"}, Verdict: message.Reject}},
 		&hoardRecord{Script: 1, Bytes: 1 << 20},

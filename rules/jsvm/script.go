@@ -221,7 +221,7 @@ func (s *script) lostTimer(id string) wireOutcome {
 		return wireOutcome{Timers: stop}
 	}
 	s.rearmed = true
-	return wireOutcome{LostTimer: true, Timers: append(stop, s.start...)}
+	return wireOutcome{Timers: append(stop, s.start...)}
 }
 
 // run makes one event: f under the deadline, then after, which may throw as well.

@@ -1,0 +1,183 @@
+/**
+ * What a Gatehouse script (*.js in the rules folder) can call. Nothing else of the
+ * machine can be reached: there is no require, no file, no network, no eval.
+ *
+ * A script's top level says what it hears; handlers, filters and timers run later,
+ * one at a time, each within a deadline (100 ms of processor time unless configured
+ * otherwise). What one of them publishes, keeps in `state` and sets as timers comes
+ * into force when it returns; if it throws or overruns, none of it does.
+ *
+ * For an editor: /// <reference path="gatehouse.d.ts" />
+ */
+
+/** Quality of service, MQTT 5.0 §4.3. */
+type QoS = 0 | 1 | 2;
+
+/** Milliseconds, or text such as "10s", "1h30m", "250ms". */
+type Interval = number | string;
+
+/** A name and a value; names may repeat. */
+type UserProperty = [name: string, value: string];
+
+/** What MQTT 5.0 carries beside the payload. What is absent is undefined. */
+interface Properties {
+  contentType?: string;
+  /** Where an answer is wanted. */
+  responseTopic?: string;
+  /** Belongs to responseTopic. */
+  correlationData?: Uint8Array;
+  userProperties: UserProperty[];
+  /** Seconds until the message is worthless. */
+  expiry?: number;
+}
+
+/** A message that a handler or a filter hears. */
+interface Message {
+  /** The topic name. */
+  topic: string;
+  /** Its levels: "home/hall/door" is ["home", "hall", "door"]. */
+  readonly parts: string[];
+  /**
+   * The payload, read as JSON when it is first touched. Throws if it is not JSON,
+   * longer than 1 MiB or nested deeper than 300. Integers beyond 2^53 lose digits
+   * when calculated with, but an unchanged payload is passed on byte by byte.
+   */
+  payload: any;
+  /** The payload as text; bytes that are not UTF-8 become U+FFFD. */
+  text: string;
+  /** A copy of the payload's bytes. */
+  bytes: Uint8Array;
+  /** The level that it was published at. */
+  qos: QoS;
+  retain: boolean;
+  properties: Properties;
+  /** Who published: client/ID, device/NAME, rule/NAME, plugin/NAME or uplink/NAME. */
+  readonly origin: string;
+  /** When the broker took it. */
+  readonly at: Date;
+}
+
+interface HandlerOptions {
+  /** The level to hear at; 0 if absent. */
+  qos?: QoS;
+  /** The rule's name in logs and the API; "on FILTER" if absent. */
+  name?: string;
+}
+
+interface FilterOptions {
+  /** What becomes of a message when the filter throws, overruns or cannot run; "reject" if absent. */
+  on_error?: "reject" | "pass";
+  /** The rule's name in logs and the API; "filter FILTER" if absent. */
+  name?: string;
+}
+
+interface PublishOptions {
+  /** 0 if absent. */
+  qos?: QoS;
+  /** Keep it as the retained message of its topic; an empty payload clears that. */
+  retain?: boolean;
+  contentType?: string;
+  responseTopic?: string;
+  correlationData?: string | Uint8Array | ArrayBuffer;
+  /** An object, or pairs if names repeat; 64 at most. */
+  userProperties?: Record<string, string> | UserProperty[];
+  /** Seconds, or text such as "90s"; the message is worthless after it. */
+  expiry?: Interval;
+}
+
+/** Fields that a filter may return; what is absent stays as it was. */
+interface Replacement {
+  topic?: string;
+  /** As in {@link publish}. */
+  payload?: any;
+  /** Instead of payload. */
+  text?: string;
+  /** Instead of payload. */
+  bytes?: Uint8Array | ArrayBuffer;
+  qos?: QoS;
+  retain?: boolean;
+  contentType?: string;
+  responseTopic?: string;
+  correlationData?: string | Uint8Array | ArrayBuffer;
+  userProperties?: Record<string, string> | UserProperty[];
+  expiry?: Interval;
+  properties?: PublishOptions | Properties;
+}
+
+type Handler = (msg: Message) => void | Promise<void>;
+
+/** Nothing or true passes the message, false drops it, anything else replaces it. */
+type Verdict = void | undefined | boolean | Message | Replacement;
+type Filter = (msg: Message) => Verdict | Promise<Verdict>;
+
+/** Names a timer. */
+type Timer = string & { readonly __timer: unique symbol };
+
+/**
+ * Calls the handler with each message that was routed and that one of the topic
+ * filters matches. Only at the top level.
+ */
+declare function on(filter: string | string[], handler: Handler): void;
+declare function on(filter: string | string[], options: HandlerOptions, handler: Handler): void;
+
+/**
+ * Asks the function about each message before it is routed. It may change msg and
+ * return it, return some fields, or return false to drop it. It cannot publish, set
+ * timers or wait. Only at the top level.
+ */
+declare function filter(filter: string | string[], handler: Filter): void;
+declare function filter(filter: string | string[], options: FilterOptions, handler: Filter): void;
+
+/**
+ * Publishes: a string is the payload as it is, a Uint8Array or ArrayBuffer its bytes,
+ * everything else its JSON. An event may publish 1000 messages and 4 MiB.
+ */
+declare function publish(
+  topic: string,
+  value: string | number | boolean | null | object,
+  options?: PublishOptions,
+): void;
+
+/**
+ * What the script remembers: JSON values that survive a restart, a new version of the
+ * file and the end of the script worker. get gives a copy, undefined if there is none.
+ * At most 10,000 keys and 1 MiB.
+ */
+declare const state: {
+  get(key: string): any;
+  /** undefined removes the key. */
+  set(key: string, value: any): void;
+  delete(key: string): void;
+  /** In alphabetical order. */
+  keys(): string[];
+};
+
+/** Writes a line to the log, objects as JSON; 100 lines an event. */
+declare const log: {
+  (...values: any[]): void;
+  debug(...values: any[]): void;
+  info(...values: any[]): void;
+  warn(...values: any[]): void;
+  error(...values: any[]): void;
+};
+
+declare const console: {
+  log(...values: any[]): void;
+  debug(...values: any[]): void;
+  info(...values: any[]): void;
+  warn(...values: any[]): void;
+  error(...values: any[]): void;
+};
+
+/**
+ * Calls f once, after at least 1 ms. A script may have 1000 pending timers. Those set
+ * at the top level survive the end of the script worker; those set by handlers do not.
+ */
+declare function setTimeout<A extends any[]>(f: (...args: A) => void, after?: Interval, ...args: A): Timer;
+/** Calls f again and again, at least 10 ms apart. */
+declare function setInterval<A extends any[]>(f: (...args: A) => void, interval: Interval, ...args: A): Timer;
+/** The same, the other way round: every("10s", f). */
+declare function every<A extends any[]>(interval: Interval, f: (...args: A) => void, ...args: A): Timer;
+/** Stops a timer; anything else is ignored. */
+declare function clearTimeout(timer: Timer | undefined): void;
+declare function clearInterval(timer: Timer | undefined): void;
