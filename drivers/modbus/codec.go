@@ -98,7 +98,7 @@ func (c codec) decode(wire []byte) (v drivers.Value, ok bool) {
 	case c.kind.float():
 		return c.decodeFloat(raw)
 	case c.scaled:
-		return c.bigInt(raw).mul(c.scale).add(c.offset).value(), true
+		return c.decodeScaled(raw), true
 	case !c.kind.signed() && raw > math.MaxInt64:
 		return drivers.UintValue(raw), true
 	}
@@ -129,6 +129,17 @@ func (c codec) signed(raw uint64) int64 {
 	default:
 		return int64(raw)
 	}
+}
+
+// decodeScaled is the raw integer times scale plus offset.
+func (c codec) decodeScaled(raw uint64) drivers.Value {
+	n, factor, exp := c.signed(raw), c.scale.coefficient, c.scale.exponent
+	small := c.offset.coefficient.Sign() == 0 && exp <= 0 && exp >= decimalPlaces &&
+		(c.kind.signed() || raw <= math.MaxInt32) && int64(int32(n)) == n
+	if small && factor.IsInt64() && int64(int32(factor.Int64())) == factor.Int64() {
+		return drivers.DecimalValue(n*factor.Int64(), exp) // the usual case, without big numbers
+	}
+	return c.bigInt(raw).mul(c.scale).add(c.offset).value()
 }
 
 func (c codec) bigInt(raw uint64) decimal {

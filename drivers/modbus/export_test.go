@@ -82,6 +82,11 @@ func NewCodec(kind, order, scale, offset string) (Codec, error) {
 // Decode gives the value of bytes.
 func (c Codec) Decode(wire []byte) (drivers.Value, bool) { return c.decode(wire) }
 
+// DecodeSlowly gives the value of a scaled integer by big numbers alone.
+func (c Codec) DecodeSlowly(wire []byte) drivers.Value {
+	return c.bigInt(c.raw(wire)).mul(c.scale).add(c.offset).value()
+}
+
 // Encode gives the bytes of a value.
 func (c Codec) Encode(v drivers.Value) ([]byte, error) { return c.encode(v) }
 

@@ -28,9 +28,12 @@ func fakeBit(unit uint8, fn modbus.Function, addr uint16) bool {
 type fakeUnit struct {
 	dead    bool
 	missing map[uint16]bool
-	exact   bool // each request must be for one of the addresses in starts, with count 1
+	mute    map[uint16]bool // a request for such an address is not answered
+	exact   bool            // only one register at a time
+	several bool            // knows functions 15 and 16, not 5 and 6
 	latency time.Duration
 	asked   int
+	written []modbus.Function
 }
 
 // answer is the PDU of the unit's answer; nil is none.
@@ -38,6 +41,10 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 	fn := modbus.Function(pdu[0])
 	addr, count := binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
 	if fn >= modbus.WriteSingleCoil {
+		u.written = append(u.written, fn)
+		if u.several && fn <= modbus.WriteSingleRegister {
+			return []byte{byte(fn) | 0x80, byte(modbus.IllegalFunction)}
+		}
 		return slices.Clone(pdu[:5])
 	}
 	if int(addr)+int(count) > 1024 || (u.exact && count != 1) {
@@ -48,6 +55,9 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 		data = make([]byte, (count+7)/8)
 	}
 	for i := range count {
+		if u.mute[addr+i] {
+			return nil
+		}
 		if u.missing[addr+i] {
 			return []byte{byte(fn) | 0x80, byte(modbus.IllegalAddress)}
 		}
@@ -98,9 +108,12 @@ type fakeLine struct {
 	rng     *rand.Rand
 	units   map[uint8]*fakeUnit
 	faulty  bool
+	percent int     // of the exchanges that go wrong, when faulty
 	only    []fault // which faults there are; nil is all
 	frozen  int     // requests that are still ignored
 	history []sentFrame
+	order   []uint8 // the units asked
+	hasty   int     // requests without the silence that must go before
 	port    *fakePort
 	opened  int
 	counts  [faultCount]int
@@ -115,7 +128,7 @@ type sentFrame struct {
 func newFakeLine(seed uint64, timeout time.Duration, units ...uint8) *fakeLine {
 	l := &fakeLine{
 		timeout: timeout, char: time.Second * 11 / 9600, units: map[uint8]*fakeUnit{},
-		rng: rand.New(rand.NewPCG(seed, 1)),
+		rng: rand.New(rand.NewPCG(seed, 1)), percent: 45,
 	}
 	for _, u := range units {
 		l.units[u] = &fakeUnit{latency: 20 * time.Millisecond}
@@ -165,7 +178,7 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 	}
 	u.asked++
 	f := faultNone
-	if l.faulty && l.rng.IntN(100) < 45 {
+	if l.faulty && l.rng.IntN(100) < l.percent {
 		if f = fault(1 + l.rng.IntN(int(faultCount)-1)); l.only != nil {
 			f = l.only[l.rng.IntN(len(l.only))]
 		}
@@ -178,7 +191,12 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 		return
 	}
 	l.counts[f]++
-	answer := modbus.AppendCRC(append([]byte{frame[0]}, u.answer(frame[0], frame[1:len(frame)-2])...))
+	pdu := u.answer(frame[0], frame[1:len(frame)-2])
+	l.order = append(l.order, frame[0])
+	if pdu == nil {
+		return
+	}
+	answer := modbus.AppendCRC(append([]byte{frame[0]}, pdu...))
 	l.inject(p, f, u, frame, answer)
 	l.history = append(l.history, sentFrame{at: time.Now(), frame: answer})
 	if len(l.history) > 50 {
@@ -213,9 +231,7 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, answer []b
 	case faultTruncatedThenWhole:
 		p.deliver(at, append(slices.Clone(answer[:1+l.rng.IntN(len(answer)-1)]), answer...))
 	case faultForeignFirst, faultForeignOnly:
-		foreign := slices.Clone(answer)
-		foreign[0] = 77
-		p.deliver(at, reseal(foreign))
+		p.deliver(at, modbus.AppendCRC(append([]byte{77}, u.answer(77, request[1:])...)))
 		if f == faultForeignFirst {
 			p.deliver(at+5*time.Millisecond, answer)
 		}
@@ -225,6 +241,9 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, answer []b
 	case faultEchoed:
 		p.deliver(0, request)
 		p.deliver(at, answer)
+	case faultWrongUnit:
+		other := request[0] ^ (1 + byte(l.rng.IntN(7)))
+		p.deliver(at, modbus.AppendCRC(append([]byte{other}, u.answer(other, request[1:])...)))
 	case faultPause:
 		cut := 1 + l.rng.IntN(len(answer)-1)
 		p.deliver(at, answer[:cut])
@@ -244,9 +263,6 @@ func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, answer [
 	switch f {
 	case faultCRC:
 		bad[l.rng.IntN(len(bad))] ^= 1 << l.rng.IntN(8)
-	case faultWrongUnit:
-		bad[0] ^= 1 + byte(l.rng.IntN(7))
-		bad = reseal(bad)
 	case faultWrongFunction:
 		bad[1] = bad[1]%4 + 1
 		bad = reseal(bad)
@@ -287,6 +303,7 @@ type fakePort struct {
 
 	mu      sync.Mutex
 	rx      []byte
+	last    time.Time // when the last byte came
 	timeout time.Duration
 	broken  bool
 	shut    bool
@@ -300,6 +317,7 @@ func (p *fakePort) deliver(after time.Duration, frame []byte) {
 	time.AfterFunc(after+time.Duration(len(frame))*p.line.char, func() {
 		p.mu.Lock()
 		p.rx = append(p.rx, frame...)
+		p.last = time.Now()
 		p.mu.Unlock()
 		p.signal()
 	})
@@ -352,7 +370,13 @@ func (p *fakePort) Read(b []byte) (int, error) {
 func (p *fakePort) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	broken := p.broken || p.shut
+	hasty := time.Since(p.last) < p.line.char*7/2
 	p.mu.Unlock()
+	if hasty {
+		p.line.mu.Lock()
+		p.line.hasty++
+		p.line.mu.Unlock()
+	}
 	if broken {
 		return 0, errUnplugged
 	}

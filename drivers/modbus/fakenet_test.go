@@ -129,7 +129,7 @@ func (n *fakeNet) serve(c net.Conn) {
 		for {
 			select {
 			case p := <-out:
-				if !torn {
+				if !torn && len(p.bytes) > 0 {
 					_, _ = c.Write(p.bytes)
 				}
 				if torn = torn || p.torn; p.close {
@@ -222,7 +222,10 @@ func (n *fakeNet) inject(f tcpFault, answer []byte, send func(time.Duration, pie
 		bad[2+n.rng.IntN(2)] = 1
 		send(0, piece{bytes: bad})
 	case tcpWrongUnit:
-		bad[6] ^= 1 + byte(n.rng.IntN(255))
+		bad[6] ^= 1 + byte(n.rng.IntN(7))
+		if len(bad) > 9 { // another unit has other values
+			bad[len(bad)-1] ^= (bad[6] & 7) << 3
+		}
 		send(0, piece{bytes: bad})
 	case tcpWrongFunction:
 		bad[7] = bad[7]%4 + 1

@@ -114,6 +114,7 @@ func TestRTUScan(t *testing.T) {
 		{"an exception", read, seal("01 83 02"), false, "refused", false},
 		{"an exception to another function", read, seal("01 84 02"), false, "foreign", false},
 		{"another unit's answer first", read, join(seal("02 03 04 00 09 00 09"), answer), false, "granted", false},
+		{"another unit's answer only", read, seal("02 03 04 00 09 00 09"), false, "foreign", false},
 		{"another length first", read, join(seal("01 03 02 00 09"), answer), false, "granted", false},
 		{"its own echo first", read, join(read.Frame(), answer), false, "granted", false},
 		{"its own echo only", read, read.Frame(), false, "foreign", false},

@@ -145,8 +145,8 @@ const (
 	// refusalTime is how long a refusal is remembered; then the device is asked
 	// again, as it may have been restarted meanwhile.
 	refusalTime = 10 * time.Minute
-	// muteTime is how long it is remembered that a device did not answer for
-	// something while it answered for the rest.
+	// muteTime is how long a point is left out that a device does not answer for
+	// while it answers for the rest.
 	muteTime = time.Minute
 	// maxRefusals is how many are remembered; then the oldest goes.
 	maxRefusals = 1024

@@ -41,20 +41,15 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 // due finds the points, and leaves out those that the device keeps silent about.
 func (d *device) due(names []string) ([]int, error) {
 	due := make([]int, 0, len(names))
-	skipped, now := []int(nil), time.Now()
+	now := time.Now()
 	for _, name := range names {
 		i, ok := d.index[name]
 		if !ok {
 			return nil, fmt.Errorf("%w: %q", errNoPoint, name)
 		}
-		if now.Before(d.mutes[i].until) {
-			skipped = append(skipped, i)
-			continue
+		if !now.Before(d.mutes[i].until) {
+			due = append(due, i)
 		}
-		due = append(due, i)
-	}
-	if len(due) == 0 {
-		return skipped, nil // there is nothing better to ask for
 	}
 	return due, nil
 }
@@ -127,7 +122,7 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	}
 	if whole {
 		// Each half is good: what is between them is to blame, or the length.
-		r.refused.add(r.spans[first.points[len(first.points)-1]].hull(second.span), refusalTime)
+		r.refused.add(r.seam(first, second), refusalTime)
 	}
 	return false, nil
 }
@@ -171,18 +166,25 @@ func (r *reading) refuse(b block, err error) {
 	}
 }
 
-// remember notes what the unit kept silent about while it answered for the rest.
+// remember notes what the unit kept silent about while it answered for the rest: a
+// block is split in two the next time, a point is left out after a while.
 func (r *reading) remember() {
-	now := time.Now()
 	for _, b := range r.silent {
 		if len(b.points) > 1 {
-			r.refused.add(b.span, muteTime)
+			r.refused.add(r.seam(b.halve(r.spans)), refusalTime)
+		} else {
+			r.refused.add(b.span, refusalTime)
 		}
 		for _, i := range b.points {
 			m := &r.mutes[i]
 			if m.times++; len(b.points) == 1 && m.times >= mutesToSkip {
-				m.until = now.Add(muteTime)
+				m.until = time.Now().Add(muteTime)
 			}
 		}
 	}
+}
+
+// seam is the span that must not be read at once to keep two blocks apart.
+func (d *device) seam(first, second block) span {
+	return d.spans[first.points[len(first.points)-1]].hull(d.spans[second.points[0]])
 }

@@ -171,6 +171,9 @@ func tortureRTU(t *testing.T, seed uint64, rounds int) {
 	if c.bad > 0 {
 		t.Errorf("%d points that are there were refused", c.bad)
 	}
+	if line.hasty > 0 {
+		t.Errorf("%d requests without a silence of 3.5 characters before them", line.hasty)
+	}
 	later(time.Minute) // what is still under way arrives
 }
 
@@ -286,6 +289,36 @@ func TestRTUUnitThatTakesOneLengthOnly(t *testing.T) {
 			})
 		})
 	}
+}
+
+// On a line without trouble such a unit is read fast; the first answer that comes
+// twice must not pass, either.
+func TestRTUFirstStaleAnswerOfAUnitThatTakesOneLengthOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 300 * time.Millisecond
+		line := newFakeLine(5, timeout, 1)
+		line.units[1].exact = true
+		line.only, line.percent = []fault{faultDuplicate}, 2
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := fakePoints()[40:60]
+		dev := open(t, d, rtuFile(1, timeout, points))
+		read(t, dev, names(points)...)
+		line.setFaulty(true)
+		c := &checker{t: t, unit: 1}
+		for range 500 {
+			later(time.Minute)
+			readings, err := dev.Read(t.Context(), names(points))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.see(points, readings)
+		}
+		t.Logf("%d right, %d bad, %d none, %d answers came twice", c.good, c.bad, c.none, line.counts[faultDuplicate])
+		if c.bad > 0 || c.none > 10 || line.counts[faultDuplicate] < 100 {
+			t.Errorf("%d bad, %d none", c.bad, c.none)
+		}
+		later(time.Minute)
+	})
 }
 
 func TestRTUWrites(t *testing.T) {

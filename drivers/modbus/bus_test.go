@@ -1,0 +1,220 @@
+package modbus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestBusLetsWritesGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1, 2, 3, 4, 5, 6, 7)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		devices := map[uint8]drivers.Device{}
+		for unit := uint8(1); unit <= 7; unit++ {
+			devices[unit] = open(t, d, fmt.Sprintf("driver: modbus\nserial: {port: /dev/fake}\nunit: %d\npoints:\n  speed: {holding: 5, writable: true}\n", unit))
+		}
+		line.order = nil
+		var all sync.WaitGroup
+		for unit := uint8(1); unit <= 6; unit++ {
+			all.Go(func() { read(t, devices[unit], "speed") })
+			synctest.Wait() // it waits for the bus
+		}
+		all.Go(func() {
+			if err := write(t, devices[7], "speed", "9"); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Wait()
+		if want := []uint8{1, 7, 2, 3, 4, 5, 6}; !slices.Equal(line.order, want) {
+			t.Errorf("units were asked in the order %v, want %v", line.order, want)
+		}
+	})
+}
+
+func TestBusTakesTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1, 2, 3)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		greedy := []fakePoint{{3, 0}, {3, 200}, {3, 400}, {3, 600}, {3, 800}, {3, 1000}}
+		one, two, three := open(t, d, rtuFile(1, time.Second, greedy)), open(t, d, rtuFile(2, time.Second, greedy[:1])), open(t, d, rtuFile(3, time.Second, greedy[:1]))
+		line.order = nil
+		var all sync.WaitGroup
+		all.Go(func() { read(t, one, names(greedy)...) })
+		synctest.Wait()
+		all.Go(func() { read(t, two, names(greedy[:1])...) })
+		synctest.Wait()
+		all.Go(func() { read(t, three, names(greedy[:1])...) })
+		all.Wait()
+		if want := []uint8{1, 2, 3, 1, 1, 1, 1, 1}; !slices.Equal(line.order, want) {
+			t.Errorf("units were asked in the order %v, want %v", line.order, want)
+		}
+	})
+}
+
+func TestBusManyWritesLeaveATurnToReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1, 2, 3)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		file := "driver: modbus\nserial: {port: /dev/fake}\nunit: %d\npoints:\n  speed: {holding: 5, writable: true}\n"
+		writers := []drivers.Device{open(t, d, fmt.Sprintf(file, 1)), open(t, d, fmt.Sprintf(file, 2))}
+		reader := open(t, d, fmt.Sprintf(file, 3))
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for _, w := range writers {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					_ = w.Write(ctx, "speed", drivers.IntValue(1)) // fails at the end
+				}
+			})
+		}
+		start := time.Now()
+		for range 5 {
+			read(t, reader, "speed")
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("five reads took %v", took)
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+func TestUnitThatKnowsOnlyTheFunctionsForSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		line.units[1].several = true
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		dev := open(t, d, "driver: modbus\nserial: {port: /dev/fake}\npoints:\n  fan: {coil: 3, writable: true}\n  speed: {holding: 4, writable: true}\n")
+		for _, w := range []struct{ point, value string }{{"fan", "true"}, {"fan", "false"}, {"speed", "1"}, {"speed", "2"}} {
+			if err := write(t, dev, w.point, w.value); err != nil {
+				t.Error(err)
+			}
+		}
+		want := []modbus.Function{5, 15, 15, 6, 16, 16}
+		if diff := cmp.Diff(want, line.units[1].written); diff != "" {
+			t.Errorf("functions (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Some devices answer nothing where others answer exception 2.
+func TestUnitThatIsMuteAboutAnAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, 200*time.Millisecond, 1)
+		line.units[1].mute = map[uint16]bool{41: true}
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := []fakePoint{{3, 0}, {3, 40}, {3, 41}, {3, 42}, {4, 7}, {4, 300}}
+		dev := open(t, d, rtuFile(1, 200*time.Millisecond, points))
+		seen := map[string]int{}
+		c := &checker{t: t, unit: 1}
+		for range 600 {
+			readings, err := dev.Read(t.Context(), names(points))
+			if err == nil {
+				c.see(points, readings)
+			}
+			for _, r := range readings {
+				seen[r.Point]++
+			}
+			later(time.Second)
+		}
+		t.Logf("readings in 600 rounds: %v", seen)
+		for _, p := range points {
+			if n := seen[p.name()]; p.addr != 41 && n < 540 || p.addr == 41 && n > 0 {
+				t.Errorf("%s was read %d times", p.name(), n)
+			}
+		}
+	})
+}
+
+// The answer may take as long as its bytes need, however short the time-out.
+func TestTimeoutCountsFromTheEndOfTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 50 * time.Millisecond
+		line := newFakeLine(1, timeout, 1)
+		line.char = time.Second * 11 / 300
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := fakePoints()[60:]
+		dev := open(t, d, strings.Replace(rtuFile(1, timeout, points), "9600", "300", 1))
+		want := map[string]string{}
+		for _, p := range points {
+			want[p.name()] = p.want(1)
+		}
+		wantRead(t, dev, want)
+	})
+}
+
+func TestTCPConnectionThatIsDeadIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := newFakeNet(1, time.Second)
+		defer device.ended.Wait()
+		d := newDriver(t, modbus.Options{Dial: device.dial})
+		dev, err := d.Open(t.Context(), config(t, tcpFile(time.Second, fakePoints())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		device.with(func(n *fakeNet) { n.frozen = 3 }) // the connection is half open
+		for range 2 {                                  // two attempts, and the probe after the back-off
+			if _, err := dev.Read(t.Context(), []string{"holding0"}); err == nil {
+				t.Error("a dead connection reads")
+			}
+			later(31 * time.Second)
+		}
+		wantRead(t, dev, map[string]string{"holding0": fakePoint{3, 0}.want(1)})
+		if device.dials != 2 {
+			t.Errorf("%d connections, want 2", device.dials)
+		}
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// panicPort panics like a serial library whose descriptor is too high.
+type panicPort struct{ modbus.Port }
+
+func (panicPort) Read([]byte) (int, error) { panic("index out of range") }
+
+func TestBusSurvivesAPortThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		broken := true
+		d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+			p, err := line.open(ctx, c)
+			if broken {
+				return panicPort{p}, err
+			}
+			return p, err
+		}})
+		file := config(t, rtuFile(1, time.Second, fakePoints()))
+		if _, err := d.Open(t.Context(), file); !errors.Is(err, drivers.ErrLost) {
+			t.Errorf("Open gives %v", err)
+		}
+		broken = false
+		dev, err := d.Open(t.Context(), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWithoutSerialPorts(t *testing.T) {
+	d := newDriver(t, modbus.Options{})
+	_, err := d.Open(t.Context(), config(t, rtuFile(1, time.Second, fakePoints())))
+	if !errors.Is(err, drivers.ErrLost) || !strings.Contains(err.Error(), `cannot open port "/dev/fake": there are no serial ports here`) {
+		t.Errorf("%v", err)
+	}
+}
