@@ -3,10 +3,10 @@ package plugins_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -336,13 +336,16 @@ func entries(t *testing.T, dir string) int {
 }
 
 // alive reports whether a process is there and no zombie.
-func alive(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
+func alive(pid int) bool { return !strings.Contains("ZX", state(strconv.Itoa(pid))) }
+
+// state is the letter that /proc has for a process or thread; X is none.
+func state(id string) string {
+	text, err := os.ReadFile("/proc/" + id + "/stat")
+	_, rest, ok := strings.Cut(string(text), ") ")
+	if err != nil || !ok {
+		return "X"
 	}
-	_, rest, _ := strings.Cut(string(text), ") ")
-	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+	return rest[:1]
 }
 
 // crash kills a plugin's process.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +18,9 @@ import (
 func hostd(t *testing.T, dir, prefix string) (*exec.Cmd, string) {
 	t.Helper()
 	cmd := exec.Command(bin(t, "hostd"), dir, filepath.Join(dir, ".closed"))
+	run := filepath.Join(dir, ".run") // sockets
+	must(t, os.Mkdir(run, 0o700))
+	cmd.Env = append(os.Environ(), "TMPDIR="+run)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	must(t, err)
@@ -38,7 +42,7 @@ func hostd(t *testing.T, dir, prefix string) (*exec.Cmd, string) {
 }
 
 func TestKilledGatewayLeavesNoOrphan(t *testing.T) {
-	dir := t.TempDir()
+	dir := shortDir(t)
 	install(t, dir, "probe", "probe", "drivers: [probe]")
 	gateway, line := hostd(t, dir, "pids ")
 	var plugin, child int
@@ -54,6 +58,9 @@ func TestKilledGatewayLeavesNoOrphan(t *testing.T) {
 	if !closed(dir) {
 		t.Error("the plugin ended without closing its device")
 	}
+	if n := entries(t, filepath.Join(dir, ".run")); n != 0 {
+		t.Errorf("%d folders of sockets are left", n)
+	}
 }
 
 // closed reports whether the device that hostd opened was closed.
@@ -65,7 +72,7 @@ func closed(dir string) bool {
 // A plugin that has not come to the SDK does not watch its standard input; the
 // kernel must end it.
 func TestKilledGatewayLeavesNoOrphanThatIsStuck(t *testing.T) {
-	dir := t.TempDir()
+	dir := shortDir(t)
 	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=deaf]")
 	gateway, _ := hostd(t, dir, "state starting")
 	var plugin int
@@ -80,7 +87,7 @@ func TestKilledGatewayLeavesNoOrphanThatIsStuck(t *testing.T) {
 // A plugin that hangs cannot look at anything. The kernel wakes it, since its
 // process group has lost its parent, and then ends it.
 func TestKilledGatewayLeavesNoOrphanThatHangs(t *testing.T) {
-	dir := t.TempDir()
+	dir := shortDir(t)
 	install(t, dir, "probe", "probe", "drivers: [probe]")
 	gateway, line := hostd(t, dir, "pids ")
 	var plugin, child int
@@ -88,8 +95,14 @@ func TestKilledGatewayLeavesNoOrphanThatHangs(t *testing.T) {
 		t.Fatalf("%q: %v", line, err)
 	}
 	must(t, syscall.Kill(plugin, syscall.SIGSTOP))
+	eventually(t, "the stop of all threads", func() bool {
+		threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", plugin))
+		must(t, err)
+		return !slices.ContainsFunc(threads, func(thread os.DirEntry) bool { return state(thread.Name()) != "T" })
+	})
 	must(t, gateway.Process.Kill())
 	eventually(t, "the end of the plugin", func() bool { return !alive(plugin) })
+	eventually(t, "the end of the plugin's child", func() bool { return !alive(child) })
 }
 
 // childOf is some child of a process that is not a zombie, 0 if there is none.

@@ -4,9 +4,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
+
+	plugin "github.com/hashicorp/go-plugin"
 
 	"github.com/gatehouse/gatehouse/plugins/wire"
 )
@@ -21,7 +24,9 @@ const lastWords = 2 * time.Second
 //
 // The kernel watches, too: the gateway starts a plugin so that it gets SIGTERM when
 // the gateway dies. That ends a plugin that never comes to this line; here it means
-// the same as the end of the pipe, so that devices can be closed first.
+// the same as the end of the pipe, so that devices can be closed first. A plugin
+// that is stopped at that time (SIGSTOP) is woken by the kernel with SIGHUP, since
+// its process group has lost its parent.
 type lifeline struct {
 	reason chan struct{} // closed when it is time to end
 	once   sync.Once
@@ -36,7 +41,7 @@ func watchHost() *lifeline {
 	// log ignores.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	terminate := make(chan os.Signal, 1)
-	signal.Notify(terminate, syscall.SIGTERM)
+	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGHUP)
 	go func() {
 		<-terminate
 		l.end(false)
@@ -69,7 +74,16 @@ func (l *lifeline) end(asked bool) {
 // them sends SIGTERM and the process still has its parent.
 func (l *lifeline) finish() {
 	if !l.asked {
+		removeSockets()
 		killGroup()
+	}
+}
+
+// removeSockets removes the folder that the gateway made for this process.
+func removeSockets() {
+	if dir := os.Getenv(plugin.EnvUnixSocketDir); dir != "" {
+		_ = os.RemoveAll(dir)
+		_ = os.Remove(filepath.Dir(dir)) // if nothing else is in it
 	}
 }
 
