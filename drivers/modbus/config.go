@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
+
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
@@ -69,9 +72,14 @@ type tableFile struct {
 // to 1, and give errors without a place.
 type scalar string
 
-// UnmarshalYAML keeps the text.
-func (s *scalar) UnmarshalYAML(text []byte) error {
-	*s = scalar(strings.TrimSpace(string(text)))
+// UnmarshalYAML keeps the text. (Asked for its bytes, the library would walk the whole
+// file for each number.)
+func (s *scalar) UnmarshalYAML(node ast.Node) error {
+	tok := node.GetToken()
+	*s = scalar(strings.TrimSpace(tok.Value))
+	if tok.Type == token.DoubleQuoteType || tok.Type == token.SingleQuoteType {
+		*s = scalar(strconv.Quote(tok.Value)) // text is no number
+	}
 	return nil
 }
 

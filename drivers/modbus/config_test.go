@@ -2,6 +2,7 @@ package modbus_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,9 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"no table", point("{type: int16}"), "4:6: a point needs one of coil, discrete, input and holding"},
 		{"two tables", point("{coil: 1, holding: 2}"), "exactly one of coil, discrete, input and holding"},
 		{"fraction of an address", point("{holding: 1.5}"), "4:16: the address must be a whole number, not 1.5"},
+		{"text for an address", point(`{holding: "1"}`), `4:16: the address must be a whole number, not "1"`},
+		{"list for an address", point(`{holding: [1, 2]}`), "4:16: the address must be a whole number, not ["},
+		{"nothing for an address", point(`{holding: }`), "a point needs one of coil"},
 		{"address too high", point("{holding: 65536}"), "4:16: the address must be 0 to 65535"},
 		{"address too high for its size", point("{holding: 65535, type: int32}"), "4:16: the address must be 0 to 65534"},
 		{"address below", point("{coil: -1}"), "the address must be 0 to 65535"},
@@ -93,6 +97,25 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 			}
 			if _, err := driver.Open(t.Context(), config(t, c.file)); !errors.Is(err, drivers.ErrConfig) {
 				t.Errorf("Open gives %v", err)
+			}
+		})
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	for _, n := range []int{100, 1000} {
+		b.Run(fmt.Sprintf("points=%d", n), func(b *testing.B) {
+			var text strings.Builder
+			text.WriteString("driver: modbus\ntcp: plc\npoints:\n")
+			for i := range n {
+				fmt.Fprintf(&text, "  p%d: {holding: %d, type: int16, scale: 0.1}\n", i, i)
+			}
+			d, cfg := newDriver(b, modbus.Options{}), config(b, text.String())
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := d.Check(cfg); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
