@@ -211,13 +211,14 @@ func (g *Gateway) runPlugins(ctx context.Context) error {
 	defer cancel()
 	wait.Go(func() {
 		for {
+			changed := g.plugins.Changed() // asked for first: what changes meanwhile is not missed
+			if err := g.devices.Refresh(); err != nil {
+				g.opt.Log.Debug("devices refreshed, some files are not right", "error", err)
+			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-g.plugins.Changed():
-				if err := g.devices.Refresh(); err != nil {
-					g.opt.Log.Debug("devices refreshed, some files are not right", "error", err)
-				}
+			case <-changed:
 			}
 		}
 	})
