@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -133,6 +134,10 @@ func (c *conn) loop() {
 func (c *conn) await() bool {
 	c.batch.free()
 	c.batch = nil
+	// A client that never pauses would keep its processor for whole time slices,
+	// and with fifty of them a slow socket's writer, which the poller wakes, waits
+	// for a second.
+	runtime.Gosched()
 	err := c.in.wait()
 	c.batch = c.srv.newBatch(c.ctx, c)
 	if err != nil {
