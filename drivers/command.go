@@ -207,7 +207,10 @@ func (x *session) known(all []pointWrite) (writes []pointWrite, strange []string
 
 func (x *session) writable(writes []pointWrite) error {
 	for _, w := range writes {
+		_, known := x.entry.index[w.point]
 		switch {
+		case !known: // the file changed while the command waited
+			return fmt.Errorf("there is no point %q", w.point)
 		case !x.entry.points[x.entry.index[w.point]].Writable:
 			return fmt.Errorf("point %q is not writable", w.point)
 		case w.value.IsNull():

@@ -370,3 +370,18 @@ func TestCommandTogether(t *testing.T) {
 		})
 	}
 }
+
+func TestCommandForAPointThatIsGone(t *testing.T) {
+	f := &fake{}
+	inHouse(t, one(f), lamp(), func(h *house) {
+		f.change(func(f *fake) { f.delay = 4 * time.Second })
+		h.after(time.Second) // a slow read has begun
+		h.publish(message.Message{Topic: "home/lamp/on/set", Payload: []byte("1")})
+		h.load(files("lamp.yaml", "driver: fake\ntopic: home/lamp\npoints: {}\n"))
+		h.after(time.Minute)
+		h.want("home/lamp/on/set/result", `{"ok":false,"error":"there is no point \"on\""}`)
+		if n := h.status("lamp").Counters.Panics; n != 0 {
+			t.Errorf("%d panics", n)
+		}
+	})
+}
