@@ -156,14 +156,22 @@ func (h *Host) readFiles(ctx context.Context, fsys fs.FS) (map[string]deviceFile
 
 func readFile(fsys fs.FS, name string) deviceFile {
 	f := deviceFile{path: name}
-	if info, err := fs.Stat(fsys, name); err == nil && info.Size() > MaxFileBytes {
-		f.err = &ConfigError{File: name, Line: 1, Column: 1, Msg: fmt.Sprintf("the file is over %d bytes", MaxFileBytes)}
+	wrong := func(format string, args ...any) deviceFile {
+		f.err = &ConfigError{File: name, Line: 1, Column: 1, Msg: fmt.Sprintf(format, args...)}
 		return f
+	}
+	info, err := fs.Stat(fsys, name)
+	switch {
+	case err != nil:
+		return wrong("the file cannot be read: %v", err)
+	case !info.Mode().IsRegular(): // to open a pipe would wait for who writes it
+		return wrong("it is not a regular file")
+	case info.Size() > MaxFileBytes:
+		return wrong("the file is over %d bytes", MaxFileBytes)
 	}
 	text, err := fs.ReadFile(fsys, name)
 	if err != nil {
-		f.err = &ConfigError{File: name, Line: 1, Column: 1, Msg: fmt.Sprintf("the file cannot be read: %v", err)}
-		return f
+		return wrong("the file cannot be read: %v", err)
 	}
 	f.text, f.hash = text, sha256.Sum256(text)
 	return f
