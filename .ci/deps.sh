@@ -12,7 +12,7 @@ if [ ${#packages[@]} -eq 0 ]; then
 		mosquitto-clients                 # foreign MQTT clients
 		socat                             # pairs of serial lines
 		python3-pymodbus python3-serial python3-serial-asyncio # a foreign Modbus server, TCP and RTU
-		libmodbus-dev mbpoll              # another one, and a client
+		libmodbus-dev pkgconf mbpoll      # another one that a test compiles, and a client
 		dpkg                              # looks into the .debs
 		systemd                           # systemd-analyze judges the unit
 	)
