@@ -126,15 +126,15 @@ func (e *Engine) laneOf(base string) (lane int, ok bool) {
 
 // readFile reads a file; skip says that it is not one, or is gone again.
 func (e *Engine) readFile(fsys fs.FS, name string) (text []byte, skip bool, err error) {
+	info, err := fs.Stat(fsys, name) // to open a pipe would wait for who writes it
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, err == nil || errors.Is(err, fs.ErrNotExist), err
+	}
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, errors.Is(err, fs.ErrNotExist), err
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, err == nil, err
-	}
 	limit := e.opts.Limits.FileSize
 	text, err = io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(text)) > limit {

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -313,4 +317,22 @@ func TestReadyWaitsForTheFirstLoad(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestLoadPassesOverWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.toy"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy"}}})
+	loaded := make(chan error, 1)
+	go func() { loaded <- h.engine.Load(t.Context(), os.DirFS(dir)) }()
+	select {
+	case err := <-loaded:
+		if err != nil || len(h.engine.Status()) != 0 {
+			t.Errorf("Load returned %v, the status %v", err, h.engine.Status())
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("Load waits for a pipe that nobody writes")
+	}
 }
