@@ -117,12 +117,3 @@ func (c *Config) place(err error) error {
 	}
 	return e
 }
-
-type tagFinder struct{ tag *ast.TagNode }
-
-func (f *tagFinder) Visit(n ast.Node) ast.Visitor {
-	if tag, ok := n.(*ast.TagNode); ok && f.tag == nil {
-		f.tag = tag
-	}
-	return f
-}
