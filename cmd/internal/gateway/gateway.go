@@ -192,19 +192,25 @@ func (g *Gateway) config() *config.Config {
 	return g.cfg
 }
 
+// runRules fails if the folder cannot be read: without filters nothing may pass.
 func (g *Gateway) runRules(ctx context.Context) error {
-	g.loadRules(ctx)
+	for _, err := range each(g.loadRules(ctx)) {
+		var file *rules.Error
+		if !errors.As(err, &file) {
+			return err
+		}
+	}
 	return g.rules.Run(ctx, g.broker)
 }
 
 func (g *Gateway) runDevices(ctx context.Context) error {
-	g.loadDevices(ctx)
+	_ = g.loadDevices(ctx) // told in the log, file by file
 	return g.devices.Run(ctx, g.broker)
 }
 
 // runPlugins also tells the devices when the drivers of plugins come and go.
 func (g *Gateway) runPlugins(ctx context.Context) error {
-	g.loadPlugins(ctx)
+	_ = g.loadPlugins(ctx) // told in the log, file by file
 	var wait sync.WaitGroup
 	defer wait.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -225,39 +231,40 @@ func (g *Gateway) runPlugins(ctx context.Context) error {
 	return g.plugins.Run(ctx)
 }
 
-func (g *Gateway) loadRules(ctx context.Context) {
-	g.load(ctx, "rules", func(ctx context.Context, cfg *config.Config) error {
+func (g *Gateway) loadRules(ctx context.Context) error {
+	return g.load(ctx, "rules", func(ctx context.Context, cfg *config.Config) error {
 		return g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
 	})
 }
 
-func (g *Gateway) loadDevices(ctx context.Context) {
-	g.load(ctx, "devices", func(ctx context.Context, cfg *config.Config) error {
+func (g *Gateway) loadDevices(ctx context.Context) error {
+	return g.load(ctx, "devices", func(ctx context.Context, cfg *config.Config) error {
 		return g.devices.Load(ctx, os.DirFS(cfg.Devices.Folder))
 	})
 }
 
-func (g *Gateway) loadPlugins(ctx context.Context) {
-	g.load(ctx, "plugins", func(ctx context.Context, cfg *config.Config) error {
+func (g *Gateway) loadPlugins(ctx context.Context) error {
+	return g.load(ctx, "plugins", func(ctx context.Context, cfg *config.Config) error {
 		return g.plugins.Load(ctx, cfg.Plugins.Folder)
 	})
 }
 
-// load reads one folder. What is wrong with a file is told, file by file; the
-// files that are right are in force.
-func (g *Gateway) load(ctx context.Context, what string, load func(context.Context, *config.Config) error) {
+// load reads one folder. What is wrong with a file is told in the log, file by file,
+// and returned; the files that are right are in force.
+func (g *Gateway) load(ctx context.Context, what string, load func(context.Context, *config.Config) error) error {
 	g.loading.Lock()
 	defer g.loading.Unlock()
 	began := time.Now()
 	err := load(ctx, g.config())
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	if news := fmt.Sprint(err); news != g.told[what] {
 		g.told[what] = news
 		g.tell(what, err)
 	}
 	g.opt.Log.Debug("folder loaded", "folder", what, "errors", len(each(err)), "after", time.Since(began))
+	return err
 }
 
 func (g *Gateway) tell(what string, err error) {

@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -107,7 +109,15 @@ func (s sink) counter(name, help string, value float64, labels ...string) {
 func (s sink) send(kind prometheus.ValueType, name, help string, value float64, labels []string) {
 	var names, values []string
 	for i := 0; i+1 < len(labels); i += 2 {
-		names, values = append(names, labels[i]), append(values, labels[i+1])
+		names, values = append(names, labels[i]), append(values, label(labels[i+1]))
 	}
 	s.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, names, nil), kind, value, values...)
+}
+
+// label makes a label of any text: the name of a file need not be UTF-8.
+func label(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.Trim(strconv.Quote(s), `"`)
 }

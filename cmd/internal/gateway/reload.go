@@ -31,9 +31,9 @@ func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 		default: // the watch has yet to see the last one
 		}
 	}
-	g.loadRules(ctx)
-	g.loadPlugins(ctx)
-	g.loadDevices(ctx)
+	for _, load := range []func(context.Context) error{g.loadRules, g.loadPlugins, g.loadDevices} {
+		_ = load(ctx) // told in the log, file by file
+	}
 	return nil
 }
 
@@ -76,12 +76,12 @@ func (g *Gateway) watchFolders(ctx context.Context) error {
 	var wait sync.WaitGroup
 	for _, f := range []struct {
 		path string
-		load func(context.Context)
+		load func(context.Context) error
 	}{
 		{cfg.Rules.Folder, g.loadRules}, {cfg.Devices.Folder, g.loadDevices}, {cfg.Plugins.Folder, g.loadPlugins},
 	} {
 		wait.Go(func() {
-			if err := Watch(ctx, g.opt.Log, f.path, func() { f.load(ctx) }); err != nil {
+			if err := Watch(ctx, g.opt.Log, f.path, func() { _ = f.load(ctx) }); err != nil {
 				failed <- fmt.Errorf("cannot watch %q: %w", f.path, err)
 			}
 		})

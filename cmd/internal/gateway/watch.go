@@ -20,9 +20,11 @@ const (
 )
 
 // Watch calls changed soon after it began, since files may have changed just
-// before, and after files in the folder, or in folders below it, have changed. A folder that is missing is waited for. A path of a file watches the
-// file, through the folder that it is in, because editors replace files. It blocks
-// until ctx ends.
+// before, and after files in the folder, or in folders below it, have changed. A
+// folder that is missing is waited for. A path of a file watches the file, through
+// the folder that it is in, because editors replace files. A path that is a link is
+// followed, and so is the link when it comes to name another; links in the folder are
+// not. It blocks until ctx ends.
 func Watch(ctx context.Context, log *slog.Logger, path string, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -61,6 +63,7 @@ func Watch(ctx context.Context, log *slog.Logger, path string, changed func()) e
 type tree struct {
 	watcher *fsnotify.Watcher
 	path    string
+	real    string // path without links, as of the last cover
 	log     *slog.Logger
 }
 
@@ -69,8 +72,11 @@ const maxFolders = 1000
 
 // cover watches what there is to watch now.
 func (t *tree) cover() {
+	t.real = resolved(t.path)
+	t.above(t.path) // first: what comes meanwhile is heard
+	t.above(t.real)
 	n := 0
-	err := filepath.WalkDir(t.path, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(t.real, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.IsDir() {
 			return err
 		}
@@ -83,7 +89,11 @@ func (t *tree) cover() {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.log.Warn("cannot watch all of a folder", "path", t.path, "error", err)
 	}
-	for dir := filepath.Dir(t.path); ; dir = filepath.Dir(dir) {
+}
+
+// above watches the nearest folder above path that is there.
+func (t *tree) above(path string) {
+	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
 		if info, err := os.Stat(dir); err == nil && info.IsDir() {
 			if err := t.watcher.Add(dir); err != nil {
 				t.log.Warn("cannot watch a folder", "path", dir, "error", err)
@@ -102,7 +112,20 @@ func (t *tree) concerns(ev fsnotify.Event) bool {
 	if ev.Op == fsnotify.Chmod {
 		return false
 	}
-	return within(t.path, ev.Name) || within(ev.Name, t.path)
+	for _, path := range []string{t.path, t.real} {
+		if within(path, ev.Name) || within(ev.Name, path) {
+			return true
+		}
+	}
+	return resolved(t.path) != t.real // a link on the way was swapped
+}
+
+// resolved is path without links or, if it is missing, as it is.
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }
 
 // within reports whether path is dir or below it.

@@ -108,4 +108,55 @@ func TestWatch(t *testing.T) {
 			expect(t, calls)
 		}
 	})
+	t.Run("a folder that is a link", func(t *testing.T) {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "real", "a.yaml"), "x")
+		link(t, "real", filepath.Join(dir, "rules"))
+		calls := watched(t, filepath.Join(dir, "rules"))
+		write(t, filepath.Join(dir, "real", "a.yaml"), "y")
+		expect(t, calls)
+		write(t, filepath.Join(dir, "other", "a.yaml"), "z")
+		expectNone(t, calls)
+		link(t, "other", filepath.Join(dir, "rules"))
+		expect(t, calls)
+		write(t, filepath.Join(dir, "other", "a.yaml"), "zz")
+		expect(t, calls)
+	})
+	t.Run("a file that is a link through a folder that is swapped, as Kubernetes does", func(t *testing.T) {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "..1", "gatehouse.yaml"), "x")
+		write(t, filepath.Join(dir, "..2", "gatehouse.yaml"), "y")
+		link(t, "..1", filepath.Join(dir, "..data"))
+		link(t, "..data/gatehouse.yaml", filepath.Join(dir, "gatehouse.yaml"))
+		calls := watched(t, filepath.Join(dir, "gatehouse.yaml"))
+		link(t, "..2", filepath.Join(dir, "..data"))
+		expect(t, calls)
+		write(t, filepath.Join(dir, "..2", "gatehouse.yaml"), "z")
+		expect(t, calls)
+	})
+	t.Run("a folder that is moved and another put in its place", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "rules")
+		write(t, filepath.Join(dir, "a.yaml"), "x")
+		calls := watched(t, dir)
+		for _, move := range [][2]string{{dir, dir + ".old"}, {dir + ".new", dir}} {
+			write(t, filepath.Join(dir+".new", "a.yaml"), "y")
+			if err := os.Rename(move[0], move[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		expect(t, calls)
+		write(t, filepath.Join(dir, "a.yaml"), "z")
+		expect(t, calls)
+	})
+}
+
+// link makes a symbolic link, in place of another if there is one.
+func link(t *testing.T, to, path string) {
+	t.Helper()
+	if err := os.Symlink(to, path+".tmp"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		t.Fatal(err)
+	}
 }

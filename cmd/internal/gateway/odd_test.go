@@ -1,0 +1,57 @@
+package gateway
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+)
+
+// small is a gateway without listeners and console, on folders of the test.
+func small(t *testing.T, dir string) *Gateway {
+	t.Helper()
+	cfg := config.Default()
+	cfg.Broker.Listeners, cfg.Console.Address = nil, ""
+	cfg.Rules.Folder, cfg.Devices.Folder, cfg.Plugins.Folder = filepath.Join(dir, "rules"), filepath.Join(dir, "devices"), filepath.Join(dir, "plugins")
+	g, err := New(cfg, Options{Worker: []string{"/bin/false"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func TestMetricsOfAFileWhoseNameIsNotText(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a\xfc", "a\xfd"} {
+		write(t, filepath.Join(dir, "devices", name+".yaml"), "driver: sim\npoints: {x: {initial: 1}}\n")
+	}
+	g := small(t, dir)
+	_ = g.loadDevices(t.Context()) // such a name is no topic, and the devices are listed with the error
+	families, err := g.metrics().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "gatehouse_device_online" && len(f.GetMetric()) == 2 {
+			return
+		}
+	}
+	t.Error("the two devices are not there")
+}
+
+func TestAFolderOfRulesThatIsNoFolder(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "rules"), []byte("no folder"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := small(t, dir).Run(ctx)
+	if err == nil || !strings.Contains(err.Error(), "cannot read the folder of rules") {
+		t.Errorf("want an error that names the folder of rules, got %v", err)
+	}
+}
