@@ -43,11 +43,18 @@
 // those, too, the block waits until no stale answer can be under way, or on a line
 // without trouble reads and then listens whether a second answer follows. Frames
 // that are not the answer by unit, function code, byte count and CRC are skipped.
-// After anything odd the line counts as wary for three time-outs.
+// After anything odd the line counts as wary for three time-outs. An exception that is
+// new must come twice, since it shows even less what it answers.
 //
-// A block that the device refuses is split until the address to blame stands alone;
-// that is remembered for ten minutes. A unit that does not answer is asked again
-// after a back-off of 1 s to 30 s, and costs the line one time-out each.
+// A block that the device refuses, or keeps silent about while it answers for others,
+// is split until the address to blame stands alone; that is remembered for ten
+// minutes. A refused point has Quality Bad and an [Exception] as its Err; a point that
+// the device keeps silent about has no reading and is asked for once a minute. A unit
+// that does not answer at all is asked again after a back-off of 1 s to 30 s, and
+// costs the line one time-out each. A write is never sent twice.
+//
+// What nothing can tell apart: a frame with a good CRC that is no answer to anything
+// that was asked, if it happens to fit the request under way.
 //
 // # The simulator
 //

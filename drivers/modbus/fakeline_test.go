@@ -265,11 +265,13 @@ func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, answer [
 		bad[l.rng.IntN(len(bad))] ^= 1 << l.rng.IntN(8)
 	case faultWrongFunction:
 		bad[1] = bad[1]%4 + 1
-		bad = reseal(bad)
+		p.lie(at, reseal(bad))
+		return
 	case faultWrongLength:
 		bad = append(bad[:len(bad)-2], 0, 0, 0, 0)
 		bad[2] += 2
-		bad = reseal(bad)
+		p.lie(at, reseal(bad))
+		return
 	case faultNoiseBefore:
 		bad = append(noise, answer...)
 	case faultNoiseAfter:
@@ -304,6 +306,7 @@ type fakePort struct {
 	mu      sync.Mutex
 	rx      []byte
 	last    time.Time // when the last byte came
+	sent    int       // requests
 	timeout time.Duration
 	broken  bool
 	shut    bool
@@ -318,6 +321,23 @@ func (p *fakePort) deliver(after time.Duration, frame []byte) {
 		p.mu.Lock()
 		p.rx = append(p.rx, frame...)
 		p.last = time.Now()
+		p.mu.Unlock()
+		p.signal()
+	})
+}
+
+// lie lets a frame arrive that is no answer to any request, unless a further request
+// is on the line by then: to that it might be one, and nothing could tell.
+func (p *fakePort) lie(after time.Duration, frame []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sent := p.sent
+	time.AfterFunc(after+time.Duration(len(frame))*p.line.char, func() {
+		p.mu.Lock()
+		if p.sent == sent {
+			p.rx = append(p.rx, frame...)
+			p.last = time.Now()
+		}
 		p.mu.Unlock()
 		p.signal()
 	})
@@ -370,6 +390,7 @@ func (p *fakePort) Read(b []byte) (int, error) {
 func (p *fakePort) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	broken := p.broken || p.shut
+	p.sent++
 	hasty := time.Since(p.last) < p.line.char*7/2
 	p.mu.Unlock()
 	if hasty {

@@ -147,9 +147,9 @@ func tortureRTU(t *testing.T, seed uint64, rounds int) {
 			continue
 		}
 		if round%5 == 4 && !complete {
-			// The unit may be in a back-off from the round before; then the next
-			// request must do.
-			later(31 * time.Second)
+			// The unit may be in a back-off from the round before, or a point be left
+			// out for a minute; then the next request must do.
+			later(61 * time.Second)
 			readings, err = dev.Read(t.Context(), names(due))
 			if err != nil || !c.see(due, readings) {
 				t.Errorf("round %d: not in step again: %d of %d readings, %v", round, len(readings), len(due), err)
