@@ -9,6 +9,6 @@ export GOFLAGS="${GOFLAGS:-} -trimpath" CGO_ENABLED=0
 
 status=0
 for module in $(.ci/modules.sh); do
-	(cd "$module" && "$root/bin/tools/golangci-lint" run --config "$root/.golangci.yml" ./...) || status=1
+	(cd "$module" && "$root/bin/tools/golangci-lint" run --allow-parallel-runners --config "$root/.golangci.yml" ./...) || status=1
 done
 exit $status
