@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -134,10 +133,6 @@ func (c *conn) loop() {
 func (c *conn) await() bool {
 	c.batch.free()
 	c.batch = nil
-	// A client that never pauses would keep its processor for whole time slices,
-	// and with fifty of them a slow socket's writer, which the poller wakes, waits
-	// for a second.
-	runtime.Gosched()
 	err := c.in.wait()
 	c.batch = c.srv.newBatch(c.ctx, c)
 	if err != nil {
