@@ -5,10 +5,12 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -202,4 +204,31 @@ func TestAPortThatIsTaken(t *testing.T) {
 		t.Errorf("ended with %d: %s", code, out)
 	}
 	g.stop(t)
+}
+
+func TestPubThatWaitsForItsInputCanBeInterrupted(t *testing.T) {
+	g := startGateway(t, nil)
+	in, out, err := os.Pipe() // is never written
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = in.Close(), out.Close() })
+	pub := exec.Command(binary, "pub", "--server", "mqtt://"+g.mqtt, "x")
+	pub.Stdin = in
+	if err := pub.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- pub.Wait() }()
+	eventually(t, "the client is connected", func() bool { return len(g.api(t, "clients")) == 1 })
+	if err := pub.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		_ = pub.Process.Kill()
+		<-ended
+		t.Error("pub goes on reading")
+	}
 }

@@ -2,8 +2,12 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -45,11 +49,22 @@ func (f *pubFlags) run(cmd *cobra.Command, args []string) error {
 	if f.qos > 2 {
 		return fmt.Errorf("quality of service %d is not 0, 1 or 2", f.qos)
 	}
+	// A read of standard input cannot be interrupted, so a signal ends the program.
+	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	c, err := dial(cmd.Context(), f.server, "")
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	ctx, cancel := context.WithCancel(cmd.Context())
+	pinged := make(chan struct{})
+	go func() { // standard input may take its time
+		defer close(pinged)
+		c.ping(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-pinged
+	}()
 	m := message.Message{Topic: args[0], QoS: message.QoS(f.qos), Retain: f.retain}
 	switch {
 	case len(args) == 2:
