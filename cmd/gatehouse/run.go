@@ -46,6 +46,9 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	level.Set(cfg.LogLevel())
 	log := newLog(out, cfg.Log.Format, level)
 	notifier := gateway.NewNotifier(os.Getenv)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP) // before anything takes time: it would end the program
+	defer signal.Stop(hangups)
 	g, err := gateway.New(cfg, gateway.Options{
 		Data: f.data, Log: log, Level: level, Version: version, Worker: workerCommand(),
 		Up: func() {
@@ -63,10 +66,10 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	defer wait.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	wait.Go(func() { notifier.Watchdog(ctx, func(context.Context) error { return g.Healthy() }) })
+	wait.Go(func() { notifier.Watchdog(ctx, g.Alive) })
 	wait.Go(func() {
 		r := reloader{file: f.config, now: cfg, gateway: g, log: log, notifier: notifier}
-		r.run(ctx)
+		r.run(ctx, hangups)
 	})
 	wait.Go(func() {
 		<-ctx.Done()
@@ -99,10 +102,7 @@ type reloader struct {
 	notifier gateway.Notifier
 }
 
-func (r *reloader) run(ctx context.Context) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
 	changed := make(chan struct{}, 1)
 	var wait sync.WaitGroup
 	defer wait.Wait()

@@ -163,7 +163,7 @@ func TestAnotherHostNameIsRefused(t *testing.T) {
 	address := serve(t, func() error { return nil })
 	_, port, _ := net.SplitHostPort(address)
 	for host, want := range map[string]int{
-		"localhost:" + port: 200, "127.0.0.1": 200, "[::1]:" + port: 200,
+		"localhost:" + port: 200, "127.0.0.1": 200, "[::1]:" + port: 200, "[::1]": 200,
 		"evil.example": 403, "evil.example:" + port: 403, "localhost.evil.example": 403, "192.168.1.5": 403,
 	} {
 		if status, _ := get(t, "http://"+address+"/api/v1/topics", host); status != want {

@@ -16,6 +16,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker"
 	"github.com/gatehouse/gatehouse/broker/auth"
 	"github.com/gatehouse/gatehouse/broker/listen"
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/mem"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
@@ -184,6 +185,15 @@ func (g *Gateway) Healthy() error {
 		return errors.New("starting or stopping")
 	}
 	return nil
+}
+
+// Alive returns nil if the broker takes a message: a program that hangs does not
+// answer, and its watchdog barks.
+func (g *Gateway) Alive(ctx context.Context) error {
+	if err := g.Healthy(); err != nil {
+		return err
+	}
+	return g.broker.Publish(ctx, message.Message{Topic: "$SYS/gatehouse/heartbeat"})
 }
 
 func (g *Gateway) config() *config.Config {

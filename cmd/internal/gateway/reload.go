@@ -56,24 +56,22 @@ func needsRestart(now, next *config.Config) []string {
 	return keys
 }
 
-// watch loads a folder again when its files change.
+// watch loads a folder again when its files change, until ctx ends.
 func (g *Gateway) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if err := g.watchFolders(ctx); err != nil {
-			return err
-		}
+		g.watchFolders(ctx)
 	}
 	return nil
 }
 
 // watchFolders watches the folders of the configuration until ctx ends or another
-// configuration names others.
-func (g *Gateway) watchFolders(ctx context.Context) error {
+// configuration names others. One that cannot be watched is read on SIGHUP only.
+func (g *Gateway) watchFolders(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cfg := g.config()
-	failed := make(chan error, 3)
 	var wait sync.WaitGroup
+	defer wait.Wait()
 	for _, f := range []struct {
 		path string
 		load func(context.Context) error
@@ -82,17 +80,13 @@ func (g *Gateway) watchFolders(ctx context.Context) error {
 	} {
 		wait.Go(func() {
 			if err := Watch(ctx, g.opt.Log, f.path, func() { _ = f.load(ctx) }); err != nil {
-				failed <- fmt.Errorf("cannot watch %q: %w", f.path, err)
+				g.opt.Log.Error("a folder is not watched; SIGHUP reads it", "path", f.path, "error", err)
 			}
 		})
 	}
-	var err error
 	select {
 	case <-ctx.Done():
 	case <-g.moved:
-	case err = <-failed:
 	}
 	cancel()
-	wait.Wait()
-	return err
 }
