@@ -3,6 +3,7 @@ package jsvm_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,7 +135,7 @@ func (s *suite) killWorker(t testing.TB) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of the worker", func() bool { return len(workers(t)) == 0 || workers(t)[0] != pid })
+	eventually(t, "the end of the worker", func() bool { return !slices.Contains(workers(t), pid) })
 }
 
 func TestTimersAfterARestart(t *testing.T) {

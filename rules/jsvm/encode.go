@@ -27,8 +27,11 @@ var (
 // payloadOf turns what a script publishes into bytes: a string as it is, bytes as
 // they are, everything else as JSON.
 func (s *script) payloadOf(v goja.Value) []byte {
-	if goja.IsString(v) {
-		return []byte(v.String())
+	if text, ok := v.(goja.String); ok {
+		if text.Length() > maxOutput { // before it is copied
+			s.account(text.Length())
+		}
+		return []byte(text.String())
 	}
 	if b, ok := bytesOf(v); ok {
 		return b

@@ -26,7 +26,7 @@ func start(t testing.TB, change ...func(*jsvm.Options)) *suite {
 	t.Helper()
 	o := jsvm.Options{Command: []string{"/proc/self/exe", "worker"}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))}
 	if raceEnabled { // all is slow, and each byte has several others beside it
-		o.Deadline, o.Memory = time.Second/2, 512<<20
+		o.Deadline, o.Memory = time.Second, 512<<20
 	}
 	for _, f := range change {
 		f(&o)
