@@ -29,6 +29,7 @@ type found struct {
 	lane int
 	text []byte
 	err  error // it could not be read
+	dir  bool  // it is a folder, which could not be
 }
 
 // Load compiles the folder and swaps the new set in between two messages.
@@ -81,7 +82,8 @@ func (e *Engine) scan(fsys fs.FS) (map[string]found, error) {
 		case errors.Is(err, fs.ErrNotExist): // no folder, or gone while we look
 			return nil
 		case err != nil:
-			return err
+			texts[name] = found{err: err, dir: true}
+			return fs.SkipDir
 		case name != "." && strings.HasPrefix(d.Name(), "."):
 			if d.IsDir() {
 				return fs.SkipDir
@@ -148,6 +150,7 @@ func (e *Engine) compileAll(ctx context.Context, texts map[string]found) (files 
 	e.mu.Lock()
 	old := e.files
 	e.mu.Unlock()
+	keepBelow(texts, old)
 	files = make(map[string]*file, len(texts))
 	names := make([]string, 0, len(texts))
 	for name := range texts {
@@ -164,13 +167,29 @@ func (e *Engine) compileAll(ctx context.Context, texts map[string]found) (files 
 	return files, fresh
 }
 
+// keepBelow adds the files of former times that are below a folder that cannot be
+// read now: their versions before go on.
+func keepBelow(texts map[string]found, old map[string]*file) {
+	for dir, f := range texts {
+		if !f.dir {
+			continue
+		}
+		for name, was := range old {
+			_, there := texts[name]
+			if !there && was.unit != nil && (dir == "." || strings.HasPrefix(name, dir+"/")) {
+				texts[name] = found{lane: was.lane, err: f.err}
+			}
+		}
+	}
+}
+
 func (e *Engine) makeFile(ctx context.Context, name string, text found, old *file) *file {
 	f := &file{name: name, lane: text.lane}
 	if old != nil {
 		f.unit = old.unit
 	}
 	if text.err != nil {
-		return f.broken(fmt.Errorf("cannot read the file: %w", text.err))
+		return f.broken(fmt.Errorf("cannot be read: %w", text.err))
 	}
 	sum := sha256.Sum256(text.text)
 	hash := hex.EncodeToString(sum[:])

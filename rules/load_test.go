@@ -336,3 +336,54 @@ func TestLoadPassesOverWhatIsNoFile(t *testing.T) {
 		t.Fatal("Load waits for a pipe that nobody writes")
 	}
 }
+
+// closed is a file system one of whose folders cannot be read.
+type closed struct {
+	fstest.MapFS
+	dir string
+}
+
+func (c closed) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name == c.dir {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrPermission}
+	}
+	return c.MapFS.ReadDir(name)
+}
+
+func TestLoadGoesOnBesideAFolderThatCannotBeRead(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": echo("p", "in")}}
+	files := fstest.MapFS{"a.toy": {Data: []byte("p")}, "sub/b.toy": {Data: []byte("p")}}
+	for _, dir := range []string{"sub", "."} {
+		for _, before := range []bool{true, false} {
+			t.Run(fmt.Sprintf("folder %q, readable before: %v", dir, before), func(t *testing.T) {
+				h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+				if before {
+					if err := h.engine.Load(t.Context(), files); err != nil {
+						t.Fatal(err)
+					}
+				}
+				err := h.engine.Load(t.Context(), closed{files, dir})
+				var told *rules.Error
+				if !errors.As(err, &told) || !strings.Contains(err.Error(), "permission") {
+					t.Errorf("Load returned %v", err)
+				}
+				var serving []string
+				for _, f := range h.engine.Status() {
+					if f.Hash != "" {
+						serving = append(serving, f.File)
+					}
+				}
+				want := []string{"a.toy", "sub/b.toy"}
+				if !before {
+					want = want[:1]
+				}
+				if !before && dir == "." {
+					want = nil
+				}
+				if diff := cmp.Diff(want, serving); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}

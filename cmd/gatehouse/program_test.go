@@ -218,8 +218,11 @@ func TestPubThatWaitsForItsInputCanBeInterrupted(t *testing.T) {
 	if err := pub.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- pub.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = pub.Wait() // interrupted
+	}()
 	eventually(t, "the client is connected", func() bool { return len(g.api(t, "clients")) == 1 })
 	if err := pub.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

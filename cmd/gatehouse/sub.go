@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +49,9 @@ func (f *subFlags) run(cmd *cobra.Command, filters []string) error {
 	if f.qos > 2 {
 		return fmt.Errorf("quality of service %d is not 0, 1 or 2", f.qos)
 	}
+	if f.count < 0 {
+		return fmt.Errorf("count %d is below 0", f.count)
+	}
 	c, err := dial(cmd.Context(), f.server, "")
 	if err != nil {
 		return err
@@ -71,7 +77,7 @@ func (f *subFlags) print(c *client, filters []string, out io.Writer) error {
 	}
 	for n := 0; f.count == 0 || n < f.count; n++ {
 		err := c.next(func(p *packet.Publish) error {
-			_, err := fmt.Fprintf(out, "%s %s\n", p.Topic, p.Payload)
+			_, err := fmt.Fprintf(out, "%s %s\n", p.Topic, f.shown(out, p.Payload))
 			return err
 		})
 		if err != nil {
@@ -79,4 +85,21 @@ func (f *subFlags) print(c *client, filters []string, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// shown is a payload as it is, but on a terminal without what would steer it.
+func (*subFlags) shown(out io.Writer, payload []byte) []byte {
+	file, ok := out.(*os.File)
+	if !ok {
+		return payload
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return payload
+	}
+	return bytes.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\t' {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, payload)
 }

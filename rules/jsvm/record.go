@@ -255,7 +255,8 @@ func (u *unloadRecord) write(w *encoder) { w.uint(uint64(u.Script)) }
 func (u *unloadRecord) read(r *decoder)  { u.Script = r.script() }
 
 func (h *hoardRecord) write(w *encoder) { w.uint(uint64(h.Script)); w.int(h.Bytes); w.bool(h.Event) }
-func (h *hoardRecord) read(r *decoder)  { h.Script, h.Bytes, h.Event = r.script(), r.int(), r.bool() }
+
+func (h *hoardRecord) read(r *decoder) { h.Script, h.Bytes, h.Event = r.script(), r.int(), r.bool() }
 
 func (l *loadedRecord) write(w *encoder) {
 	w.uint(l.Seq)

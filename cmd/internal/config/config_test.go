@@ -169,3 +169,11 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestTheSnippetIsWhatWasWritten(t *testing.T) {
+	_, err := config.Parse("f.yaml", []byte("log: {}\nbroker:\n  listener: [] # mine\n"), nil)
+	want := "f.yaml:3:3: unknown field \"listener\"\n    1 | log: {}\n    2 | broker:\n    3 |   listener: [] # mine\n      |   ^"
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}

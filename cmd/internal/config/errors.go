@@ -53,9 +53,7 @@ func (c *Config) errorf(key, format string, args ...any) error {
 	}
 	pos := node.GetToken().Position
 	e.File, e.Line, e.Column = c.file, pos.Line, pos.Column
-	if snippet, err := path.AnnotateSource(c.text, false); err == nil {
-		e.Snippet = strings.TrimRight(string(snippet), "\n")
-	}
+	e.Snippet = c.snippet(e.Line, e.Column)
 	return e
 }
 
@@ -112,8 +110,21 @@ func (c *Config) place(err error) error {
 	if tok := at.GetToken(); tok != nil {
 		e.Line, e.Column = tok.Position.Line, tok.Position.Column
 	}
-	if _, snippet, ok := strings.Cut(at.FormatError(false, true), "\n"); ok {
-		e.Snippet = strings.TrimRight(snippet, "\n")
-	}
+	e.Snippet = c.snippet(e.Line, e.Column)
 	return e
+}
+
+// snippet is a line of the file as it was written, the two before it, and a caret.
+func (c *Config) snippet(line, column int) string {
+	const before = 2
+	lines := strings.Split(string(c.text), "\n")
+	if line < 1 || line > len(lines) {
+		return ""
+	}
+	var b strings.Builder
+	for n := max(1, line-before); n <= line; n++ {
+		fmt.Fprintf(&b, "%5d | %s\n", n, strings.TrimRight(lines[n-1], "\r"))
+	}
+	fmt.Fprintf(&b, "      | %s^", strings.Repeat(" ", max(0, column-1)))
+	return b.String()
 }

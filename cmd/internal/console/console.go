@@ -115,7 +115,7 @@ func onlyLoopback(next http.Handler) http.Handler {
 			host = strings.Trim(r.Host, "[]")
 		}
 		ip, err := netip.ParseAddr(host)
-		if host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		if !strings.EqualFold(host, "localhost") && (err != nil || !ip.IsLoopback()) {
 			http.Error(w, "the console answers to localhost, 127.0.0.1 and [::1] only", http.StatusForbidden)
 			return
 		}

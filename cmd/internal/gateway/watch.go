@@ -109,9 +109,6 @@ func (t *tree) above(path string) {
 // concerns reports whether the event is about the path, something below it, or a
 // folder above it that has to come first.
 func (t *tree) concerns(ev fsnotify.Event) bool {
-	if ev.Op == fsnotify.Chmod {
-		return false
-	}
 	for _, path := range []string{t.path, t.real} {
 		if within(path, ev.Name) || within(ev.Name, path) {
 			return true
