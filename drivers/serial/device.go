@@ -141,6 +141,13 @@ func (p *point) accept(v drivers.Value) (drivers.Value, error) {
 	case v.IsNull():
 		return v, errors.New("null cannot be sent")
 	}
+	if p.words.closed(p.kind) {
+		meant, ok := p.words.value(v)
+		if !ok {
+			return v, fmt.Errorf("%q is none of the values %s", clip(v.String()), p.words.meanings())
+		}
+		return meant, nil
+	}
 	switch p.kind {
 	case typeNumber:
 		if !number || v.Kind() == drivers.Bool {

@@ -45,6 +45,9 @@ func TestFormats(t *testing.T) {
 		{"regex", "format: regex\npattern: '^T(?<t>-?[0-9.]+)(?: (?<u>C))?$'\npoints: {t: {}, u: {}}\n", "T-3.50", "t=-3.5"},
 		{"regex without a match", "format: regex\npattern: '^T(?<t>.+)'\npoints: {t: {}}\n", "H1", "the line does not match the pattern"},
 		{"words", "format: keyvalue\npoints: {d: {words: {open: true, half: 0.5, gone: none}}, e: {words: {half: 0.5}}}\n", "d=gone e=half", "d=none e=0.5"},
+		{"a word that is none", "format: keyvalue\npoints: {d: {words: {open: true, closed: false}}, e: {type: bool, words: {ON: true, OFF: false}}}\n", "d=ajar e=true", `d: "ajar" is none of the words open, closed e: "true" is none of the words ON, OFF`},
+		{"a number among words", "format: json\npoints: {d: {words: {open: true}}}\n", `{"d":5}`, `d: "5" is none of the words open`},
+		{"another text or number beside words", "format: keyvalue\npoints: {d: {type: text, words: {open: true}}, e: {type: number, words: {half: 0.5}}}\n", "d=ajar e=7", "d=ajar e=7"},
 		{"a number that is none", "format: keyvalue\npoints: {a: {type: number}, b: {}}\n", "a=nan b=2", `a: "nan" is not a number b=2`},
 		{"a bool that is none", "format: keyvalue\npoints: {a: {type: bool}}\n", "a=2", `a: "2" is not true or false`},
 		{"no field of a point", "format: keyvalue\npoints: {a: {}}\n", "b=2", "the line has no field of a point"},
@@ -111,7 +114,7 @@ func TestWrite(t *testing.T) {
 	t.Run("refuses what does not fit", func(t *testing.T) {
 		dev := open(t, newWire(t), doorFile)
 		for point, want := range map[string]string{
-			"lamp": `cannot write point "lamp": x` + "\n" + `y is not true or false`,
+			"lamp": `cannot write point "lamp": "x\ny" is none of the values true, false`,
 			"text": `cannot write point "text": the value has control characters`,
 			"door": `point "door" is not writable`,
 		} {
@@ -119,6 +122,42 @@ func TestWrite(t *testing.T) {
 				t.Errorf("want %q, got %q", want, got)
 			}
 		}
+	})
+	t.Run("takes the values of the words only, unless the type is another", func(t *testing.T) {
+		w := newWire(t)
+		dev := open(t, w, `format: keyvalue
+write: "${point}=${value}\n"
+points:
+  lamp: {words: {"1": true, "0": false}, writable: true}
+  mode: {words: {"A": 1, "1": 2, "H": 0.5}, writable: true}
+  text: {words: {up: 1}, type: text, writable: true}
+  level: {words: {half: 0.5}, type: number, writable: true}
+`)
+		for _, c := range []struct {
+			point string
+			value drivers.Value
+			want  string
+		}{
+			{"lamp", drivers.IntValue(5), `cannot write point "lamp": "5" is none of the values true, false`},
+			{"lamp", drivers.TextValue("on"), `cannot write point "lamp": "on" is none of the values true, false`},
+			{"lamp", drivers.Value{}, `cannot write point "lamp": null cannot be sent`},
+			{"mode", drivers.IntValue(3), `cannot write point "mode": "3" is none of the values 1, 2, 0.5`},
+			{"mode", drivers.BoolValue(true), `cannot write point "mode": "true" is none of the values 1, 2, 0.5`},
+			{"lamp", drivers.IntValue(1), ""},
+			{"lamp", drivers.BoolValue(false), ""},
+			{"lamp", drivers.TextValue("1"), ""},
+			{"mode", drivers.IntValue(1), ""},
+			{"mode", drivers.TextValue("1"), ""},
+			{"mode", drivers.FloatValue(0.5), ""},
+			{"text", drivers.TextValue("down"), ""},
+			{"level", drivers.IntValue(7), ""},
+			{"level", drivers.TextValue("half"), ""},
+		} {
+			if got := write(t, dev, c.point, c.value); got != c.want {
+				t.Errorf("%s %s: want %q, got %q", c.point, c.value, c.want, got)
+			}
+		}
+		w.hear("lamp=1\nlamp=0\nlamp=1\nmode=A\nmode=1\nmode=H\ntext=down\nlevel=7\nlevel=half\n")
 	})
 	t.Run("is read back only when a line says so, or it is assumed", func(t *testing.T) {
 		w := newWire(t)

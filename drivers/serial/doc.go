@@ -32,9 +32,14 @@
 //
 // A point's "field" is by default its name. Its "type" is number, bool (true, on,
 // 1 and false, off, 0), text, or auto: whichever of these fits first, a number
-// before 1 and 0; with JSON, what it is there. "words" give texts a meaning before that, in both
-// directions. A field that is not of the type is a bad reading; the rest of the
-// line counts.
+// before 1 and 0; with JSON, what it is there. A field that is not of the type is a
+// bad reading; the rest of the line counts.
+//
+// "words" give texts a meaning before that, in both directions. They are all that
+// the point can be, unless its type is text or number: any other text is a bad
+// reading, and a value that no word means cannot be written (1 and 0 count as true
+// and false where these are meant). With type text or number, what is no word is
+// taken as without words.
 //
 // A writable point has a "write", or the device has one for all of them: the text
 // that is sent, in which ${value} and ${point} stand for what their names say. What

@@ -173,6 +173,56 @@ func (w words) text(v drivers.Value) string {
 	return w[i].text
 }
 
+// value finds the meaning that a written value is: the same, the same number, or,
+// for true and false, 1 and 0.
+func (w words) value(v drivers.Value) (drivers.Value, bool) {
+	same := []func(m drivers.Value) bool{
+		v.Equal,
+		func(m drivers.Value) bool {
+			return m.Kind() != drivers.Bool && v.Kind() != drivers.Bool && sameNumber(m, v)
+		},
+		func(m drivers.Value) bool { return m.Kind() == drivers.Bool && sameNumber(m, v) },
+	}
+	for _, is := range same {
+		if i := slices.IndexFunc(w, func(w word) bool { return is(w.value) }); i >= 0 {
+			return w[i].value, true
+		}
+	}
+	return drivers.Value{}, false
+}
+
+// sameNumber compares numbers of any kind; true is 1.
+func sameNumber(a, b drivers.Value) bool {
+	x, okX := a.Float()
+	y, okY := b.Float()
+	return okX && okY && x == y
+}
+
+// texts and meanings list the words for an error message.
+func (w words) texts() string {
+	return w.list(func(w word) string { return w.text })
+}
+
+func (w words) meanings() string {
+	return w.list(func(w word) string { return w.value.String() })
+}
+
+func (w words) list(what func(word) string) string {
+	const most = 20
+	var all []string
+	for _, one := range w[:min(len(w), most)] {
+		if s := what(one); !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return clip(strings.Join(all, ", "))
+}
+
+// closed reports whether a point of a type has no other values than its words.
+func (w words) closed(kind string) bool {
+	return len(w) > 0 && kind != typeText && kind != typeNumber
+}
+
 // convert makes a field the value of a point of a type.
 func convert(f field, kind string, w words) (drivers.Value, error) {
 	if v, ok := w.meaning(f.text); ok {
@@ -180,6 +230,9 @@ func convert(f field, kind string, w words) (drivers.Value, error) {
 	}
 	if f.typed && f.value.IsNull() {
 		return drivers.Value{}, errors.New("the field is null")
+	}
+	if w.closed(kind) {
+		return drivers.Value{}, fmt.Errorf("%q is none of the words %s", clip(f.text), w.texts())
 	}
 	switch kind {
 	case typeText:
