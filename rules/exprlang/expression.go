@@ -118,6 +118,7 @@ func (c *compilation) compile(source string, condition bool) (ast.Node, *vm.Prog
 	if _, err := checker.Check(tree, c.conf); err != nil {
 		return nil, nil, fromExpr(err)
 	}
+	tree.Node = checkArithmetic(tree.Node)
 	root := tree.Node
 	if err := optimizer.Optimize(&tree.Node, c.conf); err != nil {
 		return nil, nil, fromExpr(err)

@@ -218,7 +218,7 @@ func findStrict(n ast.Node, t *table, x *expression) {
 		findStrict(n.Cond, t, x)
 	case *ast.CallNode:
 		for _, arg := range n.Arguments {
-			if id, ok := n.Callee.(*ast.IdentifierNode); ok && id.Value == fnModulo {
+			if calculates(n) {
 				noteStrict(arg, t, x)
 			}
 			findStrict(arg, t, x)
@@ -236,6 +236,17 @@ func findStrict(n ast.Node, t *table, x *expression) {
 		findStrict(n.Left, t, x)
 		findStrict(n.Right, t, x)
 	}
+}
+
+// calculates reports whether a call stands for an operator.
+func calculates(n *ast.CallNode) bool {
+	switch callee := n.Callee.(type) {
+	case *ast.IdentifierNode:
+		return callee.Value == fnModulo
+	case *ast.ConstantNode: // see checkArithmetic
+		return true
+	}
+	return false
 }
 
 func noteStrict(n ast.Node, t *table, x *expression) {
