@@ -30,7 +30,8 @@
 //
 // # Points
 //
-// A point's "field" is by default its name. Its "type" is number, bool (true, on,
+// A point's "field" is by default its name; it must be a column of the csv, or a
+// group of the pattern. Its "type" is number, bool (true, on,
 // 1 and false, off, 0), text, or auto: whichever of these fits first, a number
 // before 1 and 0; with JSON, what it is there. A field that is not of the type is a
 // bad reading; the rest of the line counts.

@@ -51,6 +51,7 @@ type spec struct {
 	delimiter string
 	maxLine   int
 	parse     format
+	names     func(field string) error // why no line has such a field
 	points    []point
 	index     map[string]int
 }
@@ -102,6 +103,13 @@ func understand(cfg drivers.Config) (*spec, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := s.names(p.field); err != nil {
+			path := drivers.PointPath(name)
+			if f.Points[name].Field != "" {
+				path = drivers.PointPath(name, "field")
+			}
+			return nil, cfg.Errorf(path, "point %q: %v", name, err)
+		}
 		s.index[name] = len(s.points)
 		s.points = append(s.points, p)
 	}
@@ -112,6 +120,7 @@ func understand(cfg drivers.Config) (*spec, error) {
 }
 
 func (s *spec) setFormat(cfg drivers.Config, f deviceFile) error {
+	s.names = func(string) error { return nil }
 	switch f.Format {
 	case "json":
 		s.parse = jsonFormat
@@ -125,13 +134,13 @@ func (s *spec) setFormat(cfg drivers.Config, f deviceFile) error {
 		if len(f.Columns) == 0 {
 			return cfg.Errorf("$.format", `format csv needs the key "columns"`)
 		}
-		s.parse = csvFormat(comma, f.Columns)
+		s.parse, s.names = csvFormat(comma, f.Columns), among(f.Columns, "there is no column %q")
 	case "regex":
 		re, err := regexp.Compile(f.Pattern)
 		if err != nil || !slices.ContainsFunc(re.SubexpNames(), func(n string) bool { return n != "" }) {
 			return cfg.Errorf("$.pattern", "pattern must be a regular expression with named groups: (?<name>...): %v", err)
 		}
-		s.parse = regexFormat(re)
+		s.parse, s.names = regexFormat(re), among(re.SubexpNames(), "the pattern has no group %q")
 	default:
 		return cfg.Errorf("$.format", "format must be json, keyvalue, csv or regex, not %q", f.Format)
 	}
@@ -145,6 +154,16 @@ func (s *spec) setFormat(cfg drivers.Config, f deviceFile) error {
 		return cfg.Errorf("$.separator", "separator is for formats csv and keyvalue")
 	}
 	return nil
+}
+
+// among refuses fields that are not among the names.
+func among(names []string, refusal string) func(field string) error {
+	return func(field string) error {
+		if slices.Contains(names, field) {
+			return nil
+		}
+		return fmt.Errorf(refusal, field)
+	}
 }
 
 func understandPoint(cfg drivers.Config, name string, f deviceFile) (point, error) {

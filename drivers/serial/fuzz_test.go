@@ -13,22 +13,25 @@ import (
 
 func FuzzLine(f *testing.F) {
 	for _, seed := range []string{
-		`{"t":21.5,"a":{"b":null}}`, "T=21.5, H:40;S=on", `21.5,"a,b"`, "T-3.5 C", "=", "\xff\x00", "t=nan", "t=1e999", `{"t":1`, "t=0x1p-2",
+		`{"t":21.5,"a":{"b":null}}`, "T=21.5, H:40;S=on", `21.5,"a,b",7`, "T-3.5 C", "=", "\xff\x00", "t=nan", "t=1e999", `{"t":1`, "t=0x1p-2",
 	} {
 		f.Add([]byte(seed))
 	}
 	var parsers []func([]byte) ([]drivers.Reading, error)
 	for _, format := range []string{
-		"format: json", "format: keyvalue", "format: csv\ncolumns: [t, u]", "format: regex\npattern: '(?<t>[^ ]+)(?: (?<u>.*))?'",
+		"format: json", "format: keyvalue", "format: csv\ncolumns: [t, u, a.b]", "format: regex\npattern: '(?<t>[^ ]+)(?: (?<u>.*))?'",
 	} {
+		deep := "  deep: {field: a.b}\n"
+		if strings.Contains(format, "regex") { // no group can be called so
+			deep = ""
+		}
 		cfg := drivertest.Config(f, "d", "driver: serial\nport: x\n"+format+`
 points:
   t: {}
   u: {type: text}
   n: {field: t, type: number}
   b: {field: t, type: bool, words: {open: true}}
-  deep: {field: a.b}
-`)
+`+deep)
 		p, err := serial.Parser(cfg)
 		if err != nil {
 			f.Fatal(err)
