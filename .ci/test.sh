@@ -37,8 +37,10 @@ laws() {
 	gotest . -race -count=1 -run '^TestLaw' ./cmd/gatehouse
 }
 
+# Tests of whole programs wait more than they work, so more packages than cores
+# run at once.
 race() {
-	gotest . -race -shuffle=on -timeout 8m ./...
+	gotest . -race -shuffle=on -p 4 -timeout 8m ./...
 }
 
 # The packages again as on a 32-bit machine, where the race detector cannot
@@ -47,7 +49,7 @@ bits32() {
 	local packages
 	packages=$("$GO" list ./... | grep -vE '/cmd/(gatehouse|bench)$')
 	# shellcheck disable=SC2086 # one word a package
-	CGO_ENABLED=0 GOARCH=386 gotest . -vet=off -shuffle=on -timeout 8m $packages
+	CGO_ENABLED=0 GOARCH=386 gotest . -vet=off -shuffle=on -p 4 -timeout 8m $packages
 }
 
 # Every module of its own: the tools, the packages for Debian.
