@@ -12,7 +12,8 @@ type Common struct {
 	// Together publishes the device's good values as one JSON object on Topic
 	// itself, instead of a topic a point.
 	Together bool `yaml:"together"`
-	// Every is how often points are read that do not say so; 0 means 1 s.
+	// Every is how often points are read that do not say so; left out it is 1 s. The
+	// Host refuses one below [ShortestEvery].
 	Every time.Duration `yaml:"every"`
 }
 
@@ -22,7 +23,8 @@ type PointCommon struct {
 	Unit string `yaml:"unit"`
 	// Writable gives the point a control topic.
 	Writable bool `yaml:"writable"`
-	// Every is how often the point is read; 0 means the device's Every.
+	// Every is how often the point is read; left out it is the device's Every. The
+	// Host refuses one below [ShortestEvery].
 	Every time.Duration `yaml:"every"`
 	// Deadband is the change of a number that is too small to publish; 0 means
 	// that each change is published.

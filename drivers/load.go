@@ -285,6 +285,9 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	if err != nil {
 		return nil, err
 	}
+	if err := cfg.checkEvery(); err != nil {
+		return nil, err
+	}
 	if common.Driver == "" {
 		return nil, cfg.Errorf("$.driver", `the key "driver" is missing`)
 	}

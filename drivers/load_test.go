@@ -125,6 +125,11 @@ func TestLoad(t *testing.T) {
 		{"a text for a switch", "driver: fake\ntogether: maybe\n", "z.yaml:2:11: this must be true or false"},
 		{"a text for a number", "driver: fake\npoints:\n  x: {deadband: big}\n", "z.yaml:3:17: this must be a number"},
 		{"a short interval", "driver: fake\npoints:\n  x: {every: 1ms}\n", `z.yaml:3:14: point "x": every must be at least 10ms`},
+		{"a point's interval of nothing", "driver: fake\npoints:\n  y: {every: 1s}\n  x: {every: 0s}\n", `z.yaml:4:14: point "x": every must be at least 10ms`},
+		{"a point's negative interval", "driver: fake\npoints:\n  x:\n    every: '-1s'\n", `z.yaml:4:12: point "x": every must be at least 10ms`},
+		{"a device's interval of nothing", "driver: fake\nevery: 0s\npoints:\n  x: {every: 1s}\n", `z.yaml:2:8: every must be at least 10ms`},
+		{"a device's negative interval", "driver: fake\nevery: -1m\npoints: {x: {}}\n", `z.yaml:2:8: every must be at least 10ms`},
+		{"a device's short interval", "driver: fake\npoints:\n  x: {}\nevery: 1ns\n", `z.yaml:4:8: every must be at least 10ms`},
 		{"a negative longest", "driver: fake\npoints:\n  x: {longest: -1s}\n", `z.yaml:3:16: point "x": longest must not be negative`},
 		{"a deadband that is no number", "driver: fake\npoints:\n  x: {deadband: .nan}\n", `z.yaml:3:17: point "x": deadband must be a number from 0`},
 		{"a topic with a wildcard", "driver: fake\ntopic: home/+\n", `z.yaml:2:8: "home/+" cannot be a topic`},
@@ -155,6 +160,14 @@ func TestLoad(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an interval that is left empty is the default", func(t *testing.T) {
+		inHouse(t, one(&fake{}), files("a.yaml", "driver: fake\nevery:\npoints:\n  x: {every: }\n"), func(h *house) {
+			h.after(time.Second)
+			if !h.status("a").Online {
+				t.Errorf("want it online, got %+v", h.status("a"))
+			}
+		})
+	})
 	t.Run("what is no device file is passed over", func(t *testing.T) {
 		host, err := drivers.NewHost(one(&fake{}))
 		if err != nil {
