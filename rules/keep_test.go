@@ -206,7 +206,11 @@ func TestCheckTopicAndFilter(t *testing.T) {
 			t.Errorf("filter %.20q: %v, want %q", filter, err, want)
 		}
 	}
-	for name, want := range map[string]string{"a/b": "", "": "empty", "a/+": "wildcards", "#": "wildcards", "\xff": "not UTF-8"} {
+	for name, want := range map[string]string{
+		"a/b": "", "": "empty", "a/+": "wildcards", "#": "wildcards", "\xff": "not UTF-8",
+		"$SYS": "belongs to the broker", "$SYS/": "belongs", "$SYS/broker/version": "belongs",
+		"$SYSTEM/a": "", "$sys/a": "", "a/$SYS": "", "/$SYS/a": "", "$other/a": "",
+	} {
 		if err := rules.CheckTopic(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("topic %q: %v, want %q", name, err, want)
 		}

@@ -216,7 +216,7 @@ func TestAMessageThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
 			"p": after("in", func(rules.Call) rules.Outcome {
-				return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("bad/+", ""), msg("forbidden", ""), {Topic: "bad", QoS: 3}, msg("out/2", "")}}
+				return rules.Outcome{Fired: true, Publish: []message.Message{msg("out/1", ""), msg("bad/+", ""), msg("forbidden", ""), {Topic: "bad", QoS: 3}, {Topic: "$SYS/broker/version", Payload: []byte("x"), Retain: true}, msg("out/2", "")}}
 			}),
 			"f": before("forbidden", rules.PassOnError, func(rules.Call) rules.Outcome {
 				return rules.Outcome{Verdict: message.Verdict{Action: message.Reject, Reason: 0x87}}
@@ -229,8 +229,14 @@ func TestAMessageThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 		if n := len(h.bus.Routed("out/#")); n != 2 {
 			t.Errorf("%d messages came out", n)
 		}
-		if c := h.status("a.toy").Counters; c.Published != 2 || c.Errors != 3 {
+		if c := h.status("a.toy").Counters; c.Published != 2 || c.Errors != 4 {
 			t.Errorf("the counters are %+v", c)
+		}
+		if _, stands := h.bus.Retained("$SYS/broker/version"); stands {
+			t.Error("a rule has published to $SYS")
+		}
+		if _, stands := h.bus.Retained("$SYS/gatehouse/rules/a.toy"); !stands {
+			t.Error("the engine has not published to $SYS")
 		}
 		h.stop()
 	})

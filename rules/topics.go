@@ -22,11 +22,14 @@ func CheckFilter(filter string) error {
 	return nil
 }
 
-// CheckTopic returns nil if name is a topic that can be published to.
+// CheckTopic returns nil if name is a topic that a rule can publish to: a valid
+// topic name, and none below $SYS, where the broker and the engine tell how they are.
 func CheckTopic(name string) error {
 	switch {
 	case name == "":
 		return errors.New("topic is empty")
+	case name == "$SYS" || strings.HasPrefix(name, "$SYS/"):
+		return fmt.Errorf("topic %q belongs to the broker: a rule cannot publish to $SYS", abridged(name))
 	case !topic.ValidName(name):
 		return fmt.Errorf("topic %q is not valid: %s", abridged(name), whyNot(name, false))
 	}

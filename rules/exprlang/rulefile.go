@@ -322,6 +322,9 @@ func (f *ruleFile) topic(n ast.Node) *template {
 		if strings.ContainsAny(literal, "+#") {
 			f.errorf(f.start(n), "a topic to publish to has no wildcards")
 		}
+		if first := t.parts[0].text; strings.HasPrefix(first, "$SYS/") {
+			f.errorf(f.start(n), "%v", rules.CheckTopic(first))
+		}
 		return t
 	}
 	if err := rules.CheckTopic(literal); err != nil {

@@ -396,3 +396,18 @@ filters:
 		t.Error(diff)
 	}
 }
+
+// A topic that turns out to be one of the broker's is refused when it is made.
+func TestTopicsOfTheBroker(t *testing.T) {
+	const rule = "rules:\n  - {name: r, on: '#', do: [{publish: '${payload.t}/x', retain: true}]}\n"
+	const filter = "filters:\n  - {name: f, on: '#', topic: '${payload.t}/x'}\n"
+	for _, source := range []string{rule, filter} {
+		p := compile(t, source)
+		if out := ask(t, p, "a", `{"t":"$SYS"}`, "-"); out.Err == nil || !strings.Contains(out.Err.Error(), "belongs to the broker") || out.Fired {
+			t.Errorf("%s came to %+v", source, out)
+		}
+		if out := ask(t, p, "a", `{"t":"SYS"}`, "-"); out.Err != nil {
+			t.Errorf("%s: %v", source, out.Err)
+		}
+	}
+}

@@ -235,6 +235,9 @@ func (s *script) jsPublish(call goja.FunctionCall) goja.Value {
 	if !goja.IsString(topic) || !validName(topic.String()) {
 		panic(s.rt.NewTypeError("cannot publish to %s: not a topic name", quoteTopic(topic.String())))
 	}
+	if err := rules.CheckTopic(topic.String()); err != nil {
+		panic(s.rt.NewTypeError("cannot publish: %v", err))
+	}
 	if len(call.Arguments) < 2 {
 		panic(s.rt.NewTypeError("publish needs a topic and a value"))
 	}

@@ -144,6 +144,7 @@ func TestFilter(t *testing.T) {
 		{"rejects when it throws", `throw new Error('no')`, "error f.js:2:7: no\n  | throw new Error('no')\n  |       ^\nreject"},
 		{"rejects what it cannot read", `return 7`, "error f.js:1: TypeError: a filter must return nothing, true, false, or a message\n  | filter(['raw/+/temp'], (msg) => {\nreject"},
 		{"rejects an unknown field", `return { payloda: 1 }`, "error f.js:1: TypeError: the result of a filter has no option \"payloda\"\n  | filter(['raw/+/temp'], (msg) => {\nreject"},
+		{"rejects a topic of the broker", `return { topic: '$SYS/x' }`, "error f.js:1: TypeError: cannot send the message on: topic \"$SYS/x\" belongs to the broker: a rule cannot publish to $SYS\n  | filter(['raw/+/temp'], (msg) => {\nreject"},
 		{"rejects a topic that cannot be", `return { topic: 'a/#' }`, "error f.js:1: TypeError: cannot send the message on to \"a/#\": not a topic name\n  | filter(['raw/+/temp'], (msg) => {\nreject"},
 		{"does not publish", `publish('a', 1)`, "error f.js:2:8: TypeError: publish cannot be called in a filter: use on\n  | publish('a', 1)\n  |        ^\nreject"},
 		{"does not set timers", `setTimeout(() => 1, 1)`, "error f.js:2:11: TypeError: setTimeout cannot be called in a filter: use on\n  | setTimeout(() => 1, 1)\n  |           ^\nreject"},

@@ -88,6 +88,7 @@ func TestRunTimeErrors(t *testing.T) {
 		{"a place in another function", "deep(msg)", `{}`, "x.js:5:30: too deep"},
 		{"a place below a builtin", "[1].forEach(() => { nothing() })", `{}`, "x.js:2:28: ReferenceError: nothing is not defined"},
 		{"a topic with a wildcard", "publish('a/+', 1)", `{}`, "x.js:2:8: TypeError: cannot publish to \"a/+\": not a topic name"},
+		{"a topic of the broker", "publish('$SYS/broker/version', 'x', { retain: true })", `{}`, "x.js:2:8: TypeError: cannot publish: topic \"$SYS/broker/version\" belongs to the broker: a rule cannot publish to $SYS"},
 		{"no topic", "publish('', 1)", `{}`, "x.js:2:8: TypeError: cannot publish to \"\": not a topic name"},
 		{"no value", "publish('a')", `{}`, "x.js:2:8: TypeError: publish needs a topic and a value"},
 		{"a value that is nothing", "publish('a', msg.payload.x)", `{}`, "x.js:2:8: TypeError: undefined is not a value"},

@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/dop251/goja"
+
+	"github.com/gatehouse/gatehouse/rules"
 )
 
 // jsMessage is the msg that a handler gets: a view of the message that makes each
@@ -215,6 +217,9 @@ func (s *script) replacement(orig *wireMessage, o *goja.Object) *wireMessage {
 	}
 	if !validName(m.Topic) {
 		panic(s.rt.NewTypeError("cannot send the message on to %s: not a topic name", quoteTopic(m.Topic)))
+	}
+	if err := rules.CheckTopic(m.Topic); err != nil {
+		panic(s.rt.NewTypeError("cannot send the message on: %v", err))
 	}
 	s.account(len(m.Topic) + len(m.Payload))
 	return &m
