@@ -26,8 +26,8 @@ type Limits struct {
 	// QueueMessages and QueueBytes bound what is queued for one session, in flight
 	// not counted. When either is reached the oldest queued message is dropped and
 	// counted; retained messages that a SUBSCRIBE asked for come on top, as many as
-	// Retained says: a subscription that asks for more while others wait is refused
-	// with 0x97, quota exceeded. Default 10,000 messages, 8 MiB.
+	// Retained and RetainedBytes say: a subscription that asks for more while others
+	// wait is refused with 0x97, quota exceeded. Default 10,000 messages, 8 MiB.
 	QueueMessages int
 	QueueBytes    int64
 	// InFlight is how many messages of QoS 1 and 2 may be on their way at once: to
@@ -46,9 +46,13 @@ type Limits struct {
 	KeepAlive time.Duration
 	// TopicAliases is how many a 5.0 client may use. Default 128.
 	TopicAliases int
-	// Retained is how many retained messages may exist; one more is refused with
-	// 0x97, quota exceeded. Default 100,000.
-	Retained int
+	// Retained and RetainedBytes bound the retained messages, those from inside the
+	// gateway too, by their number and by the sum of their [message.Message.Size];
+	// one that would make them more is refused with 0x97, quota exceeded, and what
+	// its topic had stays. One no larger than that is always taken. Default 100,000
+	// messages, 64 MiB.
+	Retained      int
+	RetainedBytes int64
 }
 
 func (l *Limits) setDefaults() {
@@ -65,6 +69,7 @@ func (l *Limits) setDefaults() {
 	def(&l.WriteTime, 30*time.Second)
 	def(&l.TopicAliases, 128)
 	def(&l.Retained, 100_000)
+	def(&l.RetainedBytes, 64<<20)
 }
 
 func def[T comparable](field *T, value T) {
@@ -78,7 +83,7 @@ func (l *Limits) check() error {
 	switch {
 	case l.Connections < 0, l.Sessions < 0, l.ConnectPacket < 0, l.ConnectTime < 0, l.Packet < 0, l.Filters < 0,
 		l.QueueMessages < 0, l.QueueBytes < 0, l.InFlight < 0, l.Output < 0, l.WriteTime < 0, l.KeepAlive < 0,
-		l.TopicAliases < 0, l.Retained < 0:
+		l.TopicAliases < 0, l.Retained < 0, l.RetainedBytes < 0:
 		return fmt.Errorf("a limit is below 0")
 	case l.InFlight > 65_535:
 		return fmt.Errorf("limit of messages in flight is %d, the most is 65535", l.InFlight)

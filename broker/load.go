@@ -14,8 +14,15 @@ func (srv *Server) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	lost := 0
 	for _, m := range snap.Retained {
-		srv.kept.set(m, srv.opts.Limits.Retained)
+		if !srv.kept.set(m, &srv.opts.Limits) {
+			srv.stats.drop(dropRetained)
+			lost++
+		}
+	}
+	if lost > 0 {
+		srv.log.Warn("retained messages of the store are beyond the limits", "lost", lost)
 	}
 	for i := range snap.Sessions {
 		if err := srv.loadSession(ctx, &snap.Sessions[i]); err != nil {

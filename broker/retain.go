@@ -14,9 +14,10 @@ import (
 // commitMu too, so that a subscription sees a retained message once, either
 // replayed or live.
 type retained struct {
-	mu   sync.RWMutex
-	root level
-	n    int
+	mu    sync.RWMutex
+	root  level
+	n     int
+	bytes int64 // the sum of their sizes
 }
 
 type level struct {
@@ -25,18 +26,18 @@ type level struct {
 }
 
 // set keeps m as its topic's message, or clears it if the payload is empty. It is
-// refused when that would make more than limit.
-func (r *retained) set(m *message.Message, limit int) bool {
+// refused when that would make more than the limits allow.
+func (r *retained) set(m *message.Message, l *Limits) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(m.Payload) == 0 {
 		r.clear(&r.root, m.Topic, true)
 		return true
 	}
-	at := &r.root
-	if r.n >= limit && !r.hasLocked(m.Topic) {
+	if !r.fits(m, l) {
 		return false
 	}
+	at := &r.root
 	for rest, more := m.Topic, true; more; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")
@@ -50,29 +51,50 @@ func (r *retained) set(m *message.Message, limit int) bool {
 		}
 		at = next
 	}
-	if at.msg == nil {
-		r.n++
-	}
-	at.msg = m
+	r.put(at, m)
 	return true
 }
 
-func (r *retained) hasLocked(topic string) bool {
+// put changes what a level holds, nil for nothing, and the counts.
+func (r *retained) put(at *level, m *message.Message) {
+	if at.msg != nil {
+		r.n--
+		r.bytes -= int64(at.msg.Size())
+	}
+	if m != nil {
+		r.n++
+		r.bytes += int64(m.Size())
+	}
+	at.msg = m
+}
+
+// fits reports whether the limits allow m. They always do when its topic has one
+// that is no smaller.
+func (r *retained) fits(m *message.Message, l *Limits) bool {
+	n, grows := 1, int64(m.Size())
+	if old := r.get(m.Topic); old != nil {
+		n, grows = 0, grows-int64(old.Size())
+	}
+	return (n == 0 || r.n < l.Retained) && (grows <= 0 || r.bytes+grows <= l.RetainedBytes)
+}
+
+// get is the message of a topic, if there is one.
+func (r *retained) get(topic string) *message.Message {
 	at := &r.root
 	for rest, more := topic, true; more && at != nil; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")
 		at = at.below[name]
 	}
-	return at != nil && at.msg != nil
+	if at == nil {
+		return nil
+	}
+	return at.msg
 }
 
 func (r *retained) clear(at *level, rest string, more bool) {
 	if !more {
-		if at.msg != nil {
-			at.msg = nil
-			r.n--
-		}
+		r.put(at, nil)
 		return
 	}
 	name, rest, more := strings.Cut(rest, "/")
@@ -86,10 +108,11 @@ func (r *retained) clear(at *level, rest string, more bool) {
 	}
 }
 
-func (r *retained) len() int {
+// held is how many there are, and the sum of their sizes.
+func (r *retained) held() (n int, bytes int64) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.n
+	return r.n, r.bytes
 }
 
 // match returns the messages whose topics the filter matches, at most limit; a
@@ -172,7 +195,7 @@ func isSystem(topic string) bool { return topic == "$SYS" || strings.HasPrefix(t
 // keepRetained sets or clears the retained message of m's topic. The caller holds
 // commitMu.
 func (srv *Server) keepRetained(b *batch, m *message.Message) bool {
-	if !srv.kept.set(m, srv.opts.Limits.Retained) {
+	if !srv.kept.set(m, &srv.opts.Limits) {
 		return false
 	}
 	if !isSystem(m.Topic) {
@@ -203,13 +226,21 @@ func (srv *Server) replay(b *batch, sub *subscription, seen map[*message.Message
 }
 
 // mayReplay reports whether the retained messages of a filter may come on top of
-// those that wait already: with them they must not be more than may exist.
+// those that wait already: with them they must not be more, nor more bytes, than
+// may exist.
 func (srv *Server) mayReplay(s *Session, filter string) bool {
 	s.mu.Lock()
-	waiting := s.q.asked
+	waiting, bytes := s.q.asked, s.q.askedFor
 	s.mu.Unlock()
-	most := srv.opts.Limits.Retained
-	return waiting == 0 || waiting+len(srv.kept.match(filter, most)) <= most
+	if waiting == 0 {
+		return true
+	}
+	l := &srv.opts.Limits
+	found := srv.kept.match(filter, l.Retained)
+	for _, m := range found {
+		bytes += int64(sizeOf(m))
+	}
+	return waiting+len(found) <= l.Retained && bytes <= l.RetainedBytes
 }
 
 // clearMessage clears the retained message of a topic.

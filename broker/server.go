@@ -117,7 +117,8 @@ func (srv *Server) Run(ctx context.Context) error {
 	close(srv.ready)
 	srv.resumeTimers()
 	helpers.Go(srv.status)
-	srv.log.Info("broker ready", "sessions", srv.Stats().Sessions, "retained", srv.kept.len())
+	stats := srv.Stats()
+	srv.log.Info("broker ready", "sessions", stats.Sessions, "retained", stats.Retained)
 	<-ctx.Done()
 	srv.stop()
 	close(unfollow)
@@ -247,7 +248,8 @@ func (srv *Server) Retained(filter string, limit int) []message.Message {
 
 // Stats returns the counters, and what is held now.
 func (srv *Server) Stats() Stats {
-	s := Stats{Uptime: time.Since(srv.made), Retained: srv.kept.len()}
+	s := Stats{Uptime: time.Since(srv.made)}
+	s.Retained, s.RetainedBytes = srv.kept.held()
 	srv.stats.fill(&s)
 	srv.mu.Lock()
 	s.Sessions = len(srv.sessions)

@@ -15,6 +15,7 @@ type Stats struct {
 	Sessions      int   // of clients and in-process subscribers, connected or not
 	Subscriptions int   // topic filters of all sessions
 	Retained      int   // retained messages
+	RetainedBytes int64 // their sizes, as [Limits].RetainedBytes counts them
 	Accepted      int64 // sockets accepted
 	Connects      int64 // clients connected
 	Refused       int64 // connections refused, by limit or by CONNACK
@@ -29,7 +30,7 @@ type Stats struct {
 	// "too-large" (beyond the client's Maximum Packet Size), "not-authorized",
 	// "hops" (too many rules), "handler" (an in-process subscriber failed),
 	// "store" (the store did not take it), "invalid" (a topic no one may use),
-	// "retained" (there are too many retained messages).
+	// "retained" (there are too many retained messages, or bytes of them).
 	Dropped map[string]int64
 	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
 	InterceptDrops, InterceptRejects int64

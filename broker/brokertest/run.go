@@ -157,6 +157,9 @@ func (s *scenario) options(r *reader) error {
 			*field = int(n)
 		}
 	}
+	if n, ok := r.number("retained-bytes", 31); ok {
+		l.RetainedBytes = int64(n)
+	}
 	if n, ok := r.number("keep-alive", 16); ok {
 		l.KeepAlive = time.Duration(n) * time.Second
 	}
@@ -182,7 +185,7 @@ func (s *scenario) stats(expected []string) error {
 		stats := s.server.Stats()
 		got := map[string]int64{
 			"sessions": int64(stats.Sessions), "clients": int64(stats.Clients), "subscriptions": int64(stats.Subscriptions),
-			"retained": int64(stats.Retained), "refused": stats.Refused, "published": stats.Published,
+			"retained": int64(stats.Retained), "retained-bytes": stats.RetainedBytes, "refused": stats.Refused, "published": stats.Published,
 		}
 		for reason, n := range stats.Dropped {
 			got["dropped-"+reason] = n
