@@ -45,8 +45,8 @@ func (e *ConfigError) Error() string {
 func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
 
 // ParseConfig parses a device file: one YAML document, a mapping, without YAML tags
-// (!x) and with keys that are text, of at most [MaxFileBytes] and not nested too deep.
-// The error is a *ConfigError.
+// (!x), anchors (&x) and aliases (*x), with keys that are text, of at most
+// [MaxFileBytes] and not nested too deep. The error is a *ConfigError.
 func ParseConfig(device, file string, text []byte) (c Config, err error) {
 	c = Config{Device: device, File: file, Text: text}
 	if err := c.scan(); err != nil {

@@ -15,7 +15,8 @@ import (
 )
 
 // checkTree refuses what the decoder would pass over in silence: a tag makes its
-// value vanish, and so does a key such as true, with all that stands beside it.
+// value vanish, and so does a key such as true, with all that stands beside it. And it
+// refuses aliases, of which a few lines make more than memory holds.
 func (c Config) checkTree() error {
 	docs := 0
 	for _, doc := range c.file.Docs {
@@ -53,14 +54,24 @@ func (w *strictWalk) Visit(n ast.Node) ast.Visitor {
 	switch n := n.(type) {
 	case *ast.TagNode:
 		w.token, w.msg = n.GetToken(), fmt.Sprintf("YAML tags such as %q are not allowed", n.GetToken().Value)
+	case *ast.AnchorNode:
+		w.refuseAnchor("&", n.GetToken(), n.Name)
+	case *ast.AliasNode:
+		w.refuseAnchor("*", n.GetToken(), n.Value)
 	case *ast.MappingValueNode:
 		switch key := n.Key.(type) {
 		case *ast.StringNode, *ast.LiteralNode, *ast.IntegerNode, *ast.MergeKeyNode:
+		case *ast.AliasNode, *ast.AnchorNode: // refused when they are visited
 		default:
 			w.token, w.msg = key.GetToken(), fmt.Sprintf("the key %s must be quoted", key.GetToken().Value)
 		}
 	}
 	return w
+}
+
+// refuseAnchor refuses an anchor or an alias of it.
+func (w *strictWalk) refuseAnchor(mark string, tok *token.Token, name ast.Node) {
+	w.token, w.msg = tok, fmt.Sprintf("YAML anchors and aliases such as %q are not allowed", mark+name.GetToken().Value)
 }
 
 // at returns a *ConfigError at a token; nil is the file's start.
