@@ -11,6 +11,9 @@ import (
 // receive takes a PUBLISH into the batch. A reason that failed ends the
 // connection.
 func (c *conn) receive(p *packet.Publish) packet.Reason {
+	if len(p.Properties.SubscriptionIDs) > 0 { // [MQTT-3.3.4-6]
+		return packet.ProtocolError
+	}
 	name, reason := c.topicOf(p)
 	if reason.Failed() {
 		return reason

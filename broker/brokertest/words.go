@@ -209,6 +209,9 @@ func (r *reader) publish() *packet.Publish {
 	}
 	alias, _ := r.number("alias", 16)
 	props.TopicAlias = uint16(alias)
+	if id, ok := r.number("sub", 32); ok {
+		props.SubscriptionIDs = []uint32{uint32(id)}
+	}
 	props.ResponseTopic, _ = r.text("response")
 	props.ContentType, _ = r.text("type")
 	if data, ok := r.text("correlation"); ok {
