@@ -56,7 +56,7 @@ func TestAFolderOfRulesThatIsNoFolder(t *testing.T) {
 	if err := g.Run(ctx); err != nil {
 		t.Error(err)
 	}
-	if ctx.Err() != context.Canceled { //nolint:errorlint // it is never wrapped
+	if ctx.Err() != context.Canceled {
 		t.Error("the gateway does not come up")
 	}
 	files := view{g}.Rules()
