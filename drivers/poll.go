@@ -114,6 +114,7 @@ func (x *session) poll(ctx context.Context) error {
 	if err != nil {
 		return x.unanswered(ctx, err)
 	}
+	x.slot.missing(x.entry, due, readings)
 	x.answered(ctx)
 	return nil
 }

@@ -42,6 +42,31 @@ func TestPolling(t *testing.T) {
 			}
 		})
 	})
+	t.Run("the value of a point that the device no longer tells is stale", func(t *testing.T) {
+		f := &fake{}
+		f.set("a", drivers.IntValue(1))
+		f.set("b", drivers.IntValue(2))
+		inHouse(t, one(f), files("plc.yaml", device("", "a", "b", "c: {every: 1h}")), func(h *house) {
+			quality := func() string {
+				var all []string
+				for _, p := range h.status("plc").Points {
+					all = append(all, p.Name+" "+p.Quality.String())
+				}
+				return strings.Join(all, ", ")
+			}
+			h.after(1500 * time.Millisecond)
+			f.change(func(f *fake) { f.silent = map[string]bool{"b": true} })
+			h.after(time.Second)
+			if d := h.status("plc"); !d.Online || quality() != "a good, b stale, c good" || d.Points[1].Value.String() != "2" {
+				t.Errorf("want b stale, got %s of %+v", quality(), d)
+			}
+			f.change(func(f *fake) { f.silent = nil })
+			h.after(time.Second)
+			if quality() != "a good, b good, c good" {
+				t.Errorf("want all good again, got %s", quality())
+			}
+		})
+	})
 	t.Run("a call that takes too long is no answer", func(t *testing.T) {
 		o := one(&fake{delay: time.Minute})
 		o.CallTimeout = 2 * time.Second

@@ -43,6 +43,25 @@ func (s *slot) take(ctx context.Context, e *entry, readings []Reading, from orig
 	s.publishSingly(ctx, msgs, indexes, err)
 }
 
+// missing notes that the values of points that were asked for are stale, if the
+// readings have nothing of them: the device answers, but not for these.
+func (s *slot) missing(e *entry, asked []string, readings []Reading) {
+	if len(readings) >= len(asked) {
+		return
+	}
+	told := make(map[string]bool, len(readings))
+	for i := range readings {
+		told[readings[i].Point] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range asked {
+		if p := &s.state.points[e.index[name]]; !told[name] && p.known && p.quality == Good {
+			p.quality = Stale
+		}
+	}
+}
+
 // publishSingly publishes messages whose batch was refused, so that one refusal
 // keeps no other back. What is refused again is offered again with the next reading.
 func (s *slot) publishSingly(ctx context.Context, msgs []message.Message, indexes []int, err error) {
