@@ -88,7 +88,8 @@ func (c codec) String() string {
 	return fmt.Sprintf("%v with scale %v and offset %v", c.kind, c.scale.value(), c.offset.value())
 }
 
-// decode gives the value of the bytes; ok is false for a float that is none.
+// decode gives the value of the bytes; ok is false for a float that is none, or that
+// scale and offset carry beyond all numbers.
 func (c codec) decode(wire []byte) (v drivers.Value, ok bool) {
 	if c.kind == typeBool {
 		return drivers.BoolValue(wire[0] != 0), true
@@ -166,7 +167,8 @@ func (c codec) decodeFloat(raw uint64) (drivers.Value, bool) {
 		return drivers.Value{}, false
 	}
 	if c.scaled {
-		return d.mul(c.scale).add(c.offset).value(), true
+		v := d.mul(c.scale).add(c.offset).value()
+		return v, !v.IsNull()
 	}
 	f, _ = d.rat().Float64()
 	return drivers.FloatValue(f), true

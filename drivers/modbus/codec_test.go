@@ -147,6 +147,15 @@ func TestCodecGivesNoNumberForNaN(t *testing.T) {
 	}
 }
 
+// A float64 times its scale may be more than any number that can be told.
+func TestCodecGivesNoNumberForWhatIsTooLarge(t *testing.T) {
+	for _, scale := range []string{"10", "-1e40"} {
+		if v, ok := mustCodec(t, "float64", "", scale, "").Decode(unhex(t, "7F EF FF FF FF FF FF FF")); ok || !v.IsNull() {
+			t.Errorf("the largest float64 times %s is %s", scale, v)
+		}
+	}
+}
+
 func TestCodecRoundTrip(t *testing.T) {
 	kinds := []struct {
 		kind   string
