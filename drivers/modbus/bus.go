@@ -23,9 +23,6 @@ const (
 	lastRedial  = 5 * time.Second
 )
 
-// errBackOff says that nothing was tried, since the last attempt failed just now.
-var errBackOff = errors.New("waiting before the next attempt")
-
 // bus owns the wire to all units behind one address. While devices use it, one
 // goroutine runs it; what it learned of the units outlives that.
 type bus struct {
@@ -51,6 +48,7 @@ type bus struct {
 	inARow   int
 	redial   time.Duration
 	redialAt time.Time
+	refusal  error // of the last attempt to connect
 }
 
 // job is a request that waits for the bus.
@@ -228,7 +226,7 @@ func (b *bus) relink(ctx context.Context) error {
 		return nil
 	}
 	if left := time.Until(b.redialAt); left > 0 {
-		return fmt.Errorf("%w: %s: %w", drivers.ErrLost, b.name, errBackOff)
+		return fmt.Errorf("%w: %w; tried again in %v", drivers.ErrLost, b.refusal, left.Round(time.Millisecond))
 	}
 	l, err := b.connect(ctx)
 	if err == nil {
@@ -237,7 +235,7 @@ func (b *bus) relink(ctx context.Context) error {
 	}
 	if ctx.Err() == nil {
 		b.redial = min(max(2*b.redial, firstRedial), lastRedial)
-		b.redialAt = time.Now().Add(b.redial)
+		b.redialAt, b.refusal = time.Now().Add(b.redial), err
 	}
 	return fmt.Errorf("%w: %w", drivers.ErrLost, err)
 }

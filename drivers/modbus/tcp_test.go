@@ -181,6 +181,29 @@ func TestTCPOpenSaysThatNobodyIsThere(t *testing.T) {
 	})
 }
 
+// A second try comes too soon to connect again; its error says why.
+func TestTCPReadSaysWhyItCannotConnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := newFakeNet(1, time.Second)
+		defer device.ended.Wait()
+		d := newDriver(t, modbus.Options{Dial: device.dial})
+		dev, err := d.Open(t.Context(), config(t, tcpFile(time.Second, fakePoints())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		device.with(func(n *fakeNet) { n.refuse = 1 })
+		device.hangUp()
+		later(10 * time.Second)
+		_, err = dev.Read(t.Context(), []string{"holding0"})
+		if !errors.Is(err, drivers.ErrLost) || !strings.Contains(err.Error(), `cannot connect to "192.0.2.1:502": connection refused`) {
+			t.Errorf("%v", err)
+		}
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func BenchmarkReadTCP(b *testing.B) {
 	d := newDriver(b, modbus.Options{})
 	var registers, points strings.Builder
