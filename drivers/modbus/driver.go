@@ -78,7 +78,7 @@ func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, 
 	if err != nil {
 		return nil, err
 	}
-	b, err := d.acquire(cfg, spec)
+	b, err := d.acquire(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +90,10 @@ func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, 
 	return dev, nil
 }
 
-// acquire gives the bus of a device, running.
-func (d *Driver) acquire(cfg drivers.Config, spec *deviceSpec) (*bus, error) {
+// acquire gives the bus of a device, running. The error is not that of a file, since
+// it ends with the other device: who changes the speed of a line saves one file after
+// the other.
+func (d *Driver) acquire(spec *deviceSpec) (*bus, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	name := spec.bus()
@@ -101,7 +103,7 @@ func (d *Driver) acquire(cfg drivers.Config, spec *deviceSpec) (*bus, error) {
 		d.buses[name] = b
 	}
 	if !b.setLine(spec.serial) {
-		return nil, cfg.Errorf("$.serial", "another device uses %s with other settings", spec.serial.Port)
+		return nil, fmt.Errorf("cannot open unit %d: another device has %s open with other settings", spec.unit, spec.serial.Port)
 	}
 	b.acquire()
 	return b, nil

@@ -364,9 +364,6 @@ func TestRTUSharesOnePort(t *testing.T) {
 			t.Fatal(err)
 		}
 		second := open(t, d, rtuFile(2, time.Second, fakePoints()))
-		if _, err := d.Open(t.Context(), config(t, strings.Replace(file, "9600", "19200", 1))); !errors.Is(err, drivers.ErrConfig) {
-			t.Errorf("another speed on the same port: %v", err)
-		}
 		if line.opened != 1 {
 			t.Errorf("the port was opened %d times", line.opened)
 		}
@@ -397,5 +394,28 @@ func TestRTUReadEndsWithItsContext(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 1200*time.Millisecond {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
+	})
+}
+
+// The files of a line's devices are saved one after the other: until the last one is,
+// the others can only wait.
+func TestRTUSpeedOfALineIsChangedInOneFileAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1, 2)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		old, err := d.Open(t.Context(), config(t, rtuFile(2, time.Second, fakePoints())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := strings.Replace(rtuFile(1, time.Second, fakePoints()), "9600", "19200", 1)
+		_, err = d.Open(t.Context(), config(t, file))
+		if err == nil || errors.Is(err, drivers.ErrConfig) || errors.Is(err, drivers.ErrLost) ||
+			!strings.Contains(err.Error(), "/dev/fake") {
+			t.Errorf("want it told that it has to wait, got %v", err)
+		}
+		if err := old.Close(); err != nil {
+			t.Error(err)
+		}
+		read(t, open(t, d, file), "coil0")
 	})
 }
