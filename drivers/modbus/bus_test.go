@@ -214,7 +214,18 @@ func TestBusSurvivesAPortThatPanics(t *testing.T) {
 func TestWithoutSerialPorts(t *testing.T) {
 	d := newDriver(t, modbus.Options{})
 	_, err := d.Open(t.Context(), config(t, rtuFile(1, time.Second, fakePoints())))
-	if !errors.Is(err, drivers.ErrLost) || !strings.Contains(err.Error(), `cannot open port "/dev/fake": there are no serial ports here`) {
+	want := `cannot open unit 1: device lost: cannot open port "/dev/fake": there are no serial ports here`
+	if !errors.Is(err, drivers.ErrLost) || err.Error() != want {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestOpenSaysOnceThatThePortCannotBeOpened(t *testing.T) {
+	d := newDriver(t, modbus.Options{OpenSerial: func(_ context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+		return nil, fmt.Errorf("cannot open port %q: it is in use", c.Port)
+	}})
+	_, err := d.Open(t.Context(), config(t, rtuFile(1, time.Second, fakePoints())))
+	if want := `cannot open unit 1: device lost: cannot open port "/dev/fake": it is in use`; !errors.Is(err, drivers.ErrLost) || err.Error() != want {
+		t.Errorf("%v\nwant %s", err, want)
 	}
 }

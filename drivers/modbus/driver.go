@@ -2,7 +2,6 @@ package modbus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -18,7 +17,8 @@ const dialTimeout = 5 * time.Second
 
 // Options are what the driver needs of its surroundings.
 type Options struct {
-	// OpenSerial opens a serial port; nil is that there are none.
+	// OpenSerial opens a serial port; its error names the port. Nil is that there are
+	// no ports.
 	OpenSerial func(ctx context.Context, c SerialConfig) (Port, error)
 	// Dial connects to a TCP device; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -40,8 +40,8 @@ type Driver struct {
 // New returns the driver. It starts nothing.
 func New(opts Options) (*Driver, error) {
 	if opts.OpenSerial == nil {
-		opts.OpenSerial = func(context.Context, SerialConfig) (Port, error) {
-			return nil, errors.New("there are no serial ports here")
+		opts.OpenSerial = func(_ context.Context, c SerialConfig) (Port, error) {
+			return nil, fmt.Errorf("cannot open port %q: there are no serial ports here", c.Port)
 		}
 	}
 	if opts.Dial == nil {
@@ -128,7 +128,7 @@ func (d *Driver) newBus(name string, spec *deviceSpec) *bus {
 		line := b.lineConfig()
 		port, err := d.opts.OpenSerial(ctx, line)
 		if err != nil {
-			return nil, fmt.Errorf("cannot open port %q: %w", line.Port, err)
+			return nil, err
 		}
 		return newRTULink(port, line), nil
 	}
