@@ -124,13 +124,19 @@ func (d *Driver) newBus(name string, spec *deviceSpec) *bus {
 	}
 	b := newBus(name, d.opts.Log, nil)
 	b.rtu = true
+	var last *rtuLink
 	b.connect = func(ctx context.Context) (link, error) {
 		line := b.lineConfig()
 		port, err := d.opts.OpenSerial(ctx, line)
 		if err != nil {
 			return nil, err
 		}
-		return newRTULink(port, line), nil
+		l := newRTULink(port, line)
+		if last != nil {
+			l.echoes = last.echoes // the first request may be a write
+		}
+		last = l
+		return l, nil
 	}
 	return b
 }

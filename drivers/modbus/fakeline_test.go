@@ -33,7 +33,10 @@ type fakeUnit struct {
 	several bool            // knows functions 15 and 16, not 5 and 6
 	latency time.Duration
 	asked   int
+	last    int // how many requests it still answers; 0 is all
 	written []modbus.Function
+	refuse  modbus.Code // what it answers to every read of a function, see refused
+	refused modbus.Function
 }
 
 // answer is the PDU of the unit's answer; nil is none.
@@ -46,6 +49,9 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 			return []byte{byte(fn) | 0x80, byte(modbus.IllegalFunction)}
 		}
 		return slices.Clone(pdu[:5])
+	}
+	if u.refuse != 0 && u.refused == fn {
+		return []byte{byte(fn) | 0x80, byte(u.refuse)}
 	}
 	if int(addr)+int(count) > 1024 || (u.exact && count != 1) {
 		return []byte{byte(fn) | 0x80, byte(modbus.IllegalAddress)}
@@ -104,19 +110,21 @@ type fakeLine struct {
 	timeout time.Duration
 	char    time.Duration
 
-	mu      sync.Mutex
-	rng     *rand.Rand
-	units   map[uint8]*fakeUnit
-	faulty  bool
-	percent int     // of the exchanges that go wrong, when faulty
-	only    []fault // which faults there are; nil is all
-	frozen  int     // requests that are still ignored
-	history []sentFrame
-	order   []uint8 // the units asked
-	hasty   int     // requests without the silence that must go before
-	port    *fakePort
-	opened  int
-	counts  [faultCount]int
+	mu        sync.Mutex
+	rng       *rand.Rand
+	units     map[uint8]*fakeUnit
+	faulty    bool
+	echo      []byte // what comes before the echo of a request; nil is a line without
+	spoilEcho bool
+	percent   int     // of the exchanges that go wrong, when faulty
+	only      []fault // which faults there are; nil is all
+	frozen    int     // requests that are still ignored
+	history   []sentFrame
+	order     []uint8 // the units asked
+	hasty     int     // requests without the silence that must go before
+	port      *fakePort
+	opened    int
+	counts    [faultCount]int
 }
 
 // sentFrame is an answer that may come again.
@@ -172,6 +180,13 @@ func (l *fakeLine) open(context.Context, modbus.SerialConfig) (modbus.Port, erro
 func (l *fakeLine) request(p *fakePort, frame []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.echo != nil {
+		heard := append(slices.Clone(l.echo), frame...)
+		if l.spoilEcho {
+			heard[1] ^= 0x55
+		}
+		p.deliver(0, heard)
+	}
 	u := l.units[frame[0]]
 	if u == nil {
 		return
@@ -189,6 +204,10 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 	}
 	if u.dead {
 		return
+	}
+	if u.last > 0 {
+		u.last--
+		u.dead = u.last == 0
 	}
 	l.counts[f]++
 	pdu := u.answer(frame[0], frame[1:len(frame)-2])

@@ -128,6 +128,9 @@ func TestRTUScan(t *testing.T) {
 		{"a write's echo and answer", coil, join(coil.Frame(), coil.Frame()), true, "granted", false},
 		{"a write's answer with another value", coil, seal("01 05 00 03 00 00"), false, "foreign", false},
 		{"a write's answer with another address", several, seal("01 10 00 04 00 01"), false, "foreign", false},
+		{"noise and a write's echo on a line that repeats", coil, join([]byte{0}, coil.Frame()), true, "foreign", false},
+		{"noise, a write's echo and answer", coil, join([]byte{0}, coil.Frame(), coil.Frame()), true, "granted", true},
+		{"noise and an echo that looks like an answer", bits, join([]byte{0}, bits.Frame()), false, "foreign", false},
 		{"a long write's echo and answer", several, join(several.Frame(), seal("01 10 00 03 00 01")), false, "granted", false},
 		{"a long write's echo", several, several.Frame(), false, "foreign", false},
 	} {

@@ -132,7 +132,7 @@ func (l *rtuLink) exchange(ctx context.Context, r request, t timing) (reply, err
 	if err != nil {
 		return reply{odd: odd}, err
 	}
-	if r.fn.reads() {
+	if r.fn.reads() && (f.echo || !f.odd) { // an echo may have been spoiled
 		l.echoes = f.echo
 	}
 	if f.verdict == refused {
@@ -198,8 +198,8 @@ func (l *rtuLink) settle(ctx context.Context, t timing) (odd bool, err error) {
 	return odd, ctx.Err()
 }
 
-// receive waits for the answer. First is when its first byte came, or that of what
-// came before it.
+// receive waits for the answer. First is when its first byte came, or that of noise
+// before it.
 func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeout time.Duration) (f find, first time.Time, err error) {
 	l.heard = l.heard[:0]
 	// An answer that has begun in time may end.
@@ -218,6 +218,7 @@ func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeou
 		if len(l.heard) >= maxHeard {
 			return f, first, fmt.Errorf("%w: the line is full of noise", errGarbled)
 		}
+		known := f.used == len(l.heard) // what has come so far is not the answer
 		n, err := l.read(l.heard[len(l.heard):cap(l.heard)], wait)
 		if err != nil {
 			return f, first, errLost("cannot read from the port", err)
@@ -228,7 +229,7 @@ func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeou
 		if n == 0 {
 			continue
 		}
-		if len(l.heard) == 0 {
+		if known {
 			first = time.Now()
 		}
 		l.heard = l.heard[:len(l.heard)+n]

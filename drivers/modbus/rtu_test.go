@@ -419,3 +419,72 @@ func TestRTUSpeedOfALineIsChangedInOneFileAfterTheOther(t *testing.T) {
 		read(t, open(t, d, file), "coil0")
 	})
 }
+
+// echoFile is a device on a line that repeats what is sent.
+const echoFile = "driver: modbus\nserial: {port: /dev/fake}\nunit: %d\npoints:\n  speed: {holding: 5, writable: true}\n"
+
+func TestRTUEchoOfAWriteIsNoAnswer(t *testing.T) {
+	for name, before := range map[string]func(t *testing.T, line *fakeLine, one, two drivers.Device){
+		"at once": func(*testing.T, *fakeLine, drivers.Device, drivers.Device) {},
+		"after the port was opened again": func(t *testing.T, line *fakeLine, _, two drivers.Device) {
+			line.port.breakDown()
+			if err := write(t, two, "speed", "8"); !errors.Is(err, drivers.ErrLost) {
+				t.Errorf("the port is gone, and Write gives %v", err)
+			}
+		},
+		"after an echo that was spoiled": func(t *testing.T, line *fakeLine, one, _ drivers.Device) {
+			line.spoilEcho = true
+			read(t, one, "speed")
+			line.spoilEcho = false
+		},
+		"with noise before it": func(_ *testing.T, line *fakeLine, _, _ drivers.Device) { line.echo = []byte{0} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := newFakeLine(1, time.Second, 1, 2)
+				line.echo = []byte{}
+				d := newDriver(t, modbus.Options{OpenSerial: line.open})
+				one, two := open(t, d, fmt.Sprintf(echoFile, 1)), open(t, d, fmt.Sprintf(echoFile, 2))
+				if err := write(t, two, "speed", "7"); err != nil {
+					t.Errorf("a unit that lives: %v", err)
+				}
+				line.with(2, func(u *fakeUnit) { u.dead = true })
+				before(t, line, one, two)
+				later(time.Second)
+				if err := write(t, two, "speed", "8"); err == nil {
+					t.Error("a dead unit has confirmed a write")
+				}
+			})
+		})
+	}
+}
+
+// What a line repeats comes at once: the answer's own latency says how long a second
+// one may take.
+func TestRTUFirstStaleAnswerOnALineThatRepeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 300 * time.Millisecond
+		line := newFakeLine(5, timeout, 1)
+		line.echo = []byte{}
+		line.units[1].exact, line.units[1].latency = true, 100*time.Millisecond
+		line.only, line.percent = []fault{faultDuplicate}, 2
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := fakePoints()[40:60]
+		dev := open(t, d, rtuFile(1, timeout, points))
+		read(t, dev, names(points)...)
+		line.setFaulty(true)
+		c := &checker{t: t, unit: 1}
+		for range 300 {
+			later(time.Minute)
+			readings, err := dev.Read(t.Context(), names(points))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.see(points, readings)
+		}
+		if c.good < 5000 || line.counts[faultDuplicate] < 50 {
+			t.Errorf("%d right, %d none, %d answers came twice", c.good, c.none, line.counts[faultDuplicate])
+		}
+		later(time.Minute)
+	})
+}

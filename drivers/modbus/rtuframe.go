@@ -1,6 +1,9 @@
 package modbus
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // The lengths of RTU frames (Modbus over Serial Line V1.02 §2.5.1): unit, PDU, CRC.
 const (
@@ -97,16 +100,16 @@ type find struct {
 // echoed says that the line is known to repeat what is sent.
 func scanRTU(r request, sent, b []byte, echoed bool) find {
 	var f find
-	single := r.fn == WriteSingleCoil || r.fn == WriteSingleRegister
+	// The answer to a single write looks like its echo: the first one is an echo only
+	// on a line that is known to repeat. A request to read bits whose address begins
+	// with 3 looks like an answer of 3 bytes.
+	likeAnswer := (r.fn == WriteSingleCoil || r.fn == WriteSingleRegister) && !echoed
 	pos := 0
 	for {
 		rest := b[pos:]
 		n := frameLen(rest)
-		isEcho := !f.echo && len(rest) >= len(sent) && string(rest[:len(sent)]) == string(sent)
-		// The answer to a single write looks like its echo: the first one is an
-		// echo only on a line that is known to repeat. A request to read bits whose
-		// address begins with 3 looks like an answer of 3 bytes.
-		if n > 0 && rest[0] == r.unit && (!isEcho || single && !echoed) {
+		isEcho := !f.echo && bytes.HasPrefix(rest, sent)
+		if n > 0 && rest[0] == r.unit && (!isEcho || likeAnswer) {
 			if f.verdict, f.data, f.code = r.judge(rest[1 : n-2]); f.verdict != foreign {
 				f.used = pos + n
 				return f
@@ -121,18 +124,27 @@ func scanRTU(r request, sent, b []byte, echoed bool) find {
 			pos += n
 		default:
 			f.used = pos
-			return hunt(r, b, pos, f)
+			if likeAnswer {
+				sent = nil
+			}
+			return hunt(r, sent, b, f)
 		}
 	}
 }
 
 // hunt looks for the answer behind bytes that begin no frame: noise, or the rest of
-// a frame.
-func hunt(r request, b []byte, start int, f find) find {
-	full := r.answerLen() + rtuOverhead
+// a frame. They begin at f.used. Sent is what is not the answer the first time that it
+// is heard; nil is nothing.
+func hunt(r request, sent, b []byte, f find) find {
+	full, start := r.answerLen()+rtuOverhead, f.used
 	for pos := start; pos < len(b); pos++ {
 		rest := b[pos:]
 		if rest[0] != r.unit {
+			continue
+		}
+		if !f.echo && sent != nil && bytes.HasPrefix(rest, sent) {
+			f.echo, f.odd = true, true
+			pos += len(sent) - 1
 			continue
 		}
 		for _, n := range [2]int{full, rtuException} {
