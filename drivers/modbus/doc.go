@@ -51,7 +51,8 @@
 // minutes. A refused point has Quality Bad and an [Exception] as its Err; a point that
 // the device keeps silent about has no reading and is asked for once a minute. A unit
 // that does not answer at all is asked again after a back-off of 1 s to 30 s, and
-// costs the line one time-out each. A write is never sent twice.
+// costs the line one time-out each. A write is never sent twice; on a serial line one
+// that got no answer holds the unit's next write back for three time-outs.
 //
 // What nothing can tell apart: a frame with a good CRC that is no answer to anything
 // that was asked, if it happens to fit the request under way.

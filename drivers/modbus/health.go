@@ -37,6 +37,7 @@ type health struct {
 	troubled time.Time     // last time that an answer of it may be under way
 	latency  time.Duration // smoothed
 	longest  time.Duration // latency, decaying slowly
+	lateAck  time.Time     // until then the answer to a write may come
 }
 
 // mayAsk refuses a request to a dead unit before its back-off has ended.
@@ -74,6 +75,9 @@ func (b *bus) learn(j *job, got reply, err error) {
 	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}
 	h.troubled = now
+	if !j.req.fn.reads() {
+		h.lateAck = now.Add(waryTimeouts * j.timing.timeout)
+	}
 }
 
 // answered is for an answer after a latency.
@@ -102,6 +106,7 @@ type condition struct {
 	confirm  time.Duration // within which a second answer would have come
 	troubled bool          // stale answers were under way in the last minute
 	calm     time.Time     // from then on none is, for all that is known; see waryTimeouts
+	lateAck  time.Time     // until then the answer to a write may come
 }
 
 // condition is of a unit whose time-out is given.
@@ -118,5 +123,6 @@ func (b *bus) condition(unit uint8, timeout time.Duration) condition {
 		confirm:  max(4*h.longest, shortestConfirm),
 		troubled: time.Since(trouble) < troubleTime,
 		calm:     trouble.Add(waryTimeouts * timeout),
+		lateAck:  h.lateAck,
 	}
 }

@@ -488,3 +488,28 @@ func TestRTUFirstStaleAnswerOnALineThatRepeats(t *testing.T) {
 		later(time.Minute)
 	})
 }
+
+// The answer to a write of several registers shows not what was written.
+func TestRTULateAnswerToAWriteIsNotThatOfTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 300 * time.Millisecond
+		line := newFakeLine(5, timeout, 1)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		dev := open(t, d, "driver: modbus\nserial: {port: /dev/fake, baud: 9600}\ntimeout: 300ms\npoints:\n"+
+			"  total: {holding: 6, type: int32, writable: true}\n")
+		line.with(1, func(u *fakeUnit) { u.latency = 450 * time.Millisecond })
+		if err := write(t, dev, "total", "7"); err == nil {
+			t.Error("the answer came too late, and nobody noticed")
+		}
+		line.with(1, func(u *fakeUnit) { u.dead = true })
+		if err := write(t, dev, "total", "8"); err == nil {
+			t.Error("the late answer to the first write has confirmed the second")
+		}
+		line.with(1, func(u *fakeUnit) { u.dead, u.latency = false, 20*time.Millisecond })
+		later(10 * time.Second)
+		start := time.Now()
+		if err := write(t, dev, "total", "9"); err != nil || time.Since(start) > timeout {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}

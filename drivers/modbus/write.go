@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
@@ -26,12 +27,12 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 	if d.multiple[r.fn] {
 		r = r.severally()
 	}
-	_, err = d.bus.do(ctx, r, timing{timeout: d.spec.timeout})
+	err = d.send(ctx, r)
 	var e Exception
 	single := r.fn == WriteSingleCoil || r.fn == WriteSingleRegister
 	if errors.As(err, &e) && e.Code == IllegalFunction && single {
 		// The unit knows only the functions that write several.
-		if _, again := d.bus.do(ctx, r.severally(), timing{timeout: d.spec.timeout}); again == nil {
+		if again := d.send(ctx, r.severally()); again == nil {
 			d.multiple[r.fn] = true
 			return nil
 		}
@@ -40,6 +41,18 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
 	return nil
+}
+
+// send does a write. On a serial line the answer to the write before, if that has not
+// come yet, must not be taken for this one's: it need not show what was written.
+func (d *device) send(ctx context.Context, r request) error {
+	if d.bus.rtu {
+		if err := pause(ctx, time.Until(d.condition().lateAck)); err != nil {
+			return err
+		}
+	}
+	_, err := d.bus.do(ctx, r, timing{timeout: d.spec.timeout})
+	return err
 }
 
 // writeRequest writes what encode gave to a span of coils or holding registers.
