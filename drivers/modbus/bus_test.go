@@ -108,6 +108,22 @@ func TestUnitThatKnowsOnlyTheFunctionsForSeveral(t *testing.T) {
 	})
 }
 
+// The second try's trouble is told, not the first one's refusal: it may have been done.
+func TestUnitThatFallsSilentAtTheFunctionForSeveral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		line.units[1].several = true
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		dev := open(t, d, "driver: modbus\nserial: {port: /dev/fake}\npoints:\n  fan: {coil: 3, writable: true}\n")
+		line.with(1, func(u *fakeUnit) { u.last = 1 })
+		err := write(t, dev, "fan", "true")
+		var e modbus.Exception
+		if err == nil || errors.As(err, &e) || !strings.Contains(err.Error(), "no answer within 1s") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 // Some devices answer nothing where others answer exception 2.
 func TestUnitThatIsMuteAboutAnAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,9 +32,10 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 	single := r.fn == WriteSingleCoil || r.fn == WriteSingleRegister
 	if errors.As(err, &e) && e.Code == IllegalFunction && single {
 		// The unit knows only the functions that write several.
-		if again := d.send(ctx, r.severally()); again == nil {
-			d.multiple[r.fn] = true
-			return nil
+		again := d.send(ctx, r.severally())
+		d.multiple[r.fn] = again == nil
+		if !isRefusal(again) {
+			err = again // nil, or it may have been done
 		}
 	}
 	if err != nil {
