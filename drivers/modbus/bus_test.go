@@ -124,6 +124,41 @@ func TestUnitThatFallsSilentAtTheFunctionForSeveral(t *testing.T) {
 	})
 }
 
+// No address is to blame for such a refusal: to take the block to pieces would only
+// ask a busy device more and more.
+func TestUnitThatRefusesAFunctionIsNotAskedMoreAndMore(t *testing.T) {
+	for _, code := range []modbus.Code{modbus.IllegalFunction, modbus.DeviceBusy} {
+		t.Run(code.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := newFakeLine(1, time.Second, 1)
+				d := newDriver(t, modbus.Options{OpenSerial: line.open})
+				points := []fakePoint{{3, 0}}
+				for addr := range uint16(40) {
+					points = append(points, fakePoint{4, addr})
+				}
+				dev := open(t, d, rtuFile(1, time.Second, points))
+				line.with(1, func(u *fakeUnit) { u.refuse, u.refused = code, modbus.ReadInputRegisters })
+				for round := range 60 {
+					line.with(1, func(u *fakeUnit) { u.asked = 0 })
+					got := read(t, dev, names(points)...)
+					if want := "bad: " + (modbus.Exception{Function: 4, Code: code}).Error(); got["input7"] != want || got["holding0"] != points[0].want(1) {
+						t.Errorf("round %d: %v", round, got)
+					}
+					if n := line.asked(1); n > 3 { // the refusal must come twice
+						t.Fatalf("round %d: %d requests", round, n)
+					}
+					later(time.Second)
+				}
+				line.with(1, func(u *fakeUnit) { u.refuse, u.asked = 0, 0 })
+				read(t, dev, names(points)...)
+				if n := line.asked(1); n != 2 {
+					t.Errorf("%d requests when it refuses nothing any more, want 2", n)
+				}
+			})
+		})
+	}
+}
+
 // Some devices answer nothing where others answer exception 2.
 func TestUnitThatIsMuteAboutAnAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

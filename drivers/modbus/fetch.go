@@ -22,7 +22,7 @@ func (d *device) fetch(ctx context.Context, s span, attempts int) ([]byte, span,
 		case errors.As(err, &e):
 			if d.bus.rtu && !d.refused.holds(from) && !in.settled(from, odd) {
 				err = d.calm(ctx, &in)
-			} else if from != s {
+			} else if from != s && splits(err) {
 				d.refused.add(from, refusalTime)
 				in, err = doubt{}, nil
 			}

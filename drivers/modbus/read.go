@@ -106,7 +106,9 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	case !isRefusal(err):
 		return false, err
 	}
-	r.refused.add(b.span, refusalTime)
+	if splits(err) {
+		r.refused.add(b.span, refusalTime)
+	}
 	if len(b.points) == 1 || !splits(err) {
 		r.refuse(b, err)
 		return false, nil
