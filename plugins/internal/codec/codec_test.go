@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -77,6 +78,13 @@ func TestBadValuesAreRefused(t *testing.T) {
 				t.Errorf("the reading is %+v", rs[0])
 			}
 		})
+	}
+	// Milliseconds for seconds are a year that JSON cannot say.
+	for _, seconds := range []int64{1700000000000, math.MaxInt64, math.MinInt64} {
+		rs := codec.ReadingsFrom([]*wire.Reading{{Point: "p", Value: codec.ValueTo(drivers.IntValue(1)), Seconds: seconds}})
+		if _, err := json.Marshal(rs[0].At); err != nil || rs[0].Quality != drivers.Bad || rs[0].Err == nil {
+			t.Errorf("a reading at %d s is %+v: %v", seconds, rs[0], err)
+		}
 	}
 	rs := codec.ReadingsFrom([]*wire.Reading{{Point: "p", Quality: 9}})
 	if rs[0].Quality != drivers.Bad || rs[0].Err == nil {

@@ -89,7 +89,8 @@ func ReadingsTo(readings []drivers.Reading) []*wire.Reading {
 	return out
 }
 
-// ReadingsFrom reads readings. One whose value or quality cannot be read is Bad.
+// ReadingsFrom reads readings. One whose value, quality or time cannot be read is
+// Bad.
 func ReadingsFrom(ms []*wire.Reading) []drivers.Reading {
 	out := make([]drivers.Reading, len(ms))
 	for i, m := range ms {
@@ -100,11 +101,12 @@ func ReadingsFrom(ms []*wire.Reading) []drivers.Reading {
 
 func readingFrom(m *wire.Reading) drivers.Reading {
 	r := drivers.Reading{Point: m.GetPoint(), Err: ErrorFrom(m.GetError())}
-	// The zero time has its own seconds, so that it stays the zero time.
-	if at := time.Unix(m.GetSeconds(), int64(m.GetNanos())); !at.IsZero() {
-		r.At = at
+	at, err := timeFrom(m)
+	r.At = at
+	v, wrong := ValueFrom(m.GetValue())
+	if err == nil {
+		err = wrong
 	}
-	v, err := ValueFrom(m.GetValue())
 	if q := m.GetQuality(); err == nil && (q < wire.Quality_QUALITY_GOOD || q > wire.Quality_QUALITY_BAD) {
 		err = fmt.Errorf("unknown quality %d", q)
 	}
@@ -114,6 +116,26 @@ func readingFrom(m *wire.Reading) drivers.Reading {
 	}
 	r.Value, r.Quality = v, drivers.Quality(m.GetQuality())
 	return r
+}
+
+// The first and the last second that a time may have: JSON has years of four digits,
+// and time zones.
+var (
+	firstSecond = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC).Unix()
+	lastSecond  = time.Date(9999, 12, 30, 0, 0, 0, 0, time.UTC).Unix()
+)
+
+// timeFrom reads the time of a reading. The zero time has its own seconds, so that
+// it stays the zero time.
+func timeFrom(m *wire.Reading) (time.Time, error) {
+	at := time.Unix(m.GetSeconds(), int64(m.GetNanos()))
+	if at.IsZero() {
+		return time.Time{}, nil
+	}
+	if s := at.Unix(); s < firstSecond || s > lastSecond {
+		return time.Time{}, fmt.Errorf("its time is %d s after 1970, which is no year of 1 to 9999", m.GetSeconds())
+	}
+	return at, nil
 }
 
 // PointsTo makes messages of points.
