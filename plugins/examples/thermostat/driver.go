@@ -17,6 +17,10 @@ const (
 	highest = 30
 )
 
+// fastest is the highest speed: more time in a tick than can be simulated in one
+// would stop the device.
+const fastest = 1e6
+
 // tick is how often the simulation goes on and the heater may switch.
 const tick = 100 * time.Millisecond
 
@@ -43,13 +47,15 @@ func decode(cfg drivers.Config) (file, error) {
 	if err := cfg.Decode(&f); err != nil {
 		return f, err
 	}
-	switch {
-	case f.Setpoint < lowest || f.Setpoint > highest:
+	switch { // YAML knows .nan and .inf, and nothing is true of .nan
+	case !(f.Setpoint >= lowest && f.Setpoint <= highest):
 		return f, cfg.Errorf("$.setpoint", "setpoint %g is outside of %d to %d °C", f.Setpoint, lowest, highest)
-	case f.Hysteresis <= 0:
+	case !(f.Hysteresis > 0):
 		return f, cfg.Errorf("$.hysteresis", "hysteresis must be above 0")
-	case f.Speed <= 0:
-		return f, cfg.Errorf("$.speed", "speed must be above 0")
+	case !(math.Abs(f.Outside) <= 100):
+		return f, cfg.Errorf("$.outside", "outside %g is no temperature", f.Outside)
+	case !(f.Speed > 0 && f.Speed <= fastest):
+		return f, cfg.Errorf("$.speed", "speed must be above 0 and at most %g", fastest)
 	}
 	return f, nil
 }

@@ -64,7 +64,12 @@ func TestDeviceFileIsChecked(t *testing.T) {
 	for text, want := range map[string]string{
 		"setpoint: 31\n":         "living.yaml:2:11: setpoint 31 is outside of 5 to 30 °C",
 		"hysteresis: 0\n":        "living.yaml:2:13: hysteresis must be above 0",
+		"setpoint: .nan\n":       "living.yaml:2:11: setpoint NaN is outside of 5 to 30 °C",
+		"hysteresis: .nan\n":     "living.yaml:2:13: hysteresis must be above 0",
+		"outside: .inf\n":        "living.yaml:2:10: outside +Inf is no temperature",
 		"speed: -1\n":            "living.yaml:2:8: speed must be above 0",
+		"speed: .nan\n":          "living.yaml:2:8: speed must be above 0",
+		"speed: .inf\n":          "living.yaml:2:8: speed must be above 0 and at most 1e+06",
 		"setpoint: warm\n":       "living.yaml:2:11: ",
 		"points: {heating: 1}\n": "living.yaml:2:1: unknown field",
 	} {
