@@ -3,6 +3,7 @@ package plugins_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,46 @@ func TestOutputGoesToTheLog(t *testing.T) {
 	eventually(t, "the printed line", func() bool {
 		return strings.Contains(log.String(), `msg="plugin wrote" plugin=probe text="plain words"`)
 	})
+}
+
+// A record is what the plugin made it, however long it is.
+func TestLongRecordsKeepTheirLevel(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir, "probe", "probe", "drivers: [probe]")
+	log := &logs{}
+	h := start(t, dir, quick(log))
+	running(t, h, "probe")
+	dev := open(t, h)
+	write(t, dev, "do", "long")
+	eventually(t, "the long record", func() bool { return strings.Contains(log.String(), "the valve broke") })
+	if want := `level=ERROR msg="plugin says" plugin=probe text="the valve broke" with.valve=7`; !strings.Contains(log.String(), want) {
+		t.Errorf("the log has no %q:\n%.1000s", want, log)
+	}
+	if err := dev.Write(t.Context(), "do", drivers.TextValue("deep")); !errors.Is(err, drivers.ErrLost) {
+		t.Errorf("Write = %v", err)
+	}
+	eventually(t, "the panic", func() bool { return strings.Contains(log.String(), "driver panicked") })
+	for _, want := range []string{`level=ERROR msg="plugin says" plugin=probe text="driver panicked"`, `with.panic="out of depth"`, "main.deep"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log has no %q:\n%.5000s", want, log)
+		}
+	}
+}
+
+// Records below the log's level do not use up what a plugin may write.
+func TestUnwantedRecordsDoNotCount(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir, "probe", "probe", "drivers: [probe]")
+	log := &logs{}
+	o := quick(log)
+	o.Log = slog.New(slog.NewTextHandler(log, nil))
+	h := start(t, dir, o)
+	running(t, h, "probe")
+	write(t, open(t, h), "do", "chatter 200")
+	eventually(t, "the warning", func() bool { return strings.Contains(log.String(), "the valve sticks") })
+	if strings.Contains(log.String(), "lines dropped") {
+		t.Errorf("lines were dropped:\n%s", log)
+	}
 }
 
 func TestFloodIsCutAndCounted(t *testing.T) {

@@ -68,36 +68,37 @@ func readLine(r *bufio.Reader) (string, error) {
 	return s, nil
 }
 
-// say logs one line.
+// say logs one line. A record below the log's level does not count.
 func (o *output) say(line string) {
 	if strings.TrimSpace(line) == "" {
 		return
 	}
-	ok, dropped, crash := o.admit(line, time.Now())
+	level, isRecord := recordLevel(line)
+	if isRecord && !o.log.Enabled(context.Background(), level) {
+		return
+	}
+	ok, dropped, crash := o.admit(line, isRecord, time.Now())
 	if dropped > 0 {
 		o.log.Warn("plugin writes too much, lines dropped", "lines", dropped)
 	}
-	if !ok {
-		return
-	}
-	if crash {
+	switch {
+	case !ok:
+	case crash:
 		o.log.Error("plugin crashed", "text", line)
-		return
-	}
-	if !o.record(line) {
-		o.log.Info("plugin wrote", "text", line)
+	case !isRecord || !o.record(level, line):
+		o.log.Log(context.Background(), level, "plugin wrote", "text", line)
 	}
 }
 
 // admit counts a line and decides whether it is logged, how many lines of the
 // window before were not, and whether it belongs to a crash.
-func (o *output) admit(line string, now time.Time) (ok bool, dropped int, crash bool) {
+func (o *output) admit(line string, isRecord bool, now time.Time) (ok bool, dropped int, crash bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
 		o.panics, o.last = true, line
 	}
-	if !o.panics && !isRecord(line) {
+	if !o.panics && !isRecord {
 		o.last = line
 	}
 	if now.Sub(o.since) >= outputWindow {
@@ -129,23 +130,22 @@ func (o *output) flush() {
 	}
 }
 
-func isRecord(line string) bool { return strings.HasPrefix(line, `{"level":`) }
+// recordLevel gives the level of a line that begins as a record of the SDK's does;
+// that of any other is slog.LevelInfo.
+func recordLevel(line string) (level slog.Level, ok bool) {
+	rest, ok := strings.CutPrefix(line, `{"level":"`)
+	name, _, _ := strings.Cut(rest, `"`)
+	if !ok || level.UnmarshalText([]byte(name)) != nil {
+		return slog.LevelInfo, false
+	}
+	return level, true
+}
 
 // record logs a line that is a record of the SDK's, or reports that it is none.
-func (o *output) record(line string) bool {
-	if !isRecord(line) {
-		return false
-	}
-	dec := json.NewDecoder(strings.NewReader(line))
-	dec.UseNumber()
-	var fields map[string]any
-	if dec.Decode(&fields) != nil {
-		return false
-	}
-	var level slog.Level
-	text, isText := fields[slog.MessageKey].(string)
-	name, isName := fields[slog.LevelKey].(string)
-	if !isText || !isName || level.UnmarshalText([]byte(name)) != nil {
+func (o *output) record(level slog.Level, line string) bool {
+	fields, whole := members(line)
+	text, ok := fields[slog.MessageKey].(string)
+	if !ok {
 		return false
 	}
 	delete(fields, slog.MessageKey)
@@ -154,8 +154,34 @@ func (o *output) record(line string) bool {
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		with = append(with, slog.Any(key, fields[key]))
 	}
-	o.log.LogAttrs(context.Background(), level, "plugin says", slog.String("text", text), slog.Group("with", with...))
+	attrs := []slog.Attr{slog.String("text", text), slog.Group("with", with...)}
+	if !whole {
+		attrs = append(attrs, slog.Bool("cut", true))
+	}
+	o.log.LogAttrs(context.Background(), level, "plugin says", attrs...)
 	return true
+}
+
+// members are those of a JSON object, as far as the line goes; whole is false when
+// it was cut.
+func members(line string) (fields map[string]any, whole bool) {
+	dec := json.NewDecoder(strings.NewReader(line))
+	dec.UseNumber()
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+		return nil, false
+	}
+	fields = make(map[string]any)
+	for dec.More() {
+		name, err := dec.Token()
+		key, ok := name.(string)
+		var value any
+		if err != nil || !ok || dec.Decode(&value) != nil {
+			return fields, false
+		}
+		fields[key] = value
+	}
+	_, err := dec.Token()
+	return fields, err == nil
 }
 
 // lineWriter cuts what is written to it into lines for the output. One goroutine

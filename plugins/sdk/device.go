@@ -8,6 +8,10 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
+// maxStack is how much of a stack is logged: the gateway cuts a line of 4 KiB, and
+// the innermost calls come first.
+const maxStack = 3 << 10
+
 // device is an open device. Its turn lets one call in at a time: the gateway keeps
 // to one goroutine, but it may give up a call that goes on here.
 type device struct {
@@ -48,7 +52,9 @@ func (s *server) close(d *device) error {
 func (s *server) guard(what, device string, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("driver panicked", "in", what, "device", device, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			stack := debug.Stack()
+			stack = stack[:min(len(stack), maxStack)]
+			s.log.Error("driver panicked", "in", what, "device", device, "panic", fmt.Sprint(p), "stack", string(stack))
 			err = fmt.Errorf("%w: the driver panicked in %s: %v", drivers.ErrLost, what, p)
 		}
 	}()

@@ -190,6 +190,16 @@ func (d *device) Write(_ context.Context, point string, v drivers.Value) error {
 		for i := range n {
 			slog.Info("flood", "line", i)
 		}
+	case "chatter":
+		n, _ := strconv.Atoi(arg)
+		for i := range n {
+			slog.Debug("chatter", "line", i)
+		}
+		slog.Warn("the valve sticks")
+	case "long":
+		slog.Error("the valve broke", "valve", 7, "report", strings.Repeat("é", 8<<10))
+	case "deep":
+		deep(50)
 	case "print":
 		fmt.Println(arg)
 	case "log":
@@ -198,6 +208,14 @@ func (d *device) Write(_ context.Context, point string, v drivers.Value) error {
 		return errors.New("refused by the device")
 	}
 	return nil
+}
+
+// deep panics below many calls.
+func deep(calls int) int {
+	if calls == 0 {
+		panic("out of depth")
+	}
+	return deep(calls-1) + 1
 }
 
 func (d *device) Close() error {
