@@ -180,6 +180,25 @@ func TestCrashLosesTheDeviceAndRestarts(t *testing.T) {
 	}
 }
 
+// A plugin that crashes in the same way again and again is one error in the log, as
+// soon as its budget is used up.
+func TestOnlyWhatKeepsFailingIsOneError(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=exit]")
+	log := &logs{}
+	o := quick(log)
+	o.RestartFirst, o.RestartMost = time.Millisecond, 2*time.Millisecond
+	h := start(t, dir, o)
+	await(t, h, "probe", "failing for long", func(st plugins.PluginStatus) bool { return isDown(st) && st.Restarts >= 9 })
+	const down = ` msg="plugin is down" plugin=probe`
+	if n := strings.Count(log.String(), "level=ERROR"+down); n != 1 {
+		t.Errorf("%d errors in the log:\n%s", n, log)
+	}
+	if n := strings.Count(log.String(), "level=WARN"+down); n != 5 {
+		t.Errorf("%d warnings in the log:\n%s", n, log)
+	}
+}
+
 func TestOpenWhileDown(t *testing.T) {
 	dir := t.TempDir()
 	install(t, dir, "probe", "probe", "drivers: [probe]")

@@ -35,6 +35,7 @@ type slot struct {
 	since    time.Time // of state
 	retry    time.Time // when Waiting or Failing
 	err      error     // why it ended or could not start
+	alarm    string    // the error that someone must act on, as it was logged last
 }
 
 func newSlot(name string, o *Options, notify func()) *slot {
@@ -51,7 +52,7 @@ func (s *slot) set(want *Manifest, problem *ManifestError) {
 	s.problem = problem
 	if want == nil || s.want == nil || !want.same(s.want) {
 		s.edition++
-		s.ready, s.restarts, s.err = false, 0, nil
+		s.ready, s.restarts, s.err, s.alarm = false, 0, nil, ""
 		s.want = want
 	}
 	s.mu.Unlock()
@@ -177,23 +178,20 @@ func (s *slot) running(inst *instance) {
 	s.enter(Running, nil, 0)
 }
 
-// report notes that the plugin is down and why. What repeats is logged as an error
-// once, when someone must act, and then only for debugging.
+// report notes that the plugin is down and why. What someone must act on is logged
+// as an error once, and then only for debugging.
 func (s *slot) report(err error, d time.Duration, failing bool) {
+	state, level, alarm := Waiting, slog.LevelWarn, ""
+	if failing {
+		state, level, alarm = Failing, slog.LevelError, err.Error()
+	}
 	s.mu.Lock()
 	s.restarts++
-	known := s.err != nil && s.err.Error() == err.Error()
-	was := s.state
-	s.mu.Unlock()
-	state, level := Waiting, slog.LevelWarn
-	switch {
-	case failing && known:
-		state, level = Failing, slog.LevelDebug
-	case failing:
-		state, level = Failing, slog.LevelError
-	case was == Failing:
-		level = slog.LevelInfo
+	if failing && s.alarm == alarm {
+		level = slog.LevelDebug
 	}
+	s.alarm = alarm
+	s.mu.Unlock()
 	s.enter(state, err, d)
 	s.log.Log(context.Background(), level, "plugin is down", "error", err, "retry_in", d.Round(time.Millisecond))
 }
