@@ -222,9 +222,37 @@ func TestOpenWhileDown(t *testing.T) {
 	if _, err := driver.Check(config(t, "driver: probe")); !errors.Is(err, plugins.ErrNotRunning) {
 		t.Errorf("Check = %v", err)
 	}
-	// A reload tries again at once.
-	must(t, h.Load(t.Context(), dir))
+	// Retry tries again at once.
+	h.Retry()
 	running(t, h, "probe")
+}
+
+// A plugin that crashes may have left a file in its folder, which is watched: a load
+// without news is no reason to forget the pause.
+func TestLoadWithoutNewsKeepsThePause(t *testing.T) {
+	dir := t.TempDir()
+	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=exit]")
+	o := quick(&logs{})
+	o.RestartFirst, o.RestartMost = time.Hour, time.Hour
+	h := start(t, dir, o)
+	await(t, h, "probe", "down", isDown)
+	every := time.NewTicker(20 * time.Millisecond)
+	defer every.Stop()
+	for range 20 {
+		<-every.C
+		must(t, h.Load(t.Context(), dir))
+	}
+	if st := status(h, "probe"); st.State != plugins.Waiting || st.Restarts != 1 {
+		t.Errorf("status = %+v", st)
+	}
+	restarts := func(n int) func(plugins.PluginStatus) bool {
+		return func(st plugins.PluginStatus) bool { return isDown(st) && st.Restarts == n }
+	}
+	install(t, dir, "probe", "probe", "drivers: [probe]", "args: [-bad=exit]") // the same, anew
+	must(t, h.Load(t.Context(), dir))
+	await(t, h, "probe", "tried with its new program", restarts(2))
+	h.Retry()
+	await(t, h, "probe", "tried when told", restarts(3))
 }
 
 func TestHungPluginIsKilled(t *testing.T) {

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -31,4 +32,16 @@ func ConnectToDead(ctx context.Context, m *Manifest) error {
 		<-again.C
 	}
 	return i.connect(ctx)
+}
+
+// LateStart tells whether a driver is offered when its manifest changed just before
+// the program of the former one came to run.
+func LateStart(former, now *Manifest) bool {
+	s := newSlot(former.Name, &Options{Log: slog.New(slog.DiscardHandler)}, func() {})
+	s.set(former, nil)
+	_, edition := s.wanted()
+	s.set(now, nil)
+	s.running(&instance{manifest: former}, edition)
+	_, ok := s.offers(now.Drivers[0])
+	return ok
 }

@@ -100,7 +100,8 @@ func New(o Options) (*Host, error) {
 // Load reads the manifests in dir, as [ReadManifests] does, and makes them those of
 // the host. It touches no program and waits for no plugin: [Host.Run] starts what is
 // new, restarts what changed, stops what is gone, and leaves the rest alone. A
-// plugin that waits to be restarted is tried at once.
+// plugin that waits to be restarted is tried at once if its manifest or its program
+// is new; [Host.Retry] has all of them tried.
 //
 // A manifest that cannot be used leaves its plugin with the one before and holds up
 // no other. The error joins a *[ManifestError] for each.
@@ -127,6 +128,16 @@ func (h *Host) Load(ctx context.Context, dir string) error {
 	}
 	h.settle(wants, problems)
 	return errors.Join(errs...)
+}
+
+// Retry has each plugin that waits to be restarted tried at once.
+func (h *Host) Retry() {
+	h.mu.Lock()
+	slots := maps.Clone(h.slots)
+	h.mu.Unlock()
+	for _, s := range slots {
+		s.again()
+	}
 }
 
 // settle hands each slot what it wants from now on.

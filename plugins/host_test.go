@@ -215,6 +215,14 @@ func TestReload(t *testing.T) {
 	}
 }
 
+func TestFormerProgramOffersNothing(t *testing.T) {
+	former := &plugins.Manifest{Name: "p", Command: "p", Drivers: []string{"one"}, Enabled: true}
+	now := &plugins.Manifest{Name: "p", Command: "q", Drivers: []string{"one"}, Enabled: true}
+	if plugins.LateStart(former, now) {
+		t.Error("a driver is offered by a manifest whose program has never run")
+	}
+}
+
 func TestDisabledPluginDoesNotRun(t *testing.T) {
 	dir := t.TempDir()
 	install(t, dir, "probe", "probe", "drivers: [probe]", "enabled: false")

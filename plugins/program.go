@@ -81,6 +81,19 @@ func (p *program) verify(m *Manifest) error {
 	return p.unchanged()
 }
 
+// stamp is that of the program's file, zero if it is not there.
+func (m *Manifest) stamp() stamp {
+	var st syscall.Stat_t
+	if m == nil || syscall.Stat(filepath.Join(m.Folder, m.Command), &st) != nil {
+		return stamp{}
+	}
+	return stampOf(&st)
+}
+
+func stampOf(st *syscall.Stat_t) stamp {
+	return stamp{device: uint64(st.Dev), inode: uint64(st.Ino), size: st.Size, changed: st.Ctim}
+}
+
 // unchanged reports that the file is as it was before it was hashed.
 func (p *program) unchanged() error {
 	s, err := p.now()
@@ -95,5 +108,5 @@ func (p *program) now() (stamp, error) {
 	if err := syscall.Fstat(int(p.Fd()), &st); err != nil {
 		return stamp{}, err
 	}
-	return stamp{device: uint64(st.Dev), inode: uint64(st.Ino), size: st.Size, changed: st.Ctim}, nil
+	return stampOf(&st), nil
 }

@@ -35,6 +35,7 @@ type slot struct {
 	since    time.Time // of state
 	retry    time.Time // when Waiting or Failing
 	err      error     // why it ended or could not start
+	tried    stamp     // of the program when it was last started
 	alarm    string    // the error that someone must act on, as it was logged last
 }
 
@@ -46,16 +47,26 @@ func newSlot(name string, o *Options, notify func()) *slot {
 }
 
 // set makes want the plugin's manifest; nil takes the plugin away. A plugin that
-// waits to be restarted is tried at once.
+// waits to be restarted is tried at once if its manifest or its program is new.
 func (s *slot) set(want *Manifest, problem *ManifestError) {
+	program := want.stamp()
 	s.mu.Lock()
 	s.problem = problem
+	news := program != s.tried
 	if want == nil || s.want == nil || !want.same(s.want) {
 		s.edition++
 		s.ready, s.restarts, s.err, s.alarm = false, 0, nil, ""
 		s.want = want
+		news = true
 	}
 	s.mu.Unlock()
+	if news {
+		s.again()
+	}
+}
+
+// again has a plugin that waits to be restarted try at once.
+func (s *slot) again() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -94,12 +105,16 @@ func (s *slot) once(ctx context.Context, want *Manifest, edition int) error {
 	defer cancel()
 	defer s.cancelOnChange(ctx, cancel, edition)()
 
+	program := want.stamp()
+	s.mu.Lock()
+	s.tried = program
+	s.mu.Unlock()
 	s.enter(Starting, nil, 0)
 	inst, err := startInstance(ctx, want, s.opts, s.log)
 	if err != nil {
 		return err
 	}
-	s.running(inst)
+	s.running(inst, edition)
 	s.log.Info("plugin runs", "version", inst.version, "pid", inst.pid, "drivers", want.Drivers)
 	err = inst.watch(ctx)
 	s.mu.Lock()
@@ -171,9 +186,10 @@ func (s *slot) enter(state State, err error, retry time.Duration) {
 	}
 }
 
-func (s *slot) running(inst *instance) {
+// running notes an instance of an edition, which may be a former one by now.
+func (s *slot) running(inst *instance, edition int) {
 	s.mu.Lock()
-	s.inst, s.ready, s.version = inst, true, inst.version
+	s.inst, s.ready, s.version = inst, edition == s.edition, inst.version
 	s.mu.Unlock()
 	s.enter(Running, nil, 0)
 }

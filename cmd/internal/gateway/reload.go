@@ -34,6 +34,7 @@ func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 	for _, load := range []func(context.Context) error{g.loadRules, g.loadPlugins, g.loadDevices} {
 		_ = load(ctx) // told in the log, file by file
 	}
+	g.plugins.Retry() // whoever reloads has mended something, perhaps
 	return nil
 }
 
