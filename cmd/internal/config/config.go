@@ -30,6 +30,7 @@ type Config struct {
 
 	file string
 	text []byte
+	body ast.Node // of text, while it is checked
 }
 
 // Broker is the MQTT broker.
@@ -161,6 +162,7 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	c.body = nil
 	base := filepath.Dir(file)
 	for _, folder := range []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder} {
 		if file != "" && !filepath.IsAbs(*folder) {
@@ -170,20 +172,70 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 	return c, nil
 }
 
-// decode reads the text strictly: an unknown key, a key given twice, a tag or a
-// second document is an error.
-func (c *Config) decode() error {
+// empty reports whether a document holds nothing but comments.
+func empty(body ast.Node) bool {
+	return body == nil || body.Type() == ast.CommentType || body.Type() == ast.NullType
+}
+
+// Bounds of the file: the YAML library recurses, and takes time by the square of what
+// is nested.
+const (
+	maxBytes = 64 << 10
+	maxDepth = 200
+)
+
+// tooDeep returns the line that the YAML library must not see, 0 if there is none.
+// Marks in texts and comments count, too: it need not be exact, only safe.
+func tooDeep(text []byte) int {
+	brackets, number := 0, 0
+	for line := range bytes.Lines(text) {
+		number++
+		opened := bytes.Count(line, []byte("[")) + bytes.Count(line, []byte("{"))
+		brackets = max(0, brackets+opened-bytes.Count(line, []byte("]"))-bytes.Count(line, []byte("}")))
+		marks := bytes.Count(line, []byte("- ")) + bytes.Count(line, []byte("? "))
+		if brackets > maxDepth || opened+marks > maxDepth {
+			return number
+		}
+	}
+	return 0
+}
+
+// decode reads the text strictly: an unknown key, a key given twice, a tag, an anchor
+// or a second document is an error.
+func (c *Config) decode() (err error) {
+	if len(c.text) > maxBytes {
+		return &Error{File: c.file, Line: 1, Column: 1, Msg: fmt.Sprintf("the file is over %d bytes", maxBytes)}
+	}
+	if line := tooDeep(c.text); line > 0 {
+		return &Error{File: c.file, Line: line, Column: 1, Msg: fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+	}
+	defer func() {
+		if v := recover(); v != nil { // the library's, not ours
+			err = c.place(fmt.Errorf("the file is not YAML: %v", v))
+		}
+	}()
 	file, err := parser.ParseBytes(c.text, 0)
 	if err != nil {
 		return c.place(err)
 	}
-	if len(file.Docs) == 0 || file.Docs[0].Body == nil || file.Docs[0].Body.Type() == ast.CommentType {
-		return nil // nothing but comments
+	var body ast.Node
+	for _, doc := range file.Docs {
+		switch {
+		case empty(doc.Body):
+		case body != nil:
+			return c.place(&yaml.SyntaxError{Message: `a configuration is one YAML document, without "---"`, Token: doc.Body.GetToken()})
+		default:
+			body = doc.Body
+		}
 	}
-	if err := c.refuseTraps(file); err != nil {
-		return err
+	if body == nil {
+		return nil
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(c.text), yaml.Strict()).Decode(c); err != nil {
+	c.body = body
+	if t := findTrap(body); t != nil {
+		return c.place(t)
+	}
+	if err := yaml.NodeToValue(body, c, yaml.Strict()); err != nil {
 		return c.place(err)
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 )
 
 func TestAnEmptyFileGivesTheDefaults(t *testing.T) {
-	for name, text := range map[string]string{"nothing": "", "a comment": "# nothing yet\n", "an empty map": "{}\n"} {
+	for name, text := range map[string]string{"nothing": "", "a comment": "# nothing yet\n", "an empty map": "{}\n", "an empty document": "---\n"} {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Parse("", []byte(text), nil)
 			if err != nil {
@@ -74,6 +74,9 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"a file that is not YAML":        {"broker: {\n", "f.yaml:1:", ""},
 		"a YAML tag":                     {"console:\n  address: !x\n", "f.yaml:2:12:", `tag "!x"`},
 		"a key without a value":          {"console:\nlog: {}\n", "f.yaml:1:1:", `"console" has no value`},
+		"a second document":              {"log: {}\n---\nconsole: {address: \"\"}\n", "f.yaml:3:", "one YAML document"},
+		"an anchor":                      {"console: &a {address: \"\"}\n", "f.yaml:1:10:", "anchors"},
+		"an alias":                       {"console: {address: &a \"127.0.0.1:1\"}\nrules: {folder: *a}\n", "f.yaml:1:20:", "anchors"},
 		"a key that is not text":         {"console: {address: \"127.0.0.1:1\", true: 1}\n", "f.yaml:1:35:", `key "true" is not text`},
 		"a listener off loopback":        {"broker:\n  listeners:\n    - {address: \"0.0.0.0:1883\"}\n", "f.yaml:3:17:", "not on loopback"},
 		"a listener on every address":    {"broker:\n  listeners:\n    - {address: \":1883\"}\n", "f.yaml:3:17:", "not on loopback"},
@@ -106,6 +109,27 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 	}
 }
 
+func TestADocumentAfterItsMark(t *testing.T) {
+	for _, text := range []string{"---\nlog: {level: debug}\n", "# mine\n---\nlog: {level: debug}\n"} {
+		c, err := config.Parse("f.yaml", []byte(text), nil)
+		if err != nil || c.Log.Level != "debug" {
+			t.Errorf("%q gives %+v, %v", text, c, err)
+		}
+	}
+}
+
+// The file is read again while the gateway runs: no file may end it.
+func TestAFileThatIsNestedTooDeep(t *testing.T) {
+	for _, mark := range []string{"[", "{a: ", "- ", "? "} {
+		for _, n := range []int{10_000, 1_000_000} {
+			_, err := config.Parse("f.yaml", []byte("uplinks:\n  "+strings.Repeat(mark, n)+"\n"), nil)
+			if err == nil || !strings.HasPrefix(err.Error(), "f.yaml:") {
+				t.Errorf("%d times %q gives %v", n, mark, err)
+			}
+		}
+	}
+}
+
 func TestAllMistakesAreToldAtOnce(t *testing.T) {
 	_, err := config.Parse("f.yaml", []byte("log: {level: loud, format: xml}\n"), nil)
 	if err == nil || !strings.Contains(err.Error(), "loud") || !strings.Contains(err.Error(), "xml") {
@@ -129,7 +153,16 @@ func TestEnvironment(t *testing.T) {
 			t.Errorf("got %+v", c)
 		}
 	})
+	t.Run("keeps what a mapping does not name", func(t *testing.T) {
+		c, err := config.Parse("", nil, []string{"GATEHOUSE_LOG__LEVEL=warn", "GATEHOUSE_BROKER={anonymous: false}", "GATEHOUSE_LOG={level: debug}"})
+		if err != nil || c.Broker.Anonymous || len(c.Broker.Listeners) != 1 || c.Log != (config.Log{Level: "warn", Format: "text"}) {
+			t.Errorf("got %+v, %v", c, err)
+		}
+	})
 	for name, tt := range map[string]struct{ env, says string }{
+		"no value":                {"GATEHOUSE_BROKER__LISTENERS=", "GATEHOUSE_BROKER__LISTENERS: cannot read"},
+		"a null value":            {"GATEHOUSE_BROKER__ANONYMOUS=null", "GATEHOUSE_BROKER__ANONYMOUS: cannot read"},
+		"a YAML tag":              {"GATEHOUSE_BROKER__ANONYMOUS=!x true", "tag"},
 		"an unknown key":          {"GATEHOUSE_CONSOL__ADDRESS=x", "GATEHOUSE_CONSOL__ADDRESS: no such key"},
 		"a level too many":        {"GATEHOUSE_CONSOLE__ADDRESS__X=x", "no such key"},
 		"a value of another type": {"GATEHOUSE_BROKER__ANONYMOUS=perhaps", "GATEHOUSE_BROKER__ANONYMOUS: cannot read"},

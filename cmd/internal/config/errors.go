@@ -7,7 +7,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Error is something wrong at a place of the configuration.
@@ -40,14 +40,10 @@ func (e *Error) Error() string {
 func (c *Config) errorf(key, format string, args ...any) error {
 	e := &Error{Key: key, Msg: fmt.Sprintf(format, args...)}
 	path, err := yaml.PathString("$." + key)
-	if err != nil {
+	if err != nil || c.body == nil {
 		return e
 	}
-	file, err := parser.ParseBytes(c.text, 0)
-	if err != nil {
-		return e
-	}
-	node, err := path.FilterFile(file)
+	node, err := path.FilterNode(c.body)
 	if err != nil || node == nil {
 		return e
 	}
@@ -57,43 +53,44 @@ func (c *Config) errorf(key, format string, args ...any) error {
 	return e
 }
 
-// refuseTraps refuses YAML tags and keys without a value: "address: !x" and
-// "console:" would else be null values, and what they stand for would vanish.
-func (c *Config) refuseTraps(file *ast.File) error {
+// findTrap finds a YAML tag, anchor or alias, or a key without a value: "address: !x"
+// and "console:" would else be null values, and what they stand for would vanish. It
+// returns nil if there is none.
+func findTrap(body ast.Node) error {
 	f := &trapFinder{}
-	for _, doc := range file.Docs {
-		if doc.Body != nil {
-			ast.Walk(f, doc.Body)
-		}
-	}
-	if f.node == nil {
+	ast.Walk(f, body)
+	if f.token == nil {
 		return nil
 	}
-	return c.place(&yaml.SyntaxError{Message: f.msg, Token: f.node.GetToken()})
+	return &yaml.SyntaxError{Message: f.msg, Token: f.token}
 }
 
 type trapFinder struct {
-	node ast.Node // the first trap
-	msg  string
+	token *token.Token // of the first trap
+	msg   string
+}
+
+func (f *trapFinder) found(n ast.Node, format string) {
+	f.token = n.GetToken()
+	f.msg = fmt.Sprintf(format, f.token.Value)
 }
 
 func (f *trapFinder) Visit(n ast.Node) ast.Visitor {
-	if f.node != nil {
+	if f.token != nil {
 		return nil
 	}
 	switch n := n.(type) {
 	case *ast.TagNode:
-		f.node = n
-		f.msg = fmt.Sprintf("YAML tag %q is not allowed: quote the text if it is meant", n.GetToken().Value)
+		f.found(n, "YAML tag %q is not allowed: quote the text if it is meant")
+	case *ast.AnchorNode, *ast.AliasNode:
+		f.found(n, "YAML anchors and aliases (%q) are not allowed: quote the text if it is meant")
 	case *ast.MappingValueNode:
 		if _, text := n.Key.(*ast.StringNode); !text { // the decoder would drop the whole mapping
-			f.node = n.Key
-			f.msg = fmt.Sprintf("key %q is not text", n.Key.GetToken().Value)
+			f.found(n.Key, "key %q is not text")
 			return nil
 		}
 		if _, null := n.Value.(*ast.NullNode); null {
-			f.node = n.Key
-			f.msg = fmt.Sprintf("key %q has no value: give one, or leave the key out", n.Key.GetToken().Value)
+			f.found(n.Key, "key %q has no value: give one, or leave the key out")
 		}
 	}
 	return f
