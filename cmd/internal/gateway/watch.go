@@ -76,18 +76,22 @@ func (t *tree) cover() {
 	t.above(t.path) // first: what comes meanwhile is heard
 	t.above(t.real)
 	n := 0
-	err := filepath.WalkDir(t.real, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.IsDir() {
-			return err
+	var wrong error // the first
+	_ = filepath.WalkDir(t.real, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			if n++; n > maxFolders {
+				t.log.Warn("too many folders to watch", "path", t.path, "limit", maxFolders)
+				return fs.SkipAll
+			}
+			err = t.watcher.Add(path)
 		}
-		if n++; n > maxFolders {
-			t.log.Warn("too many folders to watch", "path", t.path, "limit", maxFolders)
-			return fs.SkipAll
+		if wrong == nil && !errors.Is(err, fs.ErrNotExist) {
+			wrong = err
 		}
-		return t.watcher.Add(path)
+		return nil // what stands beside it is watched
 	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.log.Warn("cannot watch all of a folder", "path", t.path, "error", err)
+	if wrong != nil {
+		t.log.Warn("cannot watch all of a folder", "path", t.path, "error", wrong)
 	}
 }
 

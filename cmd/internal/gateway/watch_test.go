@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -91,6 +92,21 @@ func TestWatch(t *testing.T) {
 		write(t, filepath.Join(dir, "sub", "a.yaml"), "x")
 		expect(t, calls)
 		write(t, filepath.Join(dir, "sub", "a.yaml"), "y")
+		expect(t, calls)
+	})
+	t.Run("a folder beside one that cannot be read", func(t *testing.T) {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "z", "a.yaml"), "x")
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		if err := root.MkdirAll("a/"+strings.Repeat(strings.Repeat("b", 250)+"/", 20), 0o700); err != nil { // too long a path
+			t.Fatal(err)
+		}
+		calls := watched(t, dir)
+		write(t, filepath.Join(dir, "z", "a.yaml"), "y")
 		expect(t, calls)
 	})
 	t.Run("a file that an editor replaces", func(t *testing.T) {
