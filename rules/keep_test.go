@@ -216,3 +216,24 @@ func TestCheckTopicAndFilter(t *testing.T) {
 		}
 	}
 }
+
+func TestStateTakesManyChanges(t *testing.T) {
+	s := rules.NewState(nil)
+	var first, second []rules.StateChange
+	for i := range rules.MaxStateKeys {
+		old, fresh := fmt.Sprintf("old%d", i), fmt.Sprintf("new%d", i)
+		first = append(first, rules.StateChange{Key: old, Value: []byte("1")}, rules.StateChange{Key: old, Value: []byte("2")})
+		second = append(second, rules.StateChange{Key: old}, rules.StateChange{Key: fresh, Value: []byte("1")}, rules.StateChange{Key: fresh, Value: []byte("3")})
+	}
+	for _, changes := range [][]rules.StateChange{first, second} {
+		if err := s.Apply(changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.Snapshot(); len(got) != rules.MaxStateKeys || string(got["new7"]) != "3" {
+		t.Errorf("%d keys, new7=%s", len(got), got["new7"])
+	}
+	if err := s.Apply([]rules.StateChange{{Key: "new7"}, {Key: "a", Value: []byte("1")}, {Key: "b", Value: []byte("1")}}); err == nil {
+		t.Error("one key too many was taken")
+	}
+}

@@ -39,8 +39,15 @@ func (s *State) Apply(changes []StateChange) error {
 	defer s.mu.Unlock()
 	values, size := s.values, s.bytes
 	keys := len(values)
-	for i, c := range changes {
-		old, had := lookUp(values, changes[:i], c.Key)
+	var changed map[string][]byte // by those before; one change, the usual, needs none
+	if len(changes) > 1 {
+		changed = make(map[string][]byte, len(changes))
+	}
+	for _, c := range changes {
+		old, had := values[c.Key]
+		if now, again := changed[c.Key]; again {
+			old, had = now, now != nil
+		}
 		if had {
 			size -= len(c.Key) + len(old)
 			keys--
@@ -48,6 +55,9 @@ func (s *State) Apply(changes []StateChange) error {
 		if c.Value != nil {
 			size += len(c.Key) + len(c.Value)
 			keys++
+		}
+		if changed != nil {
+			changed[c.Key] = c.Value
 		}
 	}
 	if keys > MaxStateKeys || size > MaxStateBytes {
@@ -62,17 +72,6 @@ func (s *State) Apply(changes []StateChange) error {
 	}
 	s.bytes = size
 	return nil
-}
-
-// lookUp finds the value of key after the changes.
-func lookUp(values map[string][]byte, changes []StateChange, key string) ([]byte, bool) {
-	for i := len(changes) - 1; i >= 0; i-- {
-		if changes[i].Key == key {
-			return changes[i].Value, changes[i].Value != nil
-		}
-	}
-	v, ok := values[key]
-	return v, ok
 }
 
 // Value returns the JSON under key, nil if there is none. It must not be written.
