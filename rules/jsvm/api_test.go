@@ -1,6 +1,7 @@
 package jsvm_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -243,6 +244,29 @@ on('a', () => { n++; state.set('n', n); publish('n', n) })`
 	}
 	if got := show(s.hear(t, next, 0, "a", "")); got != "publish n \"4\" q0\nstate n=4" {
 		t.Errorf("next version: %s", got)
+	}
+}
+
+func TestStateKeepsAnyText(t *testing.T) {
+	s := start(t)
+	state := rules.NewState(nil)
+	p := s.compileWith(t, "s.js", `
+const texts = ['', '"\\', 'a\u001b[0m\u0000\u0007\u000b', '\u007f"', '<é客\u{1f600}>&\n"', '\u{e0001}"', '\u2028"']
+on('set', () => texts.forEach((t, i) => state.set('k' + i, t)))
+on('get', () => publish('same', texts.map((t, i) => state.get('k' + i) === t)))`, state)
+	if o := s.hear(t, p, 0, "x", ""); o.Err != nil {
+		t.Fatal(o.Err)
+	}
+	if got := show(s.hear(t, p, 1, "x", "")); got != `publish same "[true,true,true,true,true,true,true]" q0` {
+		t.Error(got)
+	}
+	for key, value := range state.Snapshot() {
+		if !json.Valid(value) {
+			t.Errorf("%s is not JSON: %q", key, value)
+		}
+	}
+	if got := string(state.Value("k4")); got != `"<é客😀>&\n\""` {
+		t.Errorf("a text is kept as %s", got)
 	}
 }
 

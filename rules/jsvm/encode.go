@@ -1,6 +1,8 @@
 package jsvm
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
@@ -10,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dop251/goja"
-	"github.com/valyala/fastjson"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 )
@@ -70,8 +71,7 @@ func (s *script) encodeJSON(v goja.Value) []byte {
 	case goja.IsNull(v):
 		return []byte("null")
 	case goja.IsString(v):
-		var a fastjson.Arena
-		return a.NewString(v.String()).MarshalTo(nil)
+		return quoteJSON(v.String())
 	case goja.IsNumber(v):
 		return appendNumber(nil, v)
 	case goja.IsBigInt(v):
@@ -111,6 +111,15 @@ func (s *script) untouched(o *goja.Object) []byte {
 		}
 	}
 	return nil
+}
+
+// quoteJSON writes text as JSON.stringify does.
+func quoteJSON(text string) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(text) // neither a string nor a buffer can fail
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
 func appendNumber(b []byte, v goja.Value) []byte {
