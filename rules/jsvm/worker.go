@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	signals "os/signal"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/dlclark/regexp2/v2"
@@ -28,6 +30,9 @@ const (
 // bounds its own memory. It returns early when ctx ends, and with an error when it
 // was not started by a gateway.
 func Worker(ctx context.Context) error {
+	// A service manager that stops a unit, or a killall, means the gateway, which
+	// needs its filters to the end.
+	signals.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	requests := os.NewFile(fdRequests, "requests")
 	answers := os.NewFile(fdAnswers, "answers")
 	if requests == nil || answers == nil {
