@@ -194,6 +194,7 @@ func (s *script) readOption(p *properties, key string, v goja.Value) bool {
 		if !ok {
 			b = []byte(s.textOption(key, v))
 		}
+		s.fieldCap(key, len(b))
 		p.correlationData = &b
 	case "userProperties":
 		u := s.userProperties(v)
@@ -254,10 +255,18 @@ func (s *script) textOption(key string, v goja.Value) string {
 		panic(s.rt.NewTypeError("%s must be a string", key))
 	}
 	t := v.String()
-	if len(t) > 65535 {
-		panic(s.rt.NewTypeError("%s of %d bytes is over the limit of 65535", key, len(t)))
+	s.fieldCap(key, len(t))
+	if strings.IndexByte(t, 0) >= 0 {
+		panic(s.rt.NewTypeError("%s has a character U+0000, which no text of a packet may have", key))
 	}
 	return t
+}
+
+// fieldCap refuses what is longer than a field of a packet (MQTT 5.0 §1.5).
+func (s *script) fieldCap(key string, n int) {
+	if n > 65535 {
+		panic(s.rt.NewTypeError("%s of %d bytes is over the limit of 65535", key, n))
+	}
 }
 
 // userProperties reads an object, or an array of pairs, whose names may repeat.
