@@ -13,11 +13,10 @@ import (
 // document is a payload that was read as JSON. Its objects and arrays become
 // JavaScript objects one by one, as a script touches them.
 type document struct {
-	rt     *goja.Runtime
-	raw    []byte
-	root   goja.Value
-	isTree bool // root is an object or an array
-	dirty  bool // a script changed something in it
+	rt    *goja.Runtime
+	raw   []byte
+	root  goja.Value
+	dirty bool // a script changed something in it
 }
 
 // parseDocument reads raw as JSON of at most maxJSON bytes and maxDepth levels.
@@ -39,8 +38,6 @@ func parseDocument(rt *goja.Runtime, raw []byte) (*document, error) {
 	}
 	d := &document{rt: rt, raw: raw}
 	d.root = d.value(v)
-	t := v.Type()
-	d.isTree = t == fastjson.TypeObject || t == fastjson.TypeArray
 	return d, nil
 }
 
