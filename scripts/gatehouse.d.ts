@@ -39,8 +39,9 @@ interface Message {
   readonly parts: string[];
   /**
    * The payload, read as JSON when it is first touched. Throws if it is not JSON,
-   * longer than 1 MiB or nested deeper than 300. Integers beyond 2^53 lose digits
-   * when calculated with, but an unchanged payload is passed on byte by byte.
+   * longer than 1 MiB, nested deeper than 300 or of more than 65,536 values. Integers
+   * beyond 2^53 lose digits when calculated with, but an unchanged payload is passed
+   * on byte by byte.
    */
   payload: any;
   /** The payload as text; bytes that are not UTF-8 become U+FFFD. */
@@ -139,9 +140,9 @@ declare function publish(
 ): void;
 
 /**
- * What the script remembers: JSON values that survive a restart, a new version of the
- * file and the end of the script worker. get gives a copy, undefined if there is none.
- * At most 10,000 keys and 1 MiB.
+ * What the script remembers: JSON values that survive a new version of the file and
+ * the end of the script worker, but not a restart of the gateway. get gives a copy,
+ * undefined if there is none. At most 10,000 keys and 1 MiB.
  */
 declare const state: {
   get(key: string): any;

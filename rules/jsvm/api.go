@@ -144,6 +144,7 @@ func (s *script) register(word string, r rules.Rule, call goja.FunctionCall) goj
 	r.Filters = s.filtersOf(word, call.Argument(0))
 	r.Line, _ = s.line()
 	s.nameRule(word, &r)
+	s.nameCap(r.Name)
 	s.rules = append(s.rules, r)
 	s.handlers = append(s.handlers, f)
 	return goja.Undefined()
@@ -191,6 +192,14 @@ func (s *script) nameRule(word string, r *rules.Rule) {
 	}
 }
 
+// nameCap counts the names and topic filters of all rules, which are one answer.
+func (s *script) nameCap(name string) {
+	s.named += len(name)
+	if s.named > maxNames {
+		panic(s.rt.NewTypeError("more than %d bytes of names and topic filters in a script", maxNames))
+	}
+}
+
 func (s *script) filtersOf(word string, v goja.Value) []string {
 	var list []string
 	add := func(f goja.Value) {
@@ -200,6 +209,7 @@ func (s *script) filtersOf(word string, v goja.Value) []string {
 		if len(list) == maxFilters {
 			panic(s.rt.NewTypeError("more than %d topic filters in a rule", maxFilters))
 		}
+		s.nameCap(f.String())
 		list = append(list, f.String())
 	}
 	if o, ok := v.(*goja.Object); ok && o.ClassName() == "Array" {
@@ -313,7 +323,9 @@ func (s *script) jsStateSet(call goja.FunctionCall) goja.Value {
 	if v := call.Argument(1); goja.IsUndefined(v) {
 		s.changeState(key, nil)
 	} else {
-		s.changeState(key, s.encodeJSON(v))
+		text := s.encodeJSON(v)
+		s.capJSON(string(text)) // so that get can read it
+		s.changeState(key, text)
 	}
 	return goja.Undefined()
 }
@@ -376,5 +388,10 @@ func (s *script) changeState(key string, value []byte) {
 	if e.state == nil {
 		e.state = make(map[string][]byte)
 	}
-	e.state[key], e.keys, e.size = value, keys, size
+	e.keys, e.size = keys, size
+	if value == nil && s.state[key] == nil {
+		delete(e.state, key) // it was not there before the event, either
+	} else {
+		e.state[key] = value
+	}
 }

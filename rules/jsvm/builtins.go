@@ -26,6 +26,7 @@ func (s *script) capBuiltins() {
 	for _, replace := range []string{"replace", "replaceAll"} {
 		s.wrap(str, replace, s.capReplace)
 	}
+	s.wrap(str, "split", s.capSplit)
 	array := s.proto("Array")
 	for _, name := range []string{
 		"fill", "join", "indexOf", "lastIndexOf", "includes", "sort", "reverse", "slice", "splice", "concat",
@@ -129,17 +130,42 @@ func (s *script) capReplace(call goja.FunctionCall) {
 // capParse bounds the text and the depth of what JSON.parse reads.
 func (s *script) capParse(call goja.FunctionCall) {
 	text := call.Argument(0).String()
+	s.capJSON(text)
+}
+
+// capJSON bounds the size, the depth and the number of values of JSON text.
+func (s *script) capJSON(text string) {
 	if len(text) > maxJSON {
 		panic(s.rangeError("JSON of %d bytes is over the limit of %d", len(text), maxJSON))
 	}
-	if jsonDepth(text) > maxDepth {
+	depth, values := jsonShape(text)
+	if depth > maxDepth {
 		panic(s.rangeError("JSON nested deeper than %d", maxDepth))
+	}
+	if values > maxValues {
+		panic(s.rangeError("JSON of more than %d values", maxValues))
 	}
 }
 
-// jsonDepth is how deep brackets are nested in JSON text.
-func jsonDepth(text string) int {
-	depth, deepest, quoted := 0, 0, false
+// capSplit bounds how many pieces a text is split into.
+func (s *script) capSplit(call goja.FunctionCall) {
+	text, ok := call.This.(goja.String)
+	if !ok || text.Length() <= maxPieces {
+		return
+	}
+	pieces := text.Length() // of what is not a string: a regular expression may match anywhere
+	if separator := call.Argument(0); goja.IsString(separator) {
+		pieces = strings.Count(text.String(), separator.String()) + 1
+	}
+	if pieces > maxPieces {
+		panic(s.rangeError("a text split into %d pieces is over the limit of %d", pieces, maxPieces))
+	}
+}
+
+// jsonShape is how deep brackets are nested in JSON text, and how many values there
+// are in it, or a few more.
+func jsonShape[T string | []byte](text T) (deepest, values int) {
+	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {
 		switch c := text[i]; {
 		case quoted && c == '\\':
@@ -149,12 +175,15 @@ func jsonDepth(text string) int {
 		case quoted:
 		case c == '[' || c == '{':
 			depth++
+			values++
 			deepest = max(deepest, depth)
+		case c == ',':
+			values++
 		case c == ']' || c == '}':
 			depth--
 		}
 	}
-	return deepest
+	return deepest, values + 1
 }
 
 // capConstructor stands before a constructor whose argument is a length.

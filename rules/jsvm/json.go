@@ -19,13 +19,19 @@ type document struct {
 	dirty bool // a script changed something in it
 }
 
-// parseDocument reads raw as JSON of at most maxJSON bytes and maxDepth levels.
+// parseDocument reads raw as JSON of at most maxJSON bytes, maxDepth levels and
+// maxValues values.
 func parseDocument(rt *goja.Runtime, raw []byte) (*document, error) {
 	if len(raw) == 0 {
 		return nil, errors.New("it is empty")
 	}
 	if len(raw) > maxJSON {
 		return nil, fmt.Errorf("%d bytes are over the limit of %d", len(raw), maxJSON)
+	}
+	if len(raw) > maxValues {
+		if _, values := jsonShape(raw); values > maxValues {
+			return nil, fmt.Errorf("it has more than %d values", maxValues)
+		}
 	}
 	var p fastjson.Parser // not reused: values outlive the event in closures
 	v, err := p.ParseBytes(raw)

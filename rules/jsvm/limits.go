@@ -8,10 +8,13 @@ const (
 	maxNesting = 256       // open brackets in its source
 	maxRules   = 500       // of a script
 	maxFilters = 1000      // topic filters of a rule
+	maxNames   = 1 << 20   // bytes of the names and topic filters of all its rules
 
 	maxPayload = 4 << 20 // bytes of a message that a script can be given
 	maxJSON    = 1 << 20 // bytes of a payload read as JSON, and of JSON.parse's text
 	maxDepth   = 300     // nesting of JSON that is read
+	maxValues  = 1 << 16 // values in JSON that is read, each of which takes 100 bytes and more
+	maxPieces  = 1 << 18 // that a text is split into
 
 	maxPublish    = 1000    // messages of an event
 	maxOutput     = 4 << 20 // their bytes, all together

@@ -25,6 +25,7 @@ type script struct {
 
 	rules    []rules.Rule
 	names    map[string]int // how many rules wanted each name
+	named    int            // bytes of the rules' names and topic filters
 	handlers []goja.Callable
 	state    map[string][]byte
 	size     int // of state, as rules.State counts it
@@ -246,9 +247,9 @@ func (s *script) run(e *effects, f func() error, after func()) (out wireOutcome)
 		err = errDeadline
 	}
 	if err != nil {
-		s.rollBack(e)
 		out = wireOutcome{Fault: s.faultOf(err), Logs: e.logs}
 		s.letGo()
+		s.rollBack(e) // what those two ran had effects, too
 		return out
 	}
 	return s.commit(e)
@@ -260,7 +261,8 @@ func (s *script) letGo() {
 	if !s.watch.settle() {
 		return
 	}
-	_, _ = s.rt.RunProgram(s.nothing) // it cannot fail
+	s.watch.begin(s.rt, 1, s.patience) // promises that are left run as well
+	_, _ = s.rt.RunProgram(s.nothing)
 }
 
 // finish runs what follows a handler and looks for promises that nobody caught.
