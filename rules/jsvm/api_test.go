@@ -215,14 +215,14 @@ log('hello')`, state)
 		t.Errorf("the top level changed the state to %s before the start", got)
 	}
 	got := show(s.run(t, p, rules.Call{Trigger: rules.OnStart, Now: s.now}))
-	const want = "publish up \"{\\\"n\\\":42}\" q0 retain\ntimer top/5:6/every/10s/1 10s true\ntimer top/6:11/once/1.5s/1 1.5s false\nstate n=42\nINFO hello"
+	const want = "publish up \"{\\\"n\\\":42}\" q0 retain\ntimer top/5:6/every/1 10s true\ntimer top/6:11/once/1 1.5s false\nstate n=42\nINFO hello"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("start (-want +got):\n%s", diff)
 	}
 	if got := string(state.Snapshot()["n"]); got != "42" {
 		t.Errorf("the state is %s after the start", got)
 	}
-	got = show(s.run(t, p, rules.Call{Trigger: rules.OnTimer, Timer: "top/5:6/every/10s/1", Now: s.now}))
+	got = show(s.run(t, p, rules.Call{Trigger: rules.OnTimer, Timer: "top/5:6/every/1", Now: s.now}))
 	if diff := cmp.Diff(`publish tick "42" q0`, got); diff != "" {
 		t.Errorf("timer (-want +got):\n%s", diff)
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gatehouse/gatehouse/rules"
 )
 
 // Bounds of the queue before the worker. An After call is one of at most one Run at
@@ -45,7 +47,8 @@ type link struct {
 	mu         sync.Mutex
 	closed     bool
 	programs   map[uint32]*program
-	retry      []*item // was on its way to a worker that died; goes first
+	versions   map[*rules.State][]*program // of one file, which share its state
+	retry      []*item                     // was on its way to a worker that died; goes first
 	before     []*item
 	after      []*item
 	inflight   []*item // in the order of seq, which is that of the answers
@@ -61,6 +64,7 @@ func newLink(o Options) *link {
 		wake:    make(chan struct{}, 1), busy: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 		programs: make(map[uint32]*program),
+		versions: make(map[*rules.State][]*program),
 	}
 }
 
@@ -96,10 +100,17 @@ func (l *link) submit(items []*item) error {
 		} else {
 			l.after = append(l.after, it)
 		}
-		l.programs[it.prog.id] = it.prog
+		l.know(it.prog)
 	}
 	signal(l.wake)
 	return nil
+}
+
+func (l *link) know(p *program) {
+	if l.programs[p.id] == nil {
+		l.programs[p.id] = p
+		l.versions[p.src.State] = append(l.versions[p.src.State], p)
+	}
 }
 
 // forget lets the worker drop a program.
@@ -107,6 +118,12 @@ func (l *link) forget(p *program) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.programs, p.id)
+	rest := slices.DeleteFunc(l.versions[p.src.State], func(q *program) bool { return q == p })
+	if len(rest) == 0 {
+		delete(l.versions, p.src.State)
+	} else {
+		l.versions[p.src.State] = rest
+	}
 	if p.generation == l.generation && p.generation != 0 {
 		l.unload = append(l.unload, p.id)
 		signal(l.wake)
@@ -136,7 +153,8 @@ func (l *link) take() (batch []*item, refused []refusal, unload []uint32) {
 			break
 		}
 		it := (*queue)[0]
-		if it.status.Load() == pending && size > 0 && size+it.size > batchBytes {
+		weight := l.weight(it)
+		if it.status.Load() == pending && size > 0 && size+weight > batchBytes {
 			break
 		}
 		if l.needsQuiet(it) {
@@ -150,7 +168,7 @@ func (l *link) take() (batch []*item, refused []refusal, unload []uint32) {
 		case it.size > maxItem:
 			refused = append(refused, refusal{it, errTooLarge})
 		default:
-			size += it.size
+			size += weight
 			batch = append(batch, l.send(it)...)
 		}
 	}
@@ -168,11 +186,51 @@ func (l *link) next() *[]*item {
 	return nil
 }
 
-// needsQuiet holds an item back whose program's state has to be sent again: an
-// answer on its way could change that state.
+// weight is about what an item takes in a frame, together with what send puts before
+// it; a state counts as if it were full.
+func (l *link) weight(it *item) int {
+	p := it.prog
+	switch {
+	case it.call == nil:
+		return it.size + rules.MaxStateBytes
+	case p.generation != l.generation:
+		return it.size + len(p.src.Text) + rules.MaxStateBytes
+	case p.stale:
+		return it.size + rules.MaxStateBytes
+	default:
+		return it.size
+	}
+}
+
+// needsQuiet holds a call back whose program's state has to be sent again, or will
+// have to be once a call of another version of the file, or one from before the
+// program's last load, is answered: it could change the state.
 func (l *link) needsQuiet(it *item) bool {
 	p := it.prog
-	return it.call != nil && p.stale && p.generation == l.generation && len(l.inflight) > 0
+	if it.call == nil || len(l.inflight) == 0 {
+		return false
+	}
+	if p.stale && p.generation == l.generation {
+		return true
+	}
+	if len(l.versions[p.src.State]) < 2 && p.loaded <= l.inflight[0].seq {
+		return false
+	}
+	return slices.ContainsFunc(l.inflight, func(other *item) bool {
+		return other.call != nil && other.prog.src.State == p.src.State && (other.prog != p || other.seq < p.loaded)
+	})
+}
+
+// stateChanged is told that the state of p changed by what the worker was asked for
+// as seq. The worker's copies that lack the change are sent again before they are
+// used: those of other versions of the file, and that of p itself if it was loaded
+// in the meantime.
+func (l *link) stateChanged(p *program, seq uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range l.versions[p.src.State] {
+		q.stale = q.stale || q != p || seq < q.loaded
+	}
 }
 
 // send puts an item in flight, and before it what the worker must know first.
@@ -198,23 +256,32 @@ func (l *link) send(it *item) []*item {
 func (l *link) fly(it *item) {
 	l.seq++
 	it.seq = l.seq
+	if it.call == nil {
+		it.prog.loaded = l.seq
+	}
 	l.inflight = append(l.inflight, it)
 }
 
-// land takes the first item from inflight, which an answer with seq is for.
-func (l *link) land(seq uint64, load bool) (*item, error) {
+// approach is the first item in flight, which an answer with seq is for.
+func (l *link) approach(seq uint64, load bool) (*item, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.inflight) == 0 || l.inflight[0].seq != seq || (l.inflight[0].call == nil) != load {
 		return nil, fmt.Errorf("%w: an answer that was not asked for", errMalformed)
 	}
-	it := l.inflight[0]
+	return l.inflight[0], nil
+}
+
+// land takes the first item from inflight, now that its answer has had its effects:
+// until then no state may be sent.
+func (l *link) land() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.inflight = l.inflight[1:]
 	l.answers++
 	if len(l.inflight) == 0 {
 		l.inflight = nil
 	}
-	return it, nil
 }
 
 // writeRequests sends batches until the worker is dead.
@@ -291,17 +358,19 @@ func (l *link) readAnswers(p *process) (hoard *hoardRecord, err error) {
 func (l *link) settle(rec record) error {
 	switch rec := rec.(type) {
 	case *loadedRecord:
-		it, err := l.land(rec.Seq, true)
+		it, err := l.approach(rec.Seq, true)
 		if err != nil {
 			return err
 		}
 		l.settleLoad(it, rec)
+		l.land()
 	case *resultRecord:
-		it, err := l.land(rec.Seq, false)
+		it, err := l.approach(rec.Seq, false)
 		if err != nil {
 			return err
 		}
 		l.settleCall(it, rec)
+		l.land()
 	default:
 		return fmt.Errorf("%w: a %T from the worker", errMalformed, rec)
 	}
@@ -329,14 +398,7 @@ func (l *link) settleLoad(it *item, rec *loadedRecord) {
 func (l *link) settleCall(it *item, rec *resultRecord) {
 	p := it.prog
 	if rec.Lost != notLost {
-		l.mu.Lock()
-		if p.generation == l.generation {
-			p.generation = 0
-		}
-		if rec.Lost == lostBefore {
-			l.retry = append(l.retry, it)
-		}
-		l.mu.Unlock()
+		l.runtimeLost(it, rec.Lost)
 		if rec.Lost == lostBefore {
 			return
 		}
@@ -353,11 +415,33 @@ func (l *link) settleCall(it *item, rec *resultRecord) {
 		out = p.failed(it.call, err)
 	}
 	it.outcome = out
+	if len(out.State) > 0 {
+		l.stateChanged(p, it.seq)
+	}
 	l.mu.Lock()
 	p.stale = p.stale || err != nil
 	p.trackTimers(it.call, &out)
 	l.mu.Unlock()
 	it.tell()
+}
+
+// runtimeLost has the script loaded again before its next call, unless it was since the
+// item was sent. A call that was not made waits for that.
+func (l *link) runtimeLost(it *item, when byte) {
+	p := it.prog
+	forgot := false
+	l.mu.Lock()
+	if p.generation == l.generation && it.seq > p.loaded {
+		p.generation = 0
+		forgot = p.forgetTimers()
+	}
+	if when == lostBefore {
+		l.retry = append(l.retry, it)
+	}
+	l.mu.Unlock()
+	if forgot {
+		p.tellForgotten()
+	}
 }
 
 // idle reports whether nothing is on its way.

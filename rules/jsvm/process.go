@@ -26,7 +26,7 @@ type process struct {
 }
 
 // startProcess starts a worker and says hello to it.
-func startProcess(o Options, generation uint64) (*process, error) {
+func startProcess(o Options) (*process, error) {
 	memory, err := newShared()
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func startProcess(o Options, generation uint64) (*process, error) {
 		return nil, fmt.Errorf("cannot start the script worker %q: %w", strings.Join(o.Command, " "), err)
 	}
 	frame := appendRecord(beginFrame(nil), &helloRecord{
-		Version: wireVersion, Generation: generation, Deadline: o.Deadline, Memory: o.Memory,
+		Version: wireVersion, Deadline: o.Deadline, Memory: o.Memory,
 	})
 	if err := finishFrame(frame); err != nil {
 		panic("jsvm: " + err.Error()) // a few bytes

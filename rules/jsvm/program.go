@@ -26,6 +26,7 @@ type program struct {
 
 	// Below the link's mutex.
 	generation uint64          // of the worker that has it; 0 for none
+	loaded     uint64          // the seq of its last load
 	stale      bool            // the worker's copy of the state is not ours
 	deaths     []time.Time     // of workers, within quarantineSpan
 	quarantine error           // not nil: it may not run any more
@@ -106,6 +107,9 @@ func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome 
 	if err := p.applyState(&out); err != nil {
 		p.link.markStale(p)
 		return p.failed(call, err)
+	}
+	if len(out.State) > 0 {
+		p.link.stateChanged(p, 0) // a filter may have run since the top level did
 	}
 	out.Fired = true
 	return out
@@ -273,4 +277,14 @@ func (p *program) trackTimers(call *rules.Call, out *rules.Outcome) {
 			p.timers[t.ID] = t.Every
 		}
 	}
+}
+
+// forgetTimers empties that list, and reports whether there was any.
+func (p *program) forgetTimers() bool {
+	defer clear(p.timers)
+	return len(p.timers) > 0
+}
+
+func (p *program) tellForgotten() {
+	p.src.Log.Warn("timers that handlers of the script had set are gone with its runtime", "script", p.src.Name)
 }

@@ -11,7 +11,7 @@ import (
 
 // wireVersion is the version of this protocol. Both ends are one binary, so that a
 // difference means that the file was replaced below a running gateway.
-const wireVersion = 1
+const wireVersion = 2
 
 // The kinds of records.
 const (
@@ -33,10 +33,9 @@ type record interface {
 
 // helloRecord is the first record to a worker.
 type helloRecord struct {
-	Version    uint64
-	Generation uint64        // counts the workers of a gateway
-	Deadline   time.Duration // of an event
-	Memory     int64         // bytes for scripts
+	Version  uint64
+	Deadline time.Duration // of an event
+	Memory   int64         // bytes for scripts
 }
 
 // loadRecord compiles a script and runs its top level.
@@ -190,13 +189,12 @@ func decodeRecord(body []byte) (record, []byte, error) {
 
 func (h *helloRecord) write(w *encoder) {
 	w.uint(h.Version)
-	w.uint(h.Generation)
 	w.span(h.Deadline)
 	w.int(h.Memory)
 }
 
 func (h *helloRecord) read(r *decoder) {
-	h.Version, h.Generation = r.uint(), r.uint()
+	h.Version = r.uint()
 	h.Deadline, h.Memory = r.span(), r.int()
 }
 

@@ -27,11 +27,11 @@ func sampleBodies() [][]byte {
 	plain := &wireMessage{Message: message.Message{Topic: "t"}}
 	script := []byte(`on('#', (m) => publish('a', m.payload)); filter('#', (m) => ({ topic: 'x' })); every(10, () => {})`)
 	records := []record{
-		&helloRecord{Version: wireVersion, Generation: 7, Deadline: time.Second, Memory: 1 << 30},
+		&helloRecord{Version: wireVersion, Deadline: time.Second, Memory: 1 << 30},
 		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, State: state, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
 		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Now: time.Unix(1, 0)},
 		&callRecord{Seq: 3, Script: 1, Rule: 0, Message: plain},
-		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1s/1"},
+		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1"},
 		&callRecord{Seq: 5, Script: 1, Trigger: rules.OnStart},
 		&stateRecord{Script: 1, Values: state},
 		&unloadRecord{Script: 1},
@@ -62,7 +62,7 @@ func sampleBodies() [][]byte {
 func sampleWorker(answers io.Writer) *worker {
 	return &worker{
 		answers: answers, shared: &sharedPage{seq: new(atomic.Uint64)},
-		hello: &helloRecord{Generation: 1, Deadline: time.Second}, watch: newWatch(time.Second),
+		hello: &helloRecord{Deadline: time.Second}, watch: newWatch(time.Second),
 		memory: newMemoryGauge(1 << 40), scripts: make(map[uint32]*script), frame: beginFrame(nil),
 	}
 }

@@ -16,12 +16,12 @@ import (
 // script is one script in the worker: a runtime, the handlers and timers that it
 // registered, and a copy of its state. One goroutine works with it.
 type script struct {
-	id         uint32
-	name       string
-	generation uint64
-	rt         *goja.Runtime
-	watch      *watch
-	patience   int // how many deadlines of wall time an event may take
+	id       uint32
+	name     string
+	number   uint64 // of this run of the script, that no other has
+	rt       *goja.Runtime
+	watch    *watch
+	patience int // how many deadlines of wall time an event may take
 
 	rules    []rules.Rule
 	names    map[string]int // how many rules wanted each name
@@ -214,7 +214,7 @@ func (s *script) callTimer(id string) wireOutcome {
 }
 
 // lostTimer answers for a timer that this run of the script did not set: one that
-// was stopped just now, or one of a worker that died. For the latter the top
+// was stopped just now, or one of a runtime that is gone. For the latter the top
 // level's own timers are started again, once, so that a chain of them goes on.
 func (s *script) lostTimer(id string) wireOutcome {
 	stop := []rules.TimerChange{{ID: id}}

@@ -111,9 +111,8 @@ func (l *link) session() (worked bool, err error) {
 	l.mu.Lock()
 	l.generation++
 	l.answers, l.unload = 0, nil
-	generation := l.generation
 	l.mu.Unlock()
-	p, err := startProcess(l.options, generation)
+	p, err := startProcess(l.options)
 	if err != nil {
 		return false, err
 	}
@@ -228,7 +227,7 @@ func (l *link) mourn(d death, hoard *hoardRecord) (worked bool, err error) {
 	}
 	l.options.Log.Warn("script worker died, starting another", "script", name, "reason", d.why, "again", again)
 	for _, p := range forgotten {
-		p.src.Log.Warn("timers that handlers of the script had set are gone with the script worker", "script", p.src.Name)
+		p.tellForgotten()
 	}
 	if blamed != nil && !blamed.reload {
 		blamed.fail(blamed.prog.blame(blamed, d.why))
@@ -275,9 +274,8 @@ func (h *hoardRecord) reason() string {
 func (l *link) forgottenTimers() []*program {
 	var list []*program
 	for _, p := range l.programs {
-		if len(p.timers) > 0 {
+		if p.forgetTimers() {
 			list = append(list, p)
-			clear(p.timers)
 		}
 	}
 	return list

@@ -18,8 +18,8 @@ const (
 )
 
 // Timers of the top level are named by what they are and where they stand, so that
-// they are the same ones when the script is run again in a new worker; those of
-// handlers by the worker's number.
+// they are the same ones when the script is run again in a new worker, even if their
+// time was reckoned anew; those of handlers by the number of the run.
 const (
 	topTimer     = "top/"
 	handlerTimer = "run/"
@@ -58,24 +58,24 @@ func (s *script) addTimer(word string, f, after goja.Value, args []goja.Value, e
 	if len(args) > 2 {
 		t.args = append(t.args, args[2:]...)
 	}
-	id := s.timerID(d, every)
+	id := s.timerID(every)
 	s.timers[id] = t
 	e.added = append(e.added, id)
 	e.timers = append(e.timers, rules.TimerChange{ID: id, After: d, Every: every})
 	return s.rt.ToValue(id)
 }
 
-func (s *script) timerID(d time.Duration, every bool) string {
+func (s *script) timerID(every bool) string {
 	if !s.top {
 		s.timerSeq++
-		return fmt.Sprintf("%s%d.%d", handlerTimer, s.generation, s.timerSeq)
+		return fmt.Sprintf("%s%d.%d", handlerTimer, s.number, s.timerSeq)
 	}
 	line, column := s.line()
 	kind := "once"
 	if every {
 		kind = "every"
 	}
-	place := fmt.Sprintf("%s%d:%d/%s/%v/", topTimer, line, column, kind, d)
+	place := fmt.Sprintf("%s%d:%d/%s/", topTimer, line, column, kind)
 	if s.places == nil {
 		s.places = make(map[string]int)
 	}
@@ -85,7 +85,7 @@ func (s *script) timerID(d time.Duration, every bool) string {
 
 // ownTimer reports whether this run of the script made the id.
 func (s *script) ownTimer(id string) bool {
-	return strings.HasPrefix(id, topTimer) || strings.HasPrefix(id, fmt.Sprintf("%s%d.", handlerTimer, s.generation))
+	return strings.HasPrefix(id, topTimer) || strings.HasPrefix(id, fmt.Sprintf("%s%d.", handlerTimer, s.number))
 }
 
 func (s *script) jsClearTimer(call goja.FunctionCall) goja.Value {

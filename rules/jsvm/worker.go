@@ -216,7 +216,7 @@ func (w *worker) flush() error {
 }
 
 func (w *worker) load(l *loadRecord) record {
-	s := &script{id: l.Script, name: l.Name, generation: w.hello.Generation, watch: w.watch}
+	s := &script{id: l.Script, name: l.Name, number: l.Seq, watch: w.watch}
 	out := s.load(l)
 	if out.Fault == nil && s.rt != nil {
 		w.scripts[l.Script] = s
