@@ -143,9 +143,8 @@ func (srv *Server) answered(c *conn) {
 		return
 	}
 	c.pending.Add(-1)
-	select {
-	case c.answered <- struct{}{}:
-	default:
+	if c.hindered.Load() {
+		c.wake()
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // pools are what connections share so that an idle one holds nothing.
 type pools struct {
-	bufs, readers, batches sync.Pool
+	bufs, batches sync.Pool
 }
 
 // How much a batch takes in before it is run, though more input is at hand.
@@ -38,6 +38,8 @@ type batch struct {
 	acks    []ack
 	later   []emit       // to be sent when the changes are safe
 	dirty   []*conn      // to be flushed
+	gathers bool         // of a loop: it is flushed after many, and tells the time
+	spoiled bool         // somebody is at it, or was until a panic
 	ordered bool         // commitMu is held
 	ticket  store.Ticket // of the changes that are not settled
 	last    store.Ticket // of those that are
@@ -45,6 +47,8 @@ type batch struct {
 	targets []target
 	seen    map[*Session]int
 	frames  frames
+	scratch packet.Scratch
+	buf     []byte // see buffer
 }
 
 // pub is one publish on its way through a batch.
@@ -55,17 +59,25 @@ type pub struct {
 	reason  packet.Reason // success, or why it goes no further
 	drop    bool          // the interceptor dropped it
 	again   bool          // a QoS 2 message that came before
+	shown   bool          // to the interceptor
 	by      *access       // who publishes; nil from inside
 	private bool          // the broker's own: no interceptor, not in the store
-	index   int           // in the batch of a call from inside
-	from    int           // its targets are b.targets[from:to]
-	to      int
-	kept    *message.Message // a copy that may be kept
+	// borrowed says that the message's memory is that of what was read, and will be
+	// written again when the batch is done.
+	borrowed bool
+	index    int // in the batch of a call from inside
+	from     int // its targets are b.targets[from:to]
+	to       int
+	kept     *message.Message // a copy that may be kept
 }
 
 // keep is the message in memory of its own.
 func (p *pub) keep() *message.Message {
-	if p.kept == nil {
+	switch {
+	case p.kept != nil:
+	case p.borrowed:
+		p.kept = p.msg.Clone()
+	default:
 		m := p.msg
 		p.kept = &m
 	}
@@ -116,6 +128,10 @@ func (srv *Server) newBatch(ctx context.Context, c *conn) *batch {
 
 // free gives an empty batch back.
 func (b *batch) free() {
+	if b.spoiled {
+		b.flush()
+		return
+	}
 	b.reset()
 	srv := b.srv
 	b.srv, b.ctx, b.c = nil, nil, nil
@@ -124,13 +140,16 @@ func (b *batch) free() {
 
 // reset flushes and forgets what is done.
 func (b *batch) reset() {
-	b.flush()
+	if !b.gathers {
+		b.flush()
+	}
 	clear(b.pubs)
 	clear(b.msgs)
 	clear(b.targets)
 	clear(b.seen)
 	b.pubs, b.msgs, b.ops, b.targets = b.pubs[:0], b.msgs[:0], b.ops[:0], b.targets[:0]
 	b.bytes, b.ticket, b.last = 0, nil, nil
+	b.scratch.Forget()
 	b.frames.forget()
 	for i := range b.frames.enc {
 		if cap(b.frames.enc[i]) > keepBuf {

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -12,16 +11,19 @@ import (
 	"github.com/gatehouse/gatehouse/broker/packet"
 )
 
-// conn is one client on one socket. Its reader goroutine does everything but what
-// its comments say.
+// conn is one client on one socket. It is run by one goroutine at a time: one of
+// its own until the client is connected, then that of a [loop] if it is a plain
+// socket. Fields are that goroutine's, but for those whose comments say otherwise.
 type conn struct {
-	srv    *Server
-	nc     net.Conn
-	ctx    context.Context
-	cancel context.CancelFunc
-	in     *input
-	out    output // used by all
-	batch  *batch
+	srv   *Server
+	nc    net.Conn
+	fd    int    // of a plain socket, valid until close; -1 for others
+	loop  *loop  // nil for others
+	part  []byte // what has come and could not be read yet
+	more  bool   // part may hold whole packets
+	away  bool   // not on a loop: what takes its time may be done
+	batch *batch
+	out   output // used by all
 
 	who       Identity
 	version   packet.Version
@@ -35,10 +37,11 @@ type conn struct {
 	aliases   map[uint16]string
 	farewell  bool // the client said that it leaves, and wants no will
 
+	turn     atomic.Int32  // of a connection of a loop: who runs it
+	half     atomic.Bool   // by the loop: the client has said its last
 	quota    atomic.Int32  // messages of QoS 1 and 2 from the client that have no final answer
 	pending  atomic.Int32  // batches in the journal
-	answered chan struct{} // capacity 1: a batch has left the journal
-	room     chan struct{} // capacity 1: there is room in the output
+	room     chan struct{} // capacity 1: there is room again; nil on a loop
 	ended    atomic.Bool   // by us: nothing more is read
 	told     atomic.Bool   // the client is told why we end it: 5.0, and connected
 	heard    atomic.Int64  // when a packet came last, since the server was made
@@ -47,16 +50,21 @@ type conn struct {
 	left     chan struct{} // closed when the session is left
 }
 
+// Who runs a connection that is on a loop.
+const (
+	turnNobody int32 = iota // it waits
+	turnTaken               // somebody runs it
+	turnAgain               // and is to look once more
+)
+
 func (srv *Server) newConn(nc net.Conn) *conn {
-	c := &conn{
-		srv: srv, nc: nc,
-		answered: make(chan struct{}, 1), room: make(chan struct{}, 1), left: make(chan struct{}),
+	c := &conn{srv: srv, nc: nc, fd: descriptor(nc), left: make(chan struct{})}
+	if c.loop = srv.loopOf(c.fd); c.loop == nil {
+		c.fd, c.room = -1, make(chan struct{}, 1)
 	}
-	c.ctx, c.cancel = context.WithCancel(srv.ctx)
-	c.in = newInput(nc, &srv.pools)
+	c.turn.Store(turnTaken)
 	c.out = output{
-		nc: nc, limit: srv.opts.Limits.Output, slow: srv.opts.Limits.WriteTime, raw: newRawWriter(nc),
-		hear: c.hasRoom, written: make(chan struct{}),
+		nc: nc, fd: c.fd, limit: srv.opts.Limits.Output, slow: srv.opts.Limits.WriteTime, conn: c, written: make(chan struct{}),
 	}
 	c.who = identify(nc)
 	return c
@@ -82,84 +90,106 @@ func isLoopback(a net.Addr) bool {
 	}
 }
 
-// serve is the life of the connection.
+// serve is the life of the connection, up to where a loop takes it.
 func (c *conn) serve() {
-	defer c.close()
-	defer c.leave()
-	defer c.srv.recovered("connection", c.who.Remote)
-	c.batch = c.srv.newBatch(c.ctx, c)
-	if !c.connect() {
+	if c.begun() && c.loop != nil {
+		c.run() // and finishes it, when it is over
 		return
+	}
+	c.finish()
+}
+
+// begun connects the client, and runs the connection if no loop is to.
+func (c *conn) begun() bool {
+	defer c.srv.recovered("connection", c.who.Remote)
+	c.away = true
+	c.batch = c.srv.newBatch(c.srv.ctx, c)
+	if !c.connect() {
+		return false
 	}
 	if c.keepAlive > 0 {
 		patience := c.keepAlive + c.keepAlive/2 // [MQTT-3.1.2-22]
 		c.alive.Store(time.AfterFunc(patience, func() { c.checkAlive(patience) }))
-		defer c.alive.Load().Stop()
 	}
-	c.loop()
-}
-
-// loop reads packets, and runs the batch whenever the input at hand is used up.
-func (c *conn) loop() {
-	for !c.ended.Load() {
-		waited := !c.in.whole()
-		fresh := waited || c.batch.full()
-		if fresh {
-			c.batch.run()
-			if !c.unhindered() || waited && !c.await() {
-				return
-			}
-		}
-		p, err := packet.Read(c.in.rd.Reader, c.version, c.srv.opts.Limits.Packet)
-		if err != nil {
-			c.failed(err)
-			return
-		}
-		if fresh {
-			c.batch.now = time.Now()
-			c.heard.Store(int64(c.batch.now.Sub(c.srv.made)))
-		}
-		if reason, more := c.handle(p); !more {
-			c.batch.run()
-			if reason.Failed() {
-				c.shut(reason)
-			}
-			return
-		}
-	}
-}
-
-// await waits for input; meanwhile the connection holds no batch.
-func (c *conn) await() bool {
-	c.batch.free()
-	c.batch = nil
-	err := c.in.wait()
-	c.batch = c.srv.newBatch(c.ctx, c)
-	if err != nil {
-		c.failed(err)
+	if c.loop == nil {
+		c.listen()
 		return false
 	}
-	return true
+	return c.loop.add(c)
 }
 
-// unhindered waits while the client does not read what it is sent, or the store
-// is behind.
-func (c *conn) unhindered() bool {
-	if !c.out.full() && c.pending.Load() < maxPending {
+// run runs a connection of a loop, whose turn is taken, until it waits.
+func (c *conn) run() {
+	for {
+		if c.batch == nil {
+			c.batch = c.srv.newBatch(c.srv.ctx, c)
+		}
+		c.away = true
+		next := c.look()
+		c.away = false
+		c.batch.free()
+		c.batch = nil
+		if next == stepEnd {
+			c.finish()
+			return
+		}
+		if c.rest() {
+			return
+		}
+	}
+}
+
+// look reads what there is.
+func (c *conn) look() (next step) {
+	next = stepEnd // after a panic
+	defer c.srv.recovered("connection", c.who.Remote)
+	b := c.batch
+	b.spoiled = true
+	next = c.readAll()
+	b.spoiled = false
+	return next
+}
+
+// rest gives the turn back, unless the connection was woken meanwhile.
+func (c *conn) rest() bool {
+	if c.turn.CompareAndSwap(turnTaken, turnNobody) {
 		return true
 	}
-	c.hindered.Store(true)
-	defer c.hindered.Store(false)
-	defer c.hear() // it may have said much that nobody listened to
-	for c.out.full() || c.pending.Load() >= maxPending {
+	c.turn.Store(turnTaken)
+	return false
+}
+
+// wake has the connection look at what has become of it: whether there is input, or
+// room for answers, or it has ended. Anyone may call it.
+func (c *conn) wake() {
+	if c.loop == nil {
 		select {
-		case <-c.room:
-		case <-c.answered:
-		case <-c.out.written:
+		case c.room <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if c.takeTurn() {
+		go c.run()
+	}
+}
+
+// takeTurn takes the turn, or has whoever has it look once more.
+func (c *conn) takeTurn() bool {
+	for {
+		switch c.turn.Load() {
+		case turnNobody:
+			if c.turn.CompareAndSwap(turnNobody, turnTaken) {
+				return true
+			}
+		case turnTaken:
+			if c.turn.CompareAndSwap(turnTaken, turnAgain) {
+				return false
+			}
+		default:
 			return false
 		}
 	}
-	return true
 }
 
 // hear notes that the client is alive.
@@ -168,10 +198,7 @@ func (c *conn) hear() { c.heard.Store(int64(time.Since(c.srv.made))) }
 // hasRoom is called by the writer when the output has room again.
 func (c *conn) hasRoom() {
 	defer c.srv.recovered("output", c.who.Remote)
-	select {
-	case c.room <- struct{}{}:
-	default:
-	}
+	c.wake()
 	if s := c.session; s != nil {
 		b := c.srv.newBatch(c.srv.ctx, nil)
 		defer b.free()
@@ -268,15 +295,31 @@ func (c *conn) shut(reason packet.Reason) {
 	}
 	c.ended.Store(true)
 	c.out.end(&c.srv.pools, last) // wakes the reader when the last bytes are out
+	if c.loop != nil {
+		c.wake()
+	}
+}
+
+// finish ends the connection; nobody runs it any more.
+func (c *conn) finish() {
+	defer c.srv.work.Done()
+	defer c.srv.untake(c)
+	defer c.srv.recovered("end of a connection", c.who.Remote)
+	if timer := c.alive.Load(); timer != nil {
+		timer.Stop()
+	}
+	if c.batch != nil {
+		c.batch.free()
+		c.batch = nil
+	}
+	c.leave()
+	c.close()
 }
 
 // leave detaches the session, then nothing of the connection touches it.
 func (c *conn) leave() {
 	defer close(c.left)
 	defer c.srv.recovered("end of a connection", c.who.Remote)
-	if c.batch != nil {
-		c.batch.flush()
-	}
 	if c.session != nil {
 		c.srv.stats.clients.Add(-1)
 		c.srv.disconnected(c)
@@ -288,15 +331,16 @@ func (c *conn) leave() {
 // close gives the client a moment to read the last bytes, and closes the socket: a
 // close with unread input would reset the connection and take them from it.
 func (c *conn) close() {
-	c.cancel()
 	c.out.end(&c.srv.pools, nil)
 	<-c.out.written
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && c.ended.Load() && half.CloseWrite() == nil {
 		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // else it lingers for less
 		_, _ = io.CopyN(io.Discard, c.nc, 1<<20)             // all that matters is that it ends
 	}
+	if c.loop != nil {
+		c.loop.remove(c)
+	}
 	c.out.close()
-	c.in.free()
 }
 
 // takes reports whether the client takes a packet of n bytes ([MQTT-3.1.2-24]).
@@ -316,5 +360,5 @@ func (c *conn) countSent(m *message.Message, qos message.QoS) {
 
 // allow asks the authorizer about the client.
 func (c *conn) allow(action Action, name string) error {
-	return c.srv.authz.Allow(c.ctx, c.who, action, name)
+	return c.srv.authz.Allow(c.srv.ctx, c.who, action, name)
 }

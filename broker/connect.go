@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ func expiryOf(seconds uint32) time.Duration {
 func (c *conn) connect() bool {
 	deadline := time.Now().Add(c.srv.opts.Limits.ConnectTime)
 	_ = c.nc.SetReadDeadline(deadline) // an error shows in the read
-	ctx, cancel := context.WithDeadline(c.ctx, deadline)
+	ctx, cancel := context.WithDeadline(c.srv.ctx, deadline)
 	defer cancel()
 	p, ok := c.readConnect()
 	if !ok {
@@ -57,10 +58,7 @@ func (c *conn) connect() bool {
 }
 
 func (c *conn) readConnect() (*packet.Connect, bool) {
-	if c.in.wait() != nil {
-		return nil, false
-	}
-	p, err := packet.Read(c.in.rd.Reader, 0, c.srv.opts.Limits.ConnectPacket)
+	p, err := c.firstPacket()
 	connect, _ := p.(*packet.Connect)
 	if err == nil && connect != nil {
 		c.version = connect.Version
@@ -71,6 +69,30 @@ func (c *conn) readConnect() (*packet.Connect, bool) {
 		c.refuse(reasonOf(err, packet.MalformedPacket))
 	}
 	return nil, false
+}
+
+// firstPacket reads what must be a CONNECT, and keeps what comes after it.
+func (c *conn) firstPacket() (packet.Packet, error) {
+	part := make([]byte, 0, helloSize)
+	for {
+		n, err := c.nc.Read(part[len(part):cap(part)])
+		part = part[:len(part)+n]
+		p, size, reason := packet.Next(part, 0, c.srv.opts.Limits.ConnectPacket, &c.batch.scratch)
+		if reason != nil {
+			return p, reason
+		}
+		if size > 0 {
+			c.keep(part[size:])
+			c.more = size < len(part)
+			return p, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(part) == cap(part) {
+			part = slices.Grow(part, len(part))
+		}
+	}
 }
 
 // refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7]).

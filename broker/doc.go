@@ -20,12 +20,16 @@
 //	go func() { stopped <- s.Run(ctx) }()
 //	err = s.Serve(ctx, listener)
 //
-// The path of a publish: a connection's reader collects the publishes of one read
-// into a batch; the interceptor sees them; each is retained and routed; what
+// The path of a publish: a loop reads the plain sockets that have something, one
+// after the other; other connections have a goroutine of their own. What one read
+// brings is collected into a batch; the interceptor sees them; each is retained and routed; what
 // durable sessions must keep goes into one [store.Store] Apply; acknowledgements
 // leave in order when that is safe. Output is appended to the buffer of the
 // connection it is for and written once, when the input at hand is used up. There
-// is no writer goroutine unless a socket is slow.
+// is no writer goroutine unless a socket is slow. What may take its time (CONNECT,
+// SUBSCRIBE, a publish that the interceptor hears) leaves the loop for a goroutine
+// of its own. A message's memory is that of what was read until the batch is done;
+// whoever keeps it takes a copy (pub.keep).
 //
 // Locks, outermost first: Server.commitMu puts changes of durable state into one
 // order, the order in which sessions make them and the store gets them; a

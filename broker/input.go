@@ -1,127 +1,222 @@
 package broker
 
 import (
-	"bufio"
 	"io"
-	"net"
-	"syscall"
+	"slices"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/packet"
 )
 
-const readSize = 16 << 10
+// How much is read at once: from a socket that is known to have something, and
+// from a connection that has to be waited for, which holds the memory meanwhile.
+const (
+	readSize = 16 << 10
+	waitSize = 4 << 10
+	// helloSize is what a client that is not connected yet may hold.
+	helloSize = 512
+	// maxReads is how often one connection is read while others of its loop wait.
+	maxReads = 4
+)
 
-// input reads a connection. While nothing comes, a plain socket holds no buffer.
-type input struct {
-	nc   net.Conn
-	pool *pools
-	raw  syscall.RawConn
-	try  func(fd uintptr) bool
-	err  error
-	rd   *reader // nil while there is nothing to read
-}
+// step says how a connection goes on.
+type step uint8
 
-// reader is a pooled read buffer.
-type reader struct {
-	*bufio.Reader
-	nc   net.Conn
-	pre  []byte // what came while there was no reader
-	have []byte // what of it is not read yet
-}
+const (
+	stepRead step = iota // there may be more to read
+	stepWait             // nothing to read, or no room for answers: it is woken
+	stepAway             // what comes next may take its time: not on a loop
+	stepEnd              // it is over
+)
 
-// Read implements [io.Reader] for the buffer.
-func (r *reader) Read(p []byte) (int, error) {
-	if len(r.have) > 0 {
-		n := copy(p, r.have)
-		r.have = r.have[n:]
-		return n, nil
+// buffer is what a batch reads into; the messages of the batch share its memory.
+func (b *batch) buffer() []byte {
+	if b.buf == nil {
+		b.buf = make([]byte, readSize)
 	}
-	return r.nc.Read(p)
+	return b.buf
 }
 
-// source hides reader's other methods from its bufio.Reader.
-type source struct{ r *reader }
-
-func (s source) Read(p []byte) (int, error) { return s.r.Read(p) }
-
-func (p *pools) newReader(nc net.Conn, size int) *reader {
-	r, ok := p.readers.Get().(*reader)
-	if !ok {
-		r = &reader{pre: make([]byte, size)}
-		r.Reader = bufio.NewReaderSize(source{r}, size)
+// take reads the packets that a chunk of bytes completes, and runs the batch. What
+// it leaves waits in part; the chunk may be written again.
+func (c *conn) take(chunk []byte) step {
+	if len(c.part) > 0 {
+		c.part = append(c.part, chunk...)
+		chunk = c.part
 	}
-	r.nc = nc
-	return r
-}
-
-func newInput(nc net.Conn, p *pools) *input {
-	in := &input{nc: nc, pool: p, raw: rawConn(nc)}
-	if in.raw == nil {
-		r := &reader{nc: nc}
-		r.Reader = bufio.NewReaderSize(source{r}, 4<<10)
-		in.rd = r
-		return in
+	b := c.batch
+	if !b.gathers {
+		b.now = time.Now()
 	}
-	in.try = func(fd uintptr) bool {
-		r := in.pool.newReader(in.nc, readSize)
-		n, ready, err := readNow(fd, r.pre)
-		if !ready {
-			in.pool.readers.Put(r)
-			return false
+	c.heard.Store(int64(b.now.Sub(c.srv.made)))
+	for {
+		p, n, err := packet.Next(chunk, c.version, c.srv.opts.Limits.Packet, &b.scratch)
+		switch {
+		case err != nil:
+			c.failed(err)
+			return stepEnd
+		case n == 0:
+			b.run()
+			c.keep(chunk)
+			return stepRead
+		case !c.away && c.slow(p):
+			b.run()
+			c.keep(chunk)
+			c.more = true
+			return stepAway
 		}
-		if err == nil && n == 0 {
+		chunk = chunk[n:]
+		if reason, more := c.handle(p); !more {
+			b.run()
+			if reason.Failed() {
+				c.shut(reason)
+			}
+			return stepEnd
+		}
+		if b.full() {
+			b.run()
+			if c.stalled() {
+				c.keep(chunk)
+				c.more = true
+				return stepWait
+			}
+		}
+	}
+}
+
+// keep holds what could not be read yet. No message may share the memory of part
+// any more.
+func (c *conn) keep(rest []byte) {
+	switch {
+	case len(rest) == 0:
+		c.part = nil
+	case len(c.part) > 0 && cap(c.part) <= 2*len(rest)+helloSize: // rest is its end
+		c.part = c.part[:copy(c.part, rest)]
+	default:
+		c.part = slices.Clone(rest)
+	}
+}
+
+// slow reports whether what a packet asks for may take its time, so that other
+// connections should not have to wait for it.
+func (c *conn) slow(p packet.Packet) bool {
+	switch p := p.(type) {
+	case *packet.Publish:
+		if p.Topic == "" {
+			return c.srv.intercepts(c.aliases[p.Properties.TopicAlias])
+		}
+		return c.srv.intercepts(p.Topic)
+	case *packet.Subscribe, *packet.Unsubscribe:
+		return true
+	default:
+		return false
+	}
+}
+
+// readAll reads a socket until it has nothing more.
+func (c *conn) readAll() step {
+	if c.more { // part may hold whole packets
+		c.more = false
+		if next := c.take(nil); next != stepRead {
+			return next
+		}
+	}
+	for turns := 0; ; turns++ {
+		if c.ended.Load() || c.out.over() {
+			return stepEnd
+		}
+		if turns == maxReads && !c.away {
+			return stepRead
+		}
+		if c.stalled() {
+			return stepWait
+		}
+		buf := c.batch.buffer()
+		n, ready, err := readNow(c.fd, buf)
+		switch {
+		case !ready:
+			return stepWait
+		case err == nil && n == 0:
 			err = io.EOF
+			fallthrough
+		case err != nil:
+			c.failed(err)
+			return stepEnd
 		}
-		r.have, in.err, in.rd = r.pre[:n], err, r
+		if next := c.take(buf[:n]); next != stepRead {
+			return next
+		}
+		if n < len(buf) && !c.half.Load() { // a socket says so when more comes
+			return stepWait
+		}
+	}
+}
+
+// listen reads a connection that is no plain socket until it ends.
+func (c *conn) listen() {
+	buf := make([]byte, waitSize)
+	next := stepRead
+	if c.more {
+		c.more = false
+		next = c.take(nil)
+	}
+	for {
+		switch next {
+		case stepEnd:
+			return
+		case stepWait:
+			if !c.unhindered() {
+				return
+			}
+			c.more = false
+			next = c.take(nil)
+			continue
+		case stepRead, stepAway:
+		}
+		if c.ended.Load() || c.stalled() && !c.unhindered() {
+			return
+		}
+		c.batch.free()
+		c.batch = nil
+		n, err := c.nc.Read(buf)
+		c.batch = c.srv.newBatch(c.srv.ctx, c)
+		if n > 0 {
+			next = c.take(buf[:n])
+		}
+		if err != nil && next == stepRead {
+			c.failed(err)
+			return
+		}
+	}
+}
+
+// stalled reports whether the client does not read what it is sent, or the store
+// is behind, so that nothing more is read from the client. It is woken when that
+// is over.
+func (c *conn) stalled() bool {
+	if !c.out.waits() && c.pending.Load() < maxPending {
+		if c.hindered.Load() {
+			c.hindered.Store(false)
+			c.hear() // it may have said much that nobody listened to
+		}
+		return false
+	}
+	c.hindered.Store(true) // before a second look: from here on it is woken
+	if c.out.waits() || c.pending.Load() >= maxPending {
 		return true
 	}
-	return in
+	c.hindered.Store(false)
+	return false
 }
 
-// wait returns when there is something to read.
-func (in *input) wait() error {
-	if in.rd != nil {
-		if in.raw == nil || in.rd.Buffered()+len(in.rd.have) > 0 {
-			_, err := in.rd.Peek(1)
-			return err
-		}
-		in.free()
-	}
-	if err := in.raw.Read(in.try); err != nil {
-		return err
-	}
-	return in.err
-}
-
-// free gives the buffer back, if there is one to give.
-func (in *input) free() {
-	if in.raw == nil || in.rd == nil {
-		return
-	}
-	r := in.rd
-	in.rd, r.nc, r.have = nil, nil, nil
-	r.Reset(source{r})
-	in.pool.readers.Put(r)
-}
-
-// whole reports whether the next packet has come completely, so that reading it
-// will not block.
-func (in *input) whole() bool {
-	if in.rd == nil {
-		return false
-	}
-	buffered := in.rd.Buffered() + len(in.rd.have)
-	if buffered < 2 {
-		return false
-	}
-	head, err := in.rd.Peek(min(5, buffered))
-	if err != nil {
-		return false
-	}
-	length := 0
-	for i, b := range head[1:] {
-		length |= int(b&0x7f) << (7 * i)
-		if b < 0x80 {
-			return buffered >= 2+i+length
+// unhindered waits while the connection is stalled.
+func (c *conn) unhindered() bool {
+	for c.stalled() {
+		select {
+		case <-c.room:
+		case <-c.out.written:
+			return false
 		}
 	}
-	return len(head) == 5 // malformed: reading it will say so
+	return true
 }

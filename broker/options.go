@@ -94,6 +94,11 @@ func (a Action) String() string {
 
 // Interceptor sees accepted publishes before they are routed: from clients, wills
 // and [Server.Publish], but not those below $SYS.
+//
+// An Interceptor may also have the method Hears(topic string) bool, which answers at
+// once, whatever Intercept does: messages of topics that it does not hear pass
+// without being shown, and their connections never wait for it. It does not keep
+// the topic, whose memory is used again.
 type Interceptor interface {
 	// Intercept returns a verdict for each message of the batch, in order; nil
 	// passes all. The batch holds the publishes of one read of one connection, and

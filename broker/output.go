@@ -3,7 +3,6 @@ package broker
 import (
 	"net"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/packet"
@@ -24,18 +23,19 @@ type output struct {
 	nc    net.Conn
 	limit int
 	slow  time.Duration
-	raw   *rawWriter
-	// hear is called, with no lock held, when there is room again and someone had
-	// asked for it.
-	hear func()
+	fd    int // of a plain socket, or -1
+	// conn hears of room, with no lock held, when it had asked for it, and of the
+	// end of all output.
+	conn *conn
 
 	mu      sync.Mutex
 	buf     *outBuf
-	size    int  // bytes not yet taken by the socket
-	busy    bool // someone is writing
-	ending  bool // nothing more is taken
-	dead    bool // the socket is closed, or as good as
-	stalled bool // someone wants to hear when there is room
+	size    int           // bytes not yet taken by the socket
+	busy    bool          // someone is writing
+	ending  bool          // nothing more is taken
+	dead    bool          // the socket is closed, or as good as
+	stalled bool          // someone wants to hear when there is room
+	closing chan struct{} // made by who waits for a flush to end, in order to close
 	written chan struct{}
 	wg      sync.WaitGroup // the goroutine that writes to a slow socket
 }
@@ -92,19 +92,28 @@ func (o *output) add(p *pools, b []byte, id uint16, dup, always bool) room {
 	return roomDirty
 }
 
-// full reports whether the buffer has reached its limit, and if so has hear called
-// when there is room.
+// full reports whether nothing more should be added, because the buffer has
+// reached its limit or because the connection ends.
 func (o *output) full() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.ending || o.dead {
-		return true
+	return o.ending || o.dead || o.waitsLocked()
+}
+
+// waits reports whether the buffer has reached its limit, and if so has the
+// connection hear when there is room.
+func (o *output) waits() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.ending && !o.dead && o.waitsLocked()
+}
+
+func (o *output) waitsLocked() bool {
+	if o.size < o.limit {
+		return false
 	}
-	if o.size >= o.limit {
-		o.stalled = true
-		return true
-	}
-	return false
+	o.stalled = true
+	return true
 }
 
 // flush writes what there is, as far as the socket takes it at once.
@@ -120,8 +129,8 @@ func (o *output) flush(p *pools) {
 		o.busy, o.buf = true, nil
 		o.mu.Unlock()
 		n, err := 0, error(nil)
-		if o.raw != nil {
-			n, err = o.raw.write(buf.b)
+		if o.fd >= 0 {
+			n, err = writeNow(o.fd, buf.b)
 		}
 		o.mu.Lock()
 		o.size -= n
@@ -136,9 +145,18 @@ func (o *output) flush(p *pools) {
 			go o.drain(p, buf, n)
 			return
 		}
-		o.busy = false
+		o.freeLocked()
 		o.mu.Unlock()
 		p.freeBuf(buf)
+	}
+}
+
+// freeLocked says that nobody writes any more.
+func (o *output) freeLocked() {
+	o.busy = false
+	if o.closing != nil {
+		close(o.closing)
+		o.closing = nil
 	}
 }
 
@@ -190,7 +208,7 @@ func (o *output) took(n int, err error) bool {
 	}
 	o.mu.Unlock()
 	if wake || err != nil {
-		o.hear()
+		o.conn.hasRoom()
 	}
 	return err == nil
 }
@@ -205,14 +223,14 @@ func (o *output) next() *outBuf {
 			return buf
 		}
 		if !o.stalled || o.dead {
-			o.busy = false
+			o.freeLocked()
 			o.endLocked()
 			o.mu.Unlock()
 			return nil
 		}
 		o.stalled = false
 		o.mu.Unlock()
-		o.hear()
+		o.conn.hasRoom()
 	}
 }
 
@@ -246,56 +264,42 @@ func (o *output) endLocked() {
 	case <-o.written:
 	default:
 		close(o.written)
-		_ = o.nc.SetReadDeadline(time.Now()) // else the reader hears of the close
+		_ = o.nc.SetReadDeadline(time.Now()) // wakes a reader that waits; else it hears of the close
+		o.conn.wake()
 	}
 }
 
 func (o *output) failLocked() {
-	o.dead, o.busy = true, false
+	o.dead = true
+	o.freeLocked()
 	o.endLocked()
-	_ = o.nc.Close() // wakes the reader; its own error says no more
+	if o.fd < 0 {
+		_ = o.nc.Close() // wakes the reader; its own error says no more
+	}
 }
 
-// close ends all output and waits for the writer.
+// over reports whether nothing more can be sent.
+func (o *output) over() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.ending || o.dead
+}
+
+// close ends all output, waits for whoever writes, and closes the socket.
 func (o *output) close() {
 	o.mu.Lock()
 	o.dead = true
 	o.endLocked()
+	var flushing chan struct{}
+	if o.busy {
+		flushing = make(chan struct{})
+		o.closing = flushing
+		_ = o.nc.SetWriteDeadline(time.Now()) // ends a drain; a flush does not block
+	}
 	o.mu.Unlock()
-	_ = o.nc.Close() // closed twice, perhaps
+	if flushing != nil {
+		<-flushing
+	}
 	o.wg.Wait()
-}
-
-// rawWriter writes to a socket what it takes without blocking.
-type rawWriter struct {
-	conn syscall.RawConn
-	try  func(fd uintptr) bool
-	buf  []byte
-	n    int
-	err  error
-}
-
-// newRawWriter is nil for a connection that is no plain socket.
-func newRawWriter(nc net.Conn) *rawWriter {
-	conn := rawConn(nc)
-	if conn == nil {
-		return nil
-	}
-	w := &rawWriter{conn: conn}
-	w.try = func(fd uintptr) bool {
-		w.n, w.err = writeNow(fd, w.buf)
-		return true
-	}
-	return w
-}
-
-// write is called by one goroutine at a time.
-func (w *rawWriter) write(b []byte) (int, error) {
-	w.buf = b
-	err := w.conn.Write(w.try)
-	w.buf = nil
-	if err != nil {
-		return 0, err
-	}
-	return w.n, w.err
+	_ = o.nc.Close() // closed twice, perhaps
 }

@@ -21,7 +21,7 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 	if !topic.ValidName(name) { // [MQTT-3.3.2-2]
 		return packet.TopicNameInvalid
 	}
-	in := pub{id: p.ID, qos: p.QoS, by: c.access}
+	in := pub{id: p.ID, qos: p.QoS, by: c.access, borrowed: true}
 	if p.QoS == 2 {
 		in.again = !c.session.hold(p.ID) // [MQTT-4.3.3-10]
 	}
@@ -29,7 +29,7 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 		return packet.ReceiveMaximumExceeded // [MQTT-3.3.4-9]
 	}
 	if !in.again {
-		if err := c.srv.mayPublish(c.ctx, c.access, name); err != nil {
+		if err := c.srv.mayPublish(c.srv.ctx, c.access, name); err != nil {
 			in.reason = reasonOf(err, packet.NotAuthorized)
 			c.srv.stats.drop(dropNotAuthorized)
 		}

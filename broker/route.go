@@ -39,8 +39,10 @@ func (b *batch) intercept() {
 		return
 	}
 	for i := range b.pubs {
-		if b.pubs[i].goes() && !b.pubs[i].private {
-			b.msgs = append(b.msgs, b.pubs[i].msg)
+		p := &b.pubs[i]
+		if p.shown = p.goes() && !p.private && b.srv.intercepts(p.msg.Topic); p.shown {
+			p.own()
+			b.msgs = append(b.msgs, p.msg)
 		}
 	}
 	if len(b.msgs) == 0 {
@@ -51,13 +53,26 @@ func (b *batch) intercept() {
 	n := 0
 	for i := range b.pubs {
 		p := &b.pubs[i]
-		if !p.goes() || p.private {
+		if !p.shown {
 			continue
 		}
 		if n < len(verdicts) {
 			b.judge(p, &verdicts[n])
 		}
 		n++
+	}
+}
+
+// intercepts reports whether the interceptor wants to see messages of a topic.
+func (srv *Server) intercepts(name string) bool {
+	return srv.opts.Interceptor != nil && !isSystem(name) && (srv.hearer == nil || srv.hearer.Hears(name))
+}
+
+// own gives the message memory of its own.
+func (p *pub) own() {
+	if p.borrowed {
+		p.msg = *p.msg.Clone()
+		p.borrowed = false
 	}
 }
 

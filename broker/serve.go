@@ -99,11 +99,7 @@ func (srv *Server) take(nc net.Conn) {
 	srv.work.Add(1)
 	srv.mu.Unlock()
 	srv.stats.connections.Add(1)
-	go func() {
-		defer srv.work.Done()
-		defer srv.untake(c)
-		c.serve()
-	}()
+	go c.serve()
 }
 
 func (srv *Server) untake(c *conn) {

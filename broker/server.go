@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -27,9 +28,11 @@ type Server struct {
 	opts  Options
 	log   *slog.Logger
 	authz Authorizer
-	stats counters
-	pools pools
-	made  time.Time
+	// hearer is the interceptor, if it says what it hears.
+	hearer interface{ Hears(topic string) bool }
+	stats  counters
+	pools  pools
+	made   time.Time
 
 	// ctx is for work that no connection is behind; it ends after all else.
 	ctx      context.Context
@@ -44,6 +47,8 @@ type Server struct {
 	conns    map[*conn]struct{}
 	claims   map[string]*claim
 	work     sync.WaitGroup
+	loops    []*loop // nil until there is a plain socket
+	looping  sync.WaitGroup
 
 	treeMu   sync.RWMutex
 	tree     topic.Tree[*subscription]
@@ -87,6 +92,7 @@ func New(opts Options) (*Server, error) {
 	if srv.log == nil {
 		srv.log = slog.New(slog.DiscardHandler)
 	}
+	srv.hearer, _ = opts.Interceptor.(interface{ Hears(topic string) bool })
 	if srv.authz == nil {
 		srv.authz = denyAll{}
 	}
@@ -122,6 +128,7 @@ func (srv *Server) Run(ctx context.Context) error {
 	<-ctx.Done()
 	srv.stop()
 	close(unfollow)
+	srv.stopLoops()
 	helpers.Wait()
 	srv.log.Info("broker stopped")
 	return nil
@@ -150,6 +157,38 @@ func (srv *Server) stop() {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// loopOf is the loop for a socket, nil for what is none. The first one starts the
+// loops. The caller holds mu, and the server is not stopped.
+func (srv *Server) loopOf(fd int) *loop {
+	if fd < 0 {
+		return nil
+	}
+	if srv.loops == nil {
+		srv.loops = make([]*loop, 0, runtime.GOMAXPROCS(0))
+		for range cap(srv.loops) {
+			l, err := newLoop(srv)
+			if err != nil {
+				srv.log.Warn("connections have goroutines of their own", "err", err)
+				break
+			}
+			srv.loops = append(srv.loops, l)
+			srv.looping.Go(l.run)
+		}
+	}
+	if len(srv.loops) == 0 {
+		return nil
+	}
+	return srv.loops[fd%len(srv.loops)]
+}
+
+// stopLoops ends the loops, when no connection is left.
+func (srv *Server) stopLoops() {
+	for _, l := range srv.loops {
+		l.close()
+	}
+	srv.looping.Wait()
 }
 
 // enter begins a piece of work that stop waits for; it is false when it is too

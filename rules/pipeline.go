@@ -38,6 +38,13 @@ func (e *Engine) Intercept(ctx context.Context, msgs []message.Message) []messag
 	return p.verdicts()
 }
 
+// Hears reports whether a Before rule hears a topic: what Intercept is not shown, it
+// would have passed.
+func (e *Engine) Hears(name string) bool {
+	before := &e.set.Load().before
+	return len(before.judges) > 0 && before.hears(name)
+}
+
 func (s *stage) hearsAny(msgs []message.Message) bool {
 	if len(s.judges) == 0 {
 		return false

@@ -1,6 +1,9 @@
 package message
 
-import "time"
+import (
+	"time"
+	"unsafe"
+)
 
 // QoS is a quality of service level of MQTT 5.0 §4.3: 0, 1 or 2.
 // The zero value is [AtMostOnce].
@@ -77,4 +80,44 @@ func (m *Message) Size() int {
 		n += len(p.Key) + len(p.Value) + 4
 	}
 	return n
+}
+
+// Clone returns a copy that shares no memory with m, but for its Origin.
+func (m *Message) Clone() *Message {
+	c := *m
+	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
+	for _, p := range m.UserProperties {
+		n += len(p.Key) + len(p.Value)
+	}
+	a := arena(make([]byte, 0, n))
+	c.Topic, c.ContentType, c.ResponseTopic = a.text(m.Topic), a.text(m.ContentType), a.text(m.ResponseTopic)
+	c.Payload, c.CorrelationData = a.bytes(m.Payload), a.bytes(m.CorrelationData)
+	if m.UserProperties != nil {
+		c.UserProperties = make([]Property, len(m.UserProperties))
+		for i, p := range m.UserProperties {
+			c.UserProperties[i] = Property{Key: a.text(p.Key), Value: a.text(p.Value)}
+		}
+	}
+	return &c
+}
+
+// arena is memory that is taken at once and given out in parts.
+type arena []byte
+
+func (a *arena) bytes(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	at := len(*a)
+	*a = append(*a, b...)
+	return (*a)[at:len(*a):len(*a)]
+}
+
+func (a *arena) text(s string) string {
+	if s == "" {
+		return ""
+	}
+	at := len(*a)
+	*a = append(*a, s...)
+	return unsafe.String(&(*a)[at], len(s)) // the arena never grows beyond its memory, and is not written again
 }

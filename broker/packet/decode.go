@@ -17,6 +17,7 @@ type decoder struct {
 	share   bool // strings and slices share buf's memory
 	failed  Reason
 	at      section
+	scratch *Scratch // nil: packets get memory of their own
 }
 
 func (d *decoder) fail(r Reason) {

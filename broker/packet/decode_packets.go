@@ -8,12 +8,9 @@ import (
 
 // publish reads a PUBLISH (MQTT 5.0 §3.3).
 func (d *decoder) publish(flags byte) *Publish {
-	p := &Publish{
-		Dup:    flags&8 != 0,
-		QoS:    message.QoS(flags >> 1 & 3),
-		Retain: flags&1 != 0,
-		Topic:  d.topicName(),
-	}
+	p := d.newPublish()
+	p.Dup, p.QoS, p.Retain = flags&8 != 0, message.QoS(flags>>1&3), flags&1 != 0
+	p.Topic = d.topicName()
 	if p.QoS > 0 {
 		p.ID = d.packetID()
 	}
@@ -33,6 +30,22 @@ func (d *decoder) publish(flags byte) *Publish {
 		p.Payload = d.take(len(d.buf))
 	}
 	return p
+}
+
+func (d *decoder) newPublish() *Publish {
+	if d.scratch == nil {
+		return &Publish{}
+	}
+	d.scratch.publish = Publish{}
+	return &d.scratch.publish
+}
+
+func (d *decoder) newAck() *Ack {
+	if d.scratch == nil {
+		return &Ack{}
+	}
+	d.scratch.ack = Ack{}
+	return &d.scratch.ack
 }
 
 // publishProperty reads a property of a PUBLISH or of a will.
@@ -67,7 +80,8 @@ func (d *decoder) publishProperty(id byte, p *PublishProperties) {
 // ack reads a PUBACK, PUBREC, PUBREL or PUBCOMP. In 5.0 the reason code and the
 // properties may be left out (MQTT 5.0 §3.4.2.1, §3.4.2.2.1).
 func (d *decoder) ack(kind Type) *Ack {
-	p := &Ack{Kind: kind, ID: d.packetID()}
+	p := d.newAck()
+	p.Kind, p.ID = kind, d.packetID()
 	if d.version != V5 || len(d.buf) == 0 {
 		return p
 	}

@@ -55,7 +55,7 @@ func Read(r *bufio.Reader, version Version, limit int) (Packet, error) {
 		if err != nil {
 			return nil, within(err)
 		}
-		p, err := decode(h, body, version)
+		p, err := decode(h, body, version, nil)
 		_, _ = r.Discard(h.length) // cannot fail: the bytes are there
 		return p, err
 	}
@@ -63,7 +63,7 @@ func Read(r *bufio.Reader, version Version, limit int) (Packet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(h, body, version)
+	return decode(h, body, version, nil)
 }
 
 func readHeader(r *bufio.Reader) (h header, err error) {
@@ -150,9 +150,9 @@ func readBody(r *bufio.Reader, n int) ([]byte, error) {
 	}
 }
 
-// decode turns the bytes after the fixed header into a packet.
-func decode(h header, body []byte, version Version) (Packet, error) {
-	d := decoder{buf: body, version: version, share: h.kind == PUBLISH}
+// decode turns the bytes after the fixed header into a packet; s may be nil.
+func decode(h header, body []byte, version Version, s *Scratch) (Packet, error) {
+	d := decoder{buf: body, version: version, share: h.kind == PUBLISH, scratch: s}
 	p := d.packet(h)
 	if len(d.buf) > 0 {
 		d.fail(MalformedPacket)
