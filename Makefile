@@ -50,9 +50,10 @@ cross: ## Build for linux amd64, arm64 and arm (GOARM=6) into dist/
 deb: cross ## Build dist/*.deb for amd64, arm64 and armhf
 	$(GO) run -C firmware/deb . -version "$(VERSION)" -binaries $(CURDIR)/dist -out $(CURDIR)/dist
 
-bench: build ## Compare with mosquitto (BENCHFLAGS=... go to the load generator)
+bench: build ## Compare with mosquitto and mochi (BENCHFLAGS=... go to the load generator)
 	@.ci/deps.sh mosquitto
 	$(GO) build -o bin/bench ./cmd/bench
+	$(GO) build -C cmd/bench/mochi -trimpath -buildvcs=false -o ../../../bin/bench-mochi .
 	bin/bench $(BENCHFLAGS)
 
 generate: ## Generate what is generated

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -17,90 +15,84 @@ import (
 // Publisher i publishes to bench/i.
 type load struct {
 	publishers, subscribers int
-	subscribe               string // the filter of all; empty is bench/i for subscriber i
+	filter                  string // of all subscribers; empty is bench/i for subscriber i
 	qos                     message.QoS
-	burst                   int           // packets a write
-	window                  int           // messages of a publisher under way; or
-	every                   time.Duration // between two writes, whatever is under way
+	burst                   int // packets a write
+	window                  int // messages of a publisher under way; or
+	rate                    int // messages a second of all publishers, whatever is under way
 }
 
-// test is a load at work.
+// test is a load at work on one broker.
 type test struct {
 	load
+	p       *process
 	version packet.Version
-	size    int
+	loop    *loop
 	pubs    []*publisher
 	subs    []*subscriber
+	ready   []*publisher // those that may write
+	spare   []*publisher // memory for the next ready
+	next    time.Time    // when the next message is due, if there is a rate
+	turn    int          // of the publisher that sends it
 
-	delivered atomic.Int64
-	failed    chan error // the first error of any connection
-	readers   sync.WaitGroup
-	closed    bool
+	delivered, unsettled int64
+	timed                bool // latencies are kept
+	latencies            []int64
+	sum                  sum
 }
 
 type publisher struct {
-	*client
-	index     int
-	topic     string
-	fan       int64   // deliveries of one message
-	delivery  *window // in deliveries
-	acks      *window
-	sequence  uint64 // of the next message
-	unsettled atomic.Int64
+	*conn
+	template
+	index    int
+	name     string   // of its topic
+	aims     *aims    // sets another topic for each message; nil leaves name and lane 0
+	sequence []uint64 // of the next message, by lane
+	sent     uint64
+	fan      int // deliveries of one message
+	free     int // deliveries that may come under way
+	acks     int // messages that may come to wait for an acknowledgement
+	queued   bool
 }
 
 type subscriber struct {
-	*client
-	ledgers   map[int]*ledger // by publisher
-	strange   uint64
-	latencies []time.Duration
+	*conn
+	lane    int
+	ledgers []*ledger // by publisher; nil for those that it is not to hear
+	strange uint64
 }
 
-// run connects, warms up, measures, waits for what is under way, and counts.
-func (l load) run(ctx context.Context, p *process, o *options) (r result, err error) {
-	t := &test{load: l, version: o.version, size: o.size, failed: make(chan error, 1)}
-	defer func() { err = errors.Join(err, t.close()) }()
-	if err := t.connect(ctx, p.address); err != nil {
-		return r, err
-	}
-	publishing, stop := context.WithCancel(ctx)
-	defer stop()
-	var writers sync.WaitGroup
-	for _, pub := range t.pubs {
-		writers.Go(func() { t.check(t.publish(publishing, pub)) })
-	}
-	values, err := t.measure(ctx, p, o.time)
-	stop()
-	writers.Wait()
+// prepare connects everybody.
+func (l load) prepare(ctx context.Context, p *process, o *options) (trial, error) {
+	t, err := newTest(l, p, o)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	if err := t.settle(ctx); err != nil {
-		return r, err
+	if err := t.connect(ctx, o.size); err != nil {
+		return nil, errors.Join(err, t.close())
 	}
-	if err := t.close(); err != nil { // no reader touches the ledgers any more
-		return r, err
-	}
-	r.values, r.faults = values, t.count()
-	if l.every > 0 {
-		t.latencies(r.values)
-	}
-	return r, nil
+	return t, nil
 }
 
-func (t *test) connect(ctx context.Context, address string) error {
+func newTest(l load, p *process, o *options) (*test, error) {
+	loop, err := newLoop()
+	return &test{load: l, p: p, version: o.version, loop: loop}, err
+}
+
+func (t *test) connect(ctx context.Context, size int) error {
 	for i := range t.subscribers {
-		c, err := dial(ctx, address, fmt.Sprintf("sub-%d", i), t.version)
-		if err != nil {
-			return err
-		}
-		t.subs = append(t.subs, &subscriber{client: c, ledgers: map[int]*ledger{}})
-		filter := t.subscribe
+		filter := t.filter
 		if filter == "" {
 			filter = fmt.Sprintf("bench/%d", i)
 		}
-		if err := c.subscribe(filter, t.qos); err != nil {
+		s, err := t.subscriber(ctx, i, filter)
+		if err != nil {
 			return err
+		}
+		for j := range s.ledgers {
+			if t.filter != "" || j == i {
+				s.ledgers[j] = &ledger{}
+			}
 		}
 	}
 	fan := 1
@@ -108,216 +100,255 @@ func (t *test) connect(ctx context.Context, address string) error {
 		fan = t.subscribers
 	}
 	for i := range t.publishers {
-		c, err := dial(ctx, address, fmt.Sprintf("pub-%d", i), t.version)
+		if err := t.publisher(ctx, fmt.Sprintf("bench/%d", i), fan, 1, size); err != nil {
+			return err
+		}
+	}
+	return t.p.look()
+}
+
+func (t *test) subscriber(ctx context.Context, i int, filters ...string) (*subscriber, error) {
+	c, err := dial(ctx, t.p.address, i, &packet.Connect{Version: t.version, Clean: true, ClientID: fmt.Sprintf("sub-%d", i)})
+	if err != nil {
+		return nil, err
+	}
+	s := &subscriber{conn: c, ledgers: make([]*ledger, t.publishers)}
+	c.handle = func(f frame) error { return t.subscriberGets(s, f) }
+	t.subs = append(t.subs, s)
+	if err := c.subscribe(ctx, t.qos, filters...); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return s, t.loop.add(c)
+}
+
+func (t *test) publisher(ctx context.Context, topic string, fan, lanes, size int) error {
+	i := len(t.pubs)
+	c, err := dial(ctx, t.p.address, i, &packet.Connect{Version: t.version, Clean: true, ClientID: fmt.Sprintf("pub-%d", i)})
+	if err != nil {
+		return err
+	}
+	p := &publisher{conn: c, index: i, name: topic, sequence: make([]uint64, lanes), fan: fan, free: t.window * fan, acks: t.window}
+	c.handle = func(f frame) error { return t.publisherGets(p, f) }
+	t.pubs = append(t.pubs, p)
+	if err := t.loop.add(c); err != nil {
+		return err
+	}
+	p.template, err = newTemplate(topic, t.qos, false, size, t.version)
+	t.wake(p)
+	return err
+}
+
+// wake lets a publisher write if it may.
+func (t *test) wake(p *publisher) {
+	if !p.queued && t.rate == 0 && p.free >= t.burst*p.fan && (t.qos == message.AtMostOnce || p.acks >= t.burst) {
+		p.queued = true
+		t.ready = append(t.ready, p)
+	}
+}
+
+func (t *test) publisherGets(p *publisher, f frame) error {
+	id, err := f.ack()
+	if err != nil {
+		return err
+	}
+	switch f.kind {
+	case packet.PUBREC:
+		p.out = appendAck(p.out, packet.PUBREL, id)
+	case packet.PUBACK, packet.PUBCOMP:
+		p.acks++
+		t.unsettled--
+		t.wake(p)
+	default:
+		return fmt.Errorf("a publisher was sent a %s", f.kind)
+	}
+	return nil
+}
+
+func (t *test) subscriberGets(s *subscriber, f frame) error {
+	switch f.kind {
+	case packet.PUBLISH:
+		d, err := f.delivery(t.version)
 		if err != nil {
 			return err
 		}
-		t.pubs = append(t.pubs, &publisher{
-			client: c, index: i, topic: fmt.Sprintf("bench/%d", i), fan: int64(fan),
-			delivery: newWindow(t.window * fan), acks: newWindow(t.window),
-		})
-	}
-	t.listen()
-	return nil
-}
-
-// listen starts a reader for each connection.
-func (t *test) listen() {
-	for _, p := range t.pubs {
-		t.readers.Go(func() {
-			t.check(p.listen(func(*packet.Publish) {}, func() { p.unsettled.Add(-1); p.acks.give() }))
-		})
-	}
-	for _, s := range t.subs {
-		t.readers.Go(func() { t.check(s.listen(func(p *packet.Publish) { t.receive(s, p) }, func() {})) })
-	}
-}
-
-// check keeps the first error.
-func (t *test) check(err error) {
-	if err != nil {
-		select {
-		case t.failed <- err:
-		default:
+		switch d.qos {
+		case message.AtLeastOnce:
+			s.out = appendAck(s.out, packet.PUBACK, d.id)
+		case message.ExactlyOnce:
+			s.out = appendAck(s.out, packet.PUBREC, d.id)
+		case message.AtMostOnce:
 		}
+		t.receive(s, d)
+		return nil
+	case packet.PUBREL:
+		id, err := f.ack()
+		s.out = appendAck(s.out, packet.PUBCOMP, id)
+		return err
+	default:
+		return fmt.Errorf("a subscriber was sent a %s", f.kind)
 	}
 }
 
-func (t *test) receive(s *subscriber, p *packet.Publish) {
-	index, sequence, at, ok := readStamp(p.Payload)
-	if !ok || index >= len(t.pubs) || p.Topic != t.pubs[index].topic {
+func (t *test) receive(s *subscriber, d delivery) {
+	index, sequence, at, ok := readStamp(d.payload)
+	if !ok || index >= len(t.pubs) || s.ledgers[index] == nil || !t.pubs[index].wrote(d.topic, s) {
 		s.strange++
 		return
 	}
-	l := s.ledgers[index]
-	if l == nil {
-		l = &ledger{}
-		s.ledgers[index] = l
+	s.ledgers[index].enter(sequence)
+	if t.timed {
+		t.latencies = append(t.latencies, clock()-at)
 	}
-	l.enter(sequence)
-	if t.every > 0 {
-		s.latencies = append(s.latencies, time.Since(at))
-	}
-	t.delivered.Add(1)
-	t.pubs[index].delivery.give()
+	t.delivered++
+	p := t.pubs[index]
+	p.free++
+	t.wake(p)
 }
 
-// publish writes until ctx ends.
-func (t *test) publish(ctx context.Context, p *publisher) error {
-	var tick <-chan time.Time
-	if t.every > 0 {
-		// The publishers take turns instead of sending all at once.
-		pause(ctx, t.every*time.Duration(p.index)/time.Duration(t.publishers))
-		ticker := time.NewTicker(t.every)
-		defer ticker.Stop()
-		tick = ticker.C
+// wrote reports whether a message of the topic goes from the publisher to s.
+func (p *publisher) wrote(topic []byte, s *subscriber) bool {
+	if p.aims != nil {
+		return p.aims.meant(topic, s.lane)
 	}
-	packets := packet.Publish{Topic: p.topic, QoS: t.qos, Payload: make([]byte, t.size)}
-	for t.next(ctx, p, tick) {
-		for range t.burst {
-			stamp(packets.Payload, p.index, p.sequence, time.Now())
-			if t.qos > message.AtMostOnce {
-				packets.ID = uint16(p.sequence%65535) + 1
-				p.unsettled.Add(1)
-			}
-			p.sequence++
-			if err := p.queue(&packets); err != nil {
-				return err
+	return string(topic) == p.name
+}
+
+// write sends as many messages as go into a write.
+func (t *test) write(p *publisher) error {
+	at := clock()
+	for range t.burst {
+		lane := 0
+		if p.aims != nil {
+			lane = p.aims.next(p)
+		}
+		stamp(p.bytes[p.payload:], p.index, p.sequence[lane], at)
+		if t.qos > message.AtMostOnce {
+			p.setID(uint16(p.sent%65535) + 1)
+			p.acks--
+			t.unsettled++
+		}
+		p.sequence[lane]++
+		p.sent++
+		p.free -= p.fan
+		p.out = append(p.out, p.bytes...)
+	}
+	return t.loop.flush(p.conn)
+}
+
+// work goes on until a time; it publishes what may be published.
+func (t *test) work(ctx context.Context, until time.Time) error {
+	for {
+		now := time.Now()
+		if now.After(until) {
+			return nil
+		}
+		wait, err := t.publish(now, until)
+		if err != nil {
+			return err
+		}
+		if err := t.loop.poll(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// publish does one write of each publisher that is ready, and says how long there
+// is nothing more to do.
+func (t *test) publish(now, until time.Time) (wait time.Duration, err error) {
+	if t.rate > 0 {
+		for ; !t.next.After(now); t.next = t.next.Add(time.Second / time.Duration(t.rate)) {
+			p := t.pubs[t.turn%len(t.pubs)]
+			t.turn++
+			if err := t.write(p); err != nil {
+				return 0, err
 			}
 		}
-		if err := p.flush(); err != nil {
+		return min(t.next.Sub(now), until.Sub(now)), nil
+	}
+	turn := t.ready
+	t.ready, t.spare = t.spare[:0], turn
+	for _, p := range turn {
+		p.queued = false
+		if !p.blocked {
+			if err := t.write(p); err != nil {
+				return 0, err
+			}
+		}
+		t.wake(p)
+	}
+	if len(t.ready) > 0 {
+		return 0, nil
+	}
+	return until.Sub(now), nil
+}
+
+// slice warms up, measures, and waits for what is under way.
+func (t *test) slice(ctx context.Context, d time.Duration) error {
+	t.next = time.Now()
+	if err := t.work(ctx, t.next.Add(d/5)); err != nil {
+		return err
+	}
+	t.timed = t.rate > 0
+	err := t.sum.measure(t.p, &t.delivered, func() error { return t.work(ctx, time.Now().Add(d)) })
+	t.timed = false
+	return errors.Join(err, t.settle(ctx))
+}
+
+// quiet is how long nothing comes before what is missing is taken for lost.
+const quiet = 2 * time.Second
+
+// settle waits until everything sent was delivered and acknowledged, or until
+// nothing has come for a while.
+func (t *test) settle(ctx context.Context) error {
+	var want int64
+	for _, p := range t.pubs {
+		want += int64(p.sent) * int64(p.fan)
+	}
+	for last := time.Now(); t.delivered < want || t.unsettled > 0; {
+		had := t.delivered - t.unsettled
+		if err := t.loop.poll(ctx, 20*time.Millisecond); err != nil {
 			return err
+		}
+		if now := time.Now(); t.delivered-t.unsettled != had {
+			last = now
+		} else if now.Sub(last) > quiet {
+			return nil
 		}
 	}
 	return nil
 }
 
-// next waits until the publisher may write once more.
-func (t *test) next(ctx context.Context, p *publisher, tick <-chan time.Time) bool {
-	if tick != nil {
-		select {
-		case <-tick:
-			return true
-		case <-ctx.Done():
-			return false
+func (t *test) result(ctx context.Context) (r result, err error) {
+	if err := t.loop.poll(ctx, 20*time.Millisecond); err != nil { // for what comes twice
+		return r, err
+	}
+	r.faults = t.count()
+	r.values = map[metric]float64{}
+	if t.sum.done > 0 { // else the faults say why
+		r.values[cpuPerMessage], r.values[perSecond] = t.sum.each(), t.sum.perSecond()
+	}
+	if len(t.latencies) > 0 {
+		slices.Sort(t.latencies)
+		at := func(share float64) float64 {
+			return float64(t.latencies[min(len(t.latencies)-1, int(share*float64(len(t.latencies))))]) / 1e3
 		}
+		r.values[p50], r.values[p99] = at(0.5), at(0.99)
 	}
-	burst := int64(t.burst)
-	if t.qos > message.AtMostOnce && !p.acks.take(ctx, burst) {
-		return false
-	}
-	return p.delivery.take(ctx, burst*p.fan) && ctx.Err() == nil
-}
-
-// measure takes the difference between two looks at the broker.
-func (t *test) measure(ctx context.Context, p *process, d time.Duration) (map[string]float64, error) {
-	if err := t.wait(ctx, d/4); err != nil {
-		return nil, err
-	}
-	before, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	start, had := time.Now(), t.delivered.Load()
-	if err := t.wait(ctx, d); err != nil {
-		return nil, err
-	}
-	after, err := p.usage()
-	if err != nil {
-		return nil, err
-	}
-	took, n := time.Since(start), float64(t.delivered.Load()-had)
-	return map[string]float64{ // without any message, infinite and 0; the faults say why
-		cpuPerMessage: float64((after.cpu - before.cpu).Nanoseconds()) / 1e3 / n,
-		rate:          n / took.Seconds(),
-	}, nil
-}
-
-// wait waits, but not beyond the end of ctx or the first error.
-func (t *test) wait(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case err := <-t.failed:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// settle waits until everything sent was delivered and acknowledged, or until
-// nothing has come for two seconds.
-func (t *test) settle(ctx context.Context) error {
-	var want int64
-	for _, p := range t.pubs {
-		want += int64(p.sequence) * p.fan
-	}
-	const quiet = 100 // looks
-	for had, looks := int64(-1), 0; looks < quiet; looks++ {
-		now, unsettled := t.delivered.Load(), int64(0)
-		for _, p := range t.pubs {
-			unsettled += p.unsettled.Load()
-		}
-		if now >= want && unsettled == 0 {
-			break
-		}
-		if now-unsettled != had {
-			had, looks = now-unsettled, 0
-		}
-		if err := t.wait(ctx, 20*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return t.wait(ctx, 20*time.Millisecond) // for what comes twice
-}
-
-// close ends all connections, once, and waits for their readers.
-func (t *test) close() error {
-	if t.closed {
-		return nil
-	}
-	t.closed = true
-	var errs []error
-	for _, p := range t.pubs {
-		errs = append(errs, p.conn.Close())
-	}
-	for _, s := range t.subs {
-		errs = append(errs, s.conn.Close())
-	}
-	t.readers.Wait()
-	return errors.Join(errs...)
+	return r, nil
 }
 
 func (t *test) count() (f faults) {
 	for _, s := range t.subs {
 		f.strange += s.strange
-		for i, p := range t.pubs {
-			if t.subscribe == "" && s != t.subs[i] {
-				continue
+		for i, l := range s.ledgers {
+			if l != nil {
+				f.add(l.close(t.pubs[i].sequence[s.lane]))
 			}
-			l := s.ledgers[i]
-			if l == nil {
-				l = &ledger{}
-			}
-			f.add(l.close(p.sequence))
 		}
 	}
 	return f
 }
 
-func (t *test) latencies(values map[string]float64) {
-	var all []time.Duration
-	for _, s := range t.subs {
-		all = append(all, s.latencies...)
-	}
-	if len(all) == 0 {
-		return
-	}
-	slices.Sort(all)
-	at := func(share float64) float64 {
-		return float64(all[min(len(all)-1, int(share*float64(len(all))))].Nanoseconds()) / 1e3
-	}
-	values[median], values[p99] = at(0.5), at(0.99)
+func (t *test) close() error {
+	return t.loop.close()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -9,78 +10,192 @@ import (
 
 // table collects the results and prints them.
 type table struct {
-	scenarios []string // in the order in which they came
-	sides     []string
-	results   map[[2]string][]result // by scenario and side
+	sides   []side
+	against string // the side that the others are divided by
+	rows    []row
+	cells   map[[2]string]*cell // by row and side
+	others  map[string]float64  // by row, the share of the processors that others used
 }
 
-func (t *table) add(scenario, side string, r result) {
-	if t.results == nil {
-		t.results = map[[2]string][]result{}
-	}
-	if !slices.Contains(t.scenarios, scenario) {
-		t.scenarios = append(t.scenarios, scenario)
-	}
-	if !slices.Contains(t.sides, side) {
-		t.sides = append(t.sides, side)
-	}
-	at := [2]string{scenario, side}
-	t.results[at] = append(t.results[at], r)
+// cell is one broker in one row.
+type cell struct {
+	values map[metric]map[int]float64 // by run
+	faults faults                     // of all runs
+	err    error                      // of the run that failed
 }
 
-// faults are those of all runs.
-func (t *table) faults(scenario, side string) (f faults) {
-	for _, r := range t.results[[2]string{scenario, side}] {
-		f.add(r.faults)
+func newTable(sides []side) *table {
+	t := &table{sides: sides, against: sides[0].name, cells: map[[2]string]*cell{}, others: map[string]float64{}}
+	for _, s := range sides {
+		if s.name == "mosquitto" {
+			t.against = s.name
+		}
 	}
-	return f
+	return t
 }
 
-func (t *table) faulty(side string) bool {
-	return slices.ContainsFunc(t.scenarios, func(s string) bool { return t.faults(s, side) != faults{} })
+func (t *table) cell(row, side string) *cell {
+	at := [2]string{row, side}
+	if t.cells[at] == nil {
+		t.cells[at] = &cell{values: map[metric]map[int]float64{}}
+	}
+	return t.cells[at]
 }
 
-// String prints a line for each scenario and metric, a ratio of the two medians
-// behind it, and what was wrong with the messages.
+func (t *table) add(row, side string, run int, r result, err error) {
+	c := t.cell(row, side)
+	c.faults.add(r.faults)
+	if err != nil {
+		c.err = err
+		return
+	}
+	for m, v := range r.values {
+		if c.values[m] == nil {
+			c.values[m] = map[int]float64{}
+		}
+		c.values[m][run] = v
+	}
+}
+
+func (t *table) failed(row, side string) bool { return t.cell(row, side).err != nil }
+
+// faulty reports whether one of ours failed or lost its way with messages.
+func (t *table) faulty() bool {
+	for _, s := range t.sides {
+		for _, r := range t.rows {
+			if c := t.cell(r.name, s.name); s.ours && (c.err != nil || c.faults != (faults{})) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// String prints a line for each row and metric: what each broker has, what ours is
+// of the one that is compared with, the bound, whether it is kept, and what was
+// wrong.
 func (t *table) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "scenario\tmetric\t%s\t\t%s\t\tratio\t\n", t.sides[0], t.sides[1])
-	for _, scenario := range t.scenarios {
-		label := scenario
-		for _, metric := range []string{cpuPerMessage, rate, median, p99, perConnection, idleSize} {
-			ours, theirs := t.values(scenario, t.sides[0], metric), t.values(scenario, t.sides[1], metric)
-			if len(ours) == 0 || len(theirs) == 0 {
-				continue
+	head := []string{"row", "metric"}
+	for _, s := range t.sides {
+		head = append(head, s.name)
+	}
+	for _, s := range t.compared() {
+		head = append(head, s.name+" / "+t.against)
+	}
+	fmt.Fprintln(w, strings.Join(append(head, "bound", "met", ""), "\t"))
+	for _, r := range t.rows {
+		label, remark := r.name, t.remark(r)
+		for _, m := range metrics {
+			if line := t.line(r, m); line != nil {
+				fmt.Fprintln(w, strings.Join(append(append([]string{label}, line...), remark), "\t"))
+				label, remark = "", ""
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.2f\t%s\n", label, metric, number(middle(ours)), spread(ours),
-				number(middle(theirs)), spread(theirs), middle(ours)/middle(theirs), t.remark(scenario))
-			label = ""
+		}
+		if label != "" { // nobody has a value
+			fmt.Fprintln(w, label+"\t"+strings.Repeat("\t", len(head))+"\t"+remark)
 		}
 	}
 	_ = w.Flush() // a strings.Builder takes everything
 	return b.String()
 }
 
-func (t *table) remark(scenario string) string {
-	var say []string
-	for _, side := range t.sides {
-		if f := t.faults(scenario, side); f != (faults{}) {
-			say = append(say, side+": "+f.String())
+// compared are the sides that are divided by another.
+func (t *table) compared() (sides []side) {
+	for _, s := range t.sides {
+		if s.ours && s.name != t.against {
+			sides = append(sides, s)
 		}
+	}
+	return sides
+}
+
+// line is all of a row's line but its name and remark; nil if nobody has a value.
+func (t *table) line(r row, m metric) []string {
+	line, any := []string{string(m)}, false
+	for _, s := range t.sides {
+		values := t.values(r.name, s.name, m)
+		line, any = append(line, spread(values)), any || len(values) > 0
+	}
+	if !any {
+		return nil
+	}
+	for _, s := range t.compared() {
+		line = append(line, spread(t.ratios(r.name, s.name, m)))
+	}
+	for _, b := range r.bounds {
+		if b.metric == m {
+			var met []string
+			for _, s := range t.sides {
+				if s.ours {
+					met = append(met, t.met(r, b, s.name))
+				}
+			}
+			return append(line, b.String(), strings.Join(met, ", "))
+		}
+	}
+	return append(line, "", "")
+}
+
+// met judges one of ours by a bound.
+func (t *table) met(r row, b bound, side string) string {
+	values := t.values(r.name, side, b.metric)
+	if b.of == timesPeer {
+		if values = nil; t.against == "mosquitto" {
+			values = t.ratios(r.name, side, b.metric)
+		}
+	}
+	switch c := t.cell(r.name, side); {
+	case c.err != nil, c.faults != (faults{}):
+		return "NO"
+	case len(values) == 0:
+		return "?"
+	case b.of == atLeast && middle(values) >= b.value, b.of != atLeast && middle(values) <= b.value:
+		return "yes"
+	default:
+		return "NO"
+	}
+}
+
+// remark says what was wrong.
+func (t *table) remark(r row) string {
+	var say []string
+	for _, s := range t.sides {
+		c := t.cell(r.name, s.name)
+		if c.faults != (faults{}) {
+			say = append(say, "VOID for "+s.name+": "+c.faults.String())
+		}
+		if c.err != nil {
+			text, _, _ := strings.Cut(c.err.Error(), "\n")
+			say = append(say, s.name+": "+text)
+		}
+	}
+	if o := t.others[r.name]; o > noisy {
+		say = append(say, fmt.Sprintf("others used %.0f %% of the processors", 100*o))
 	}
 	return strings.Join(say, "; ")
 }
 
 // values are those of one metric in all runs, the least first.
-func (t *table) values(scenario, side, metric string) (values []float64) {
-	for _, r := range t.results[[2]string{scenario, side}] {
-		if v, ok := r.values[metric]; ok {
-			values = append(values, v)
-		}
+func (t *table) values(row, side string, m metric) (values []float64) {
+	for _, v := range t.cell(row, side).values[m] {
+		values = append(values, v)
 	}
 	slices.Sort(values)
 	return values
+}
+
+// ratios are those to the other side in the same run, the least first.
+func (t *table) ratios(row, side string, m metric) (ratios []float64) {
+	theirs := t.cell(row, t.against).values[m]
+	for run, v := range t.cell(row, side).values[m] {
+		if other, ok := theirs[run]; ok {
+			ratios = append(ratios, v/other)
+		}
+	}
+	slices.Sort(ratios)
+	return ratios
 }
 
 func middle(sorted []float64) float64 {
@@ -88,16 +203,24 @@ func middle(sorted []float64) float64 {
 	return (sorted[n/2] + sorted[(n-1)/2]) / 2
 }
 
+// spread is the median, and the least and the most behind it.
 func spread(sorted []float64) string {
-	return fmt.Sprintf("(%s to %s)", number(sorted[0]), number(sorted[len(sorted)-1]))
+	switch len(sorted) {
+	case 0:
+		return "-"
+	case 1:
+		return number(sorted[0])
+	default:
+		return fmt.Sprintf("%s (%s-%s)", number(middle(sorted)), number(sorted[0]), number(sorted[len(sorted)-1]))
+	}
 }
 
 // number gives about three digits.
 func number(v float64) string {
 	switch {
-	case v < 10:
+	case math.Abs(v) < 10:
 		return fmt.Sprintf("%.2f", v)
-	case v < 100:
+	case math.Abs(v) < 100:
 		return fmt.Sprintf("%.1f", v)
 	default:
 		return fmt.Sprintf("%.0f", v)
