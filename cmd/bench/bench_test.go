@@ -210,6 +210,47 @@ func TestAcks(t *testing.T) {
 	}
 }
 
+func TestAMessageTakesNoMemory(t *testing.T) {
+	p, err := newTemplate("bench/0", message.AtLeastOnce, false, 100, packet.V311)
+	if err != nil {
+		t.Fatal(err)
+	}
+	te := &test{load: load{burst: 1}, version: packet.V311}
+	te.pubs = []*publisher{{template: p, name: "bench/0", sequence: make([]uint64, 1), fan: 1}}
+	s := &subscriber{conn: &conn{out: make([]byte, 0, 64)}, ledgers: []*ledger{{}}}
+	te.wake(te.pubs[0])
+	var sequence uint64
+	if n := testing.AllocsPerRun(1000, func() {
+		stamp(p.bytes[p.payload:], 0, sequence, clock())
+		sequence++
+		f, err := nextFrame(p.bytes)
+		if err == nil {
+			err = te.subscriberGets(s, f)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.out = s.out[:0]
+		te.ready, te.pubs[0].queued = te.ready[:0], false
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if f := s.ledgers[0].close(sequence); f != (faults{}) || te.delivered != int64(sequence) {
+		t.Errorf("%d of %d messages, %+v", te.delivered, sequence, f)
+	}
+}
+
+func TestTheGatewaysConfigurationNamesLimitsOnlyWhereNeeded(t *testing.T) {
+	plain := gatehouseConfig(1883, needs{})
+	if strings.Contains(plain, "limits") {
+		t.Errorf("limits in\n%s", plain)
+	}
+	if got, want := gatehouseConfig(1883, needs{queue: 10, retained: 5}), plain+
+		"  limits: {queue_messages: 10, queue_bytes: 10240, retained_messages: 1005}\n"; got != want {
+		t.Errorf("got\n%s, want\n%s", got, want)
+	}
+}
+
 func TestEachRoutedTopicHasOneFilterAndItsOwner(t *testing.T) {
 	p := &publisher{sequence: make([]uint64, routeSubscribers)}
 	var err error

@@ -198,12 +198,13 @@ func do(ctx context.Context, args []string) (faulty bool, err error) {
 	}
 	b := &bench{o: o, sides: o.sides()}
 	for i := range b.sides {
-		if err := b.sides[i].find(); err != nil {
+		if err := b.sides[i].find(ctx); err != nil {
 			return false, err
 		}
 	}
 	b.table = newTable(b.sides)
 	fmt.Println(machine())
+	fmt.Printf("a system call takes %.2f us\n", systemCall())
 	for _, s := range b.sides {
 		version, err := s.version(ctx)
 		if err != nil {

@@ -31,6 +31,9 @@ type process struct {
 
 // start runs a broker and returns when it takes connections.
 func start(ctx context.Context, s side, n needs) (*process, error) {
+	if s.ours && !s.limits {
+		n.queue, n.retained = 0, 0
+	}
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 type side struct {
 	name    string
 	ours    bool
+	limits  bool // its configuration has limits
 	binary  string
 	asks    []string // arguments that make it tell its version
 	config  func(port uint16, n needs) string
@@ -30,16 +32,29 @@ type needs struct {
 func gatehouse(name, binary string) side {
 	return side{
 		name: name, ours: true, binary: binary, asks: []string{"version"},
-		config: func(port uint16, n needs) string {
-			console := ""
-			if n.whole {
-				console = "127.0.0.1:0"
-			}
-			return fmt.Sprintf("broker:\n  listeners:\n    - {address: \"127.0.0.1:%d\", protocol: mqtt}\n"+
-				"  anonymous: true\nconsole: {address: %q}\n", port, console)
-		},
+		config:  gatehouseConfig,
 		command: func(config string, _ uint16, _ needs) []string { return []string{"run", "--config", config} },
 	}
+}
+
+func gatehouseConfig(port uint16, n needs) string {
+	console := ""
+	if n.whole {
+		console = "127.0.0.1:0"
+	}
+	text := fmt.Sprintf("console: {address: %q}\nbroker:\n  anonymous: true\n"+
+		"  listeners:\n    - {address: \"127.0.0.1:%d\", protocol: mqtt}\n", console, port)
+	var limits []string
+	if n.queue > 0 {
+		limits = append(limits, fmt.Sprintf("queue_messages: %d, queue_bytes: %d", n.queue, n.queue<<10))
+	}
+	if n.retained > 0 { // and what $SYS retains
+		limits = append(limits, fmt.Sprintf("retained_messages: %d", n.retained+1000))
+	}
+	if limits == nil {
+		return text
+	}
+	return text + "  limits: {" + strings.Join(limits, ", ") + "}\n"
 }
 
 // mosquitto is as Debian ships it, without persistence. Its queues have no bound:
@@ -68,13 +83,36 @@ func mochi(binary string) side {
 }
 
 // find makes the binary's path one that any folder can be left for.
-func (s *side) find() error {
+func (s *side) find(ctx context.Context) error {
 	path, err := exec.LookPath(s.binary)
 	if err != nil {
 		return fmt.Errorf("%s cannot be run (make bench builds or installs what it compares): %w", s.name, err)
 	}
-	s.binary, err = filepath.Abs(path)
+	if s.binary, err = filepath.Abs(path); err != nil || !s.ours {
+		return err
+	}
+	s.limits, err = s.takes(ctx, gatehouseConfig(1883, needs{queue: 1}))
 	return err
+}
+
+// takes reports whether a gateway accepts a configuration; those of the first
+// version know no limits, and rows that need others show what they lose.
+func (s *side) takes(ctx context.Context, config string) (bool, error) {
+	folder, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(folder)
+	file := filepath.Join(folder, "config.yaml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return false, err
+	}
+	err = exec.CommandContext(ctx, s.binary, "check", "--config", file).Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // version is the first line that the binary says when asked.
