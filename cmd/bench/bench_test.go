@@ -337,8 +337,17 @@ func TestParse(t *testing.T) {
 		t.Errorf("sides are %q, want %q", names, want)
 	}
 	for _, bad := range [][]string{
-		{"-mqtt", "3.2"}, {"-only", "("}, {"-runs", "0"}, {"-slices", "0"}, {"-size", "19"}, {"-size", "65537"}, {"more"},
-		{"-peers", "x"}, {"-ours", "=x"}, {"-ours", "a", "-ours", "b"}, {"-ours", "mosquitto=a"},
+		{"-mqtt", "3.2"},
+		{"-only", "("},
+		{"-runs", "0"},
+		{"-slices", "0"},
+		{"-size", "19"},
+		{"-size", "65537"},
+		{"more"},
+		{"-peers", "x"},
+		{"-ours", "=x"},
+		{"-ours", "a", "-ours", "b"},
+		{"-ours", "mosquitto=a"},
 	} {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("no error for %q", bad)

@@ -218,13 +218,13 @@ func do(ctx context.Context, args []string) (faulty bool, err error) {
 		if !o.only.MatchString(r.name) {
 			continue
 		}
-		if err := b.row(ctx, r); err != nil {
-			return false, err
+		if err = b.row(ctx, r); err != nil {
+			break // what there is by then is printed
 		}
 	}
 	progress("")
 	fmt.Print(b.table.String())
-	return b.table.faulty(), nil
+	return b.table.faulty(), err
 }
 
 func (b *bench) row(ctx context.Context, r row) error {

@@ -33,8 +33,11 @@ func profilable(binary string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if _, err := f.Symbols(); errors.Is(err, elf.ErrNoSymbols) {
+	_, err = f.Symbols()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if errors.Is(err, elf.ErrNoSymbols) {
 		return fmt.Errorf("%q has no symbols, so a profile would name no function: build it by go build, without -ldflags -s", binary)
 	}
 	return nil

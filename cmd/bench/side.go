@@ -97,12 +97,12 @@ func (s *side) find(ctx context.Context) error {
 
 // takes reports whether a gateway accepts a configuration; those of the first
 // version know no limits, and rows that need others show what they lose.
-func (s *side) takes(ctx context.Context, config string) (bool, error) {
+func (s *side) takes(ctx context.Context, config string) (yes bool, err error) {
 	folder, err := os.MkdirTemp("", "bench-")
 	if err != nil {
 		return false, err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
 	file := filepath.Join(folder, "config.yaml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return false, err

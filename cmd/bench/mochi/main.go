@@ -7,7 +7,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -44,7 +43,7 @@ func serve(ctx context.Context, address string, queue int) error {
 	}
 	server := mqtt.New(&mqtt.Options{
 		Capabilities: capabilities,
-		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger:       slog.New(slog.DiscardHandler),
 	})
 	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
 		return err
