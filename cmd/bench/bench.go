@@ -53,12 +53,12 @@ func (b *bench) group(ctx context.Context, r row, run int, group []*entrant) err
 	}
 	n := b.o.slices
 	if r.alone {
-		n = 1
+		n = 1 // of the whole time
 	}
 	for k := range n {
 		for i := range group {
 			if e := group[(k+i)%len(group)]; e.err == nil {
-				e.err = e.trial.slice(ctx, b.o.time/time.Duration(b.o.slices))
+				e.err = e.trial.slice(ctx, b.o.time/time.Duration(n))
 			}
 		}
 	}
