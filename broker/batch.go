@@ -19,6 +19,9 @@ type pools struct {
 const (
 	batchOps   = 256
 	batchBytes = 256 << 10
+	// gatherBytes is how much may wait for the end of a loop's round: far less than
+	// the output of one slow client may hold.
+	gatherBytes = 64 << 10
 )
 
 // batch is the work of one read of one connection, or of one call from inside:
@@ -40,6 +43,8 @@ type batch struct {
 	dirty   []*conn      // to be flushed
 	gathers bool         // of a loop: it is flushed after many, and tells the time
 	spoiled bool         // somebody is at it, or was until a panic
+
+	gathered int // bytes that wait for the flush
 	ordered bool         // commitMu is held
 	ticket  store.Ticket // of the changes that are not settled
 	last    store.Ticket // of those that are
@@ -140,7 +145,7 @@ func (b *batch) free() {
 
 // reset flushes and forgets what is done.
 func (b *batch) reset() {
-	if !b.gathers {
+	if !b.gathers || b.gathered > gatherBytes {
 		b.flush()
 	}
 	clear(b.pubs)
@@ -159,6 +164,7 @@ func (b *batch) reset() {
 }
 
 func (b *batch) flush() {
+	b.gathered = 0
 	for i, c := range b.dirty {
 		b.dirty[i] = nil
 		c.out.flush(&b.srv.pools)
@@ -180,8 +186,10 @@ func (b *batch) append(c *conn, encoded []byte, id uint16, dup, always bool) boo
 	switch c.out.add(&b.srv.pools, encoded, id, dup, always) {
 	case roomDirty:
 		b.dirty = append(b.dirty, c)
+		b.gathered += len(encoded)
 		return true
 	case roomTaken:
+		b.gathered += len(encoded)
 		return true
 	default:
 		return false
