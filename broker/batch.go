@@ -39,15 +39,15 @@ type batch struct {
 
 	changes []store.Change
 	acks    []ack
-	later   []emit       // to be sent when the changes are safe
-	dirty   []*conn      // to be flushed
-	gathers bool         // of a loop: it is flushed after many, and tells the time
-	spoiled bool         // somebody is at it, or was until a panic
+	later   []emit  // to be sent when the changes are safe
+	dirty   []*conn // to be flushed
+	gathers bool    // of a loop: it is flushed after many, and tells the time
+	spoiled bool    // somebody is at it, or was until a panic
 
-	gathered int // bytes that wait for the flush
-	ordered bool         // commitMu is held
-	ticket  store.Ticket // of the changes that are not settled
-	last    store.Ticket // of those that are
+	gathered int          // bytes that wait for the flush
+	ordered  bool         // commitMu is held
+	ticket   store.Ticket // of the changes that are not settled
+	last     store.Ticket // of those that are
 
 	targets []target
 	seen    map[*Session]int
