@@ -185,7 +185,8 @@ func (b *batch) answer(c *conn, a *ack, err error) {
 		b.addTo(c, a.packet)
 		return
 	}
-	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: told(a.reason, a.kind)}
+	reason := told(a.reason, a.kind)
+	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: reason, ReasonString: c.explain(reason, a.kind)}
 	b.addTo(c, &b.frames.ack)
 }
 

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -13,6 +14,8 @@ import (
 // pools are what connections share so that an idle one holds nothing.
 type pools struct {
 	bufs, batches sync.Pool
+	// What sockets have taken and given: control packets and bytes.
+	packetsIn, packetsOut, bytesIn, bytesOut atomic.Int64
 }
 
 // How much a batch takes in before it is run, though more input is at hand.
@@ -36,6 +39,7 @@ type batch struct {
 	msgs  []message.Message // of pubs, for the interceptor
 	ops   []op
 	bytes int
+	heard int // packets read
 
 	changes []store.Change
 	acks    []ack
@@ -70,8 +74,11 @@ type pub struct {
 	// borrowed says that the message's memory is that of what was read, and will be
 	// written again when the batch is done.
 	borrowed bool
-	index    int // in the batch of a call from inside
-	from     int // its targets are b.targets[from:to]
+	class    uint8         // see classOf
+	delay    time.Duration // it is to be delivered later
+	record   string        // its key in the store, of one that was delayed
+	index    int           // in the batch of a call from inside
+	from     int           // its targets are b.targets[from:to]
 	to       int
 	kept     *message.Message // a copy that may be kept
 }
@@ -148,6 +155,10 @@ func (b *batch) reset() {
 	if !b.gathers || b.gathered > gatherBytes {
 		b.flush()
 	}
+	if b.heard > 0 {
+		b.srv.pools.packetsIn.Add(int64(b.heard))
+		b.heard = 0
+	}
 	clear(b.pubs)
 	clear(b.msgs)
 	clear(b.targets)
@@ -198,8 +209,8 @@ func (b *batch) append(c *conn, encoded []byte, id uint16, dup, always bool) boo
 
 // addTo adds a packet to the output of a connection.
 func (b *batch) addTo(c *conn, p packet.Packet) {
-	encoded, err := packet.Append(b.frames.own[:0], p, c.version)
-	if err != nil || !c.takes(len(encoded)) {
+	encoded := c.encode(b.frames.own[:0], p)
+	if len(encoded) == 0 {
 		return
 	}
 	b.frames.own = encoded
@@ -266,7 +277,7 @@ func (b *batch) needsOrder() bool {
 			if stored {
 				return true
 			}
-		case b.pubs[o.pub].msg.Retain, stored && b.pubs[o.pub].qos == 2:
+		case b.pubs[o.pub].msg.Retain, stored && b.pubs[o.pub].qos == 2, b.pubs[o.pub].delays():
 			return true
 		}
 	}

@@ -40,7 +40,8 @@ func (r *subscriber) signal() {
 
 // Publish implements [message.Bus]. The interceptor sees the messages, the
 // authorizer does not; one that has passed through more than [message.MaxHops]
-// rules is dropped and counted. A message that is refused gives a
+// rules is dropped and counted. One to $delayed/SECONDS/TOPIC is published to TOPIC
+// when that time has passed. A message that is refused gives a
 // [message.RefusedError] that wraps a [packet.Reason].
 func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 	if err := srv.await(ctx); err != nil {

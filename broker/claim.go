@@ -19,19 +19,34 @@ func (srv *Server) claim(ctx context.Context, id string) (release func(), err er
 	}
 	c.refs++
 	srv.mu.Unlock()
-	forget := func() {
-		srv.mu.Lock()
-		defer srv.mu.Unlock()
-		if c.refs--; c.refs == 0 {
-			delete(srv.claims, id)
-		}
-	}
 	select {
 	case c.turn <- struct{}{}:
-		return func() { <-c.turn; forget() }, nil
+		return func() { <-c.turn; srv.unclaim(id, c) }, nil
 	case <-ctx.Done():
-		forget()
+		srv.unclaim(id, c)
 		return nil, ctx.Err()
+	}
+}
+
+// tryClaim takes the client identifier if nobody has it or waits for it.
+func (srv *Server) tryClaim(id string) (release func(), free bool) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.claims[id] != nil {
+		return nil, false
+	}
+	c := &claim{turn: make(chan struct{}, 1), refs: 1}
+	c.turn <- struct{}{}
+	srv.claims[id] = c
+	return func() { <-c.turn; srv.unclaim(id, c) }, true
+}
+
+// unclaim forgets one who held the claim or waited for it.
+func (srv *Server) unclaim(id string, c *claim) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if c.refs--; c.refs == 0 {
+		delete(srv.claims, id)
 	}
 }
 

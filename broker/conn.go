@@ -35,7 +35,11 @@ type conn struct {
 	keepAlive time.Duration
 	since     time.Time
 	aliases   map[uint16]string
-	farewell  bool // the client said that it leaves, and wants no will
+	listener  *listenerCounters
+	parted    packet.Reason // of the client's DISCONNECT
+	quiet     bool          // the client wants no reason strings
+	redirect  bool          // there is no room: the client is to use another server
+	farewell  bool          // the client said that it leaves, and wants no will
 
 	turn     atomic.Int32  // of a connection of a loop: who runs it
 	half     atomic.Bool   // by the loop: the client has said its last
@@ -43,6 +47,7 @@ type conn struct {
 	pending  atomic.Int32  // batches in the journal
 	room     chan struct{} // capacity 1: there is room again; nil on a loop
 	ended    atomic.Bool   // by us: nothing more is read
+	cause    atomic.Uint32 // why we ended it, and causeKnown
 	told     atomic.Bool   // the client is told why we end it: 5.0, and connected
 	heard    atomic.Int64  // when a packet came last, since the server was made
 	alive    atomic.Pointer[time.Timer]
@@ -224,6 +229,7 @@ func (c *conn) failed(err error) {
 // reason then what the client is told.
 func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 	b := c.batch
+	b.heard++
 	switch p := p.(type) {
 	case *packet.Publish:
 		reason = c.receive(p)
@@ -262,8 +268,9 @@ func (c *conn) goodbye(p *packet.Disconnect) packet.Reason {
 		if s.expiry == 0 && *p.SessionExpiryInterval != 0 { // [MQTT-3.1.2-23]
 			return packet.ProtocolError
 		}
-		s.expiry = expiryOf(*p.SessionExpiryInterval)
+		s.expiry = c.srv.capExpiry(expiryOf(*p.SessionExpiryInterval))
 	}
+	c.parted = p.Reason
 	c.farewell = p.Reason == packet.NormalDisconnection // [MQTT-3.14.4-3]
 	return packet.Success
 }
@@ -286,14 +293,9 @@ func (c *conn) checkAlive(patience time.Duration) {
 
 // shut ends the connection; a 5.0 client is told why. Anyone may call it.
 func (c *conn) shut(reason packet.Reason) {
-	var last []byte
-	if c.told.Load() {
-		var err error
-		if last, err = packet.Append(nil, &packet.Disconnect{Reason: told(reason, packet.DISCONNECT)}, packet.V5); err != nil {
-			c.srv.log.Warn("reason cannot be told", "reason", reason, "err", err)
-		}
-	}
+	last := c.lastWords(reason)
 	c.ended.Store(true)
+	c.cause.CompareAndSwap(0, causeKnown|uint32(reason))
 	c.out.end(&c.srv.pools, last) // wakes the reader when the last bytes are out
 	if c.loop != nil {
 		c.wake()
@@ -323,6 +325,7 @@ func (c *conn) leave() {
 	if c.session != nil {
 		c.srv.stats.clients.Add(-1)
 		c.srv.disconnected(c)
+		c.srv.parted(c)
 		c.session.disown(c)
 		c.srv.log.Info("client disconnected", "client", c.who.ClientID, "remote", c.who.Remote, "farewell", c.farewell)
 	}

@@ -51,6 +51,8 @@ func (c *conn) connect() bool {
 		return false
 	}
 	_ = c.nc.SetReadDeadline(time.Time{}) // an error shows in the read
+	c.srv.collect(c.session)
+	c.srv.connected(c, answer.SessionPresent)
 	c.hear()
 	c.srv.stats.connects.Add(1)
 	c.srv.log.Info("client connected", "client", c.who.ClientID, "remote", c.who.Remote, "version", c.version)
@@ -61,6 +63,7 @@ func (c *conn) readConnect() (*packet.Connect, bool) {
 	p, err := c.firstPacket()
 	connect, _ := p.(*packet.Connect)
 	if err == nil && connect != nil {
+		c.batch.heard++
 		c.version = connect.Version
 		return connect, true
 	}
@@ -98,10 +101,13 @@ func (c *conn) firstPacket() (packet.Packet, error) {
 // refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7]).
 func (c *conn) refuse(reason packet.Reason) {
 	c.srv.log.Info("client refused", "client", c.who.ClientID, "remote", c.who.Remote, "reason", reason)
-	last, err := packet.Append(nil, &packet.Connack{Reason: told(reason, packet.CONNACK)}, c.version)
-	if err != nil {
-		c.srv.log.Warn("refusal cannot be told", "reason", reason, "err", err)
+	reason = told(reason, packet.CONNACK)
+	answer := &packet.Connack{Reason: reason}
+	answer.Properties.ReasonString = c.srv.hint(reason, packet.CONNACK)
+	if reason == packet.UseAnotherServer || reason == packet.ServerMoved {
+		answer.Properties.ServerReference = c.srv.opts.Offer.Reference
 	}
+	last := c.encode(nil, answer)
 	c.ended.Store(true)
 	c.out.end(&c.srv.pools, last)
 }
@@ -109,7 +115,10 @@ func (c *conn) refuse(reason packet.Reason) {
 // check looks at what a CONNECT says, and gives the client a name if it has none.
 func (c *conn) check(p *packet.Connect) packet.Reason {
 	c.who.ClientID, c.who.Username = p.ClientID, p.Username
+	c.maxPacket = int(min(p.Properties.MaximumPacketSize, 1<<30))
 	switch {
+	case c.redirect:
+		return c.srv.opts.Offer.elsewhere()
 	case p.Properties.AuthenticationMethod != "":
 		return packet.BadAuthenticationMethod
 	case p.ClientID == "" && (c.version == packet.V31 || c.version == packet.V311 && !p.Clean): // [MQTT-3.1.3-8]
@@ -118,6 +127,10 @@ func (c *conn) check(p *packet.Connect) packet.Reason {
 		return packet.ClientIdentifierNotValid
 	case p.Will != nil && !topic.ValidName(p.Will.Topic):
 		return packet.TopicNameInvalid
+	case p.Will != nil:
+		if reason := c.srv.opts.Offer.refuses(p.Will.QoS, p.Will.Retain); reason.Failed() {
+			return reason
+		}
 	}
 	if p.ClientID == "" { // [MQTT-3.1.3-6]
 		c.who.ClientID = "auto-" + rand.Text()
@@ -162,7 +175,7 @@ func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Conna
 	answer.SessionPresent = s != nil // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
 	if s == nil {
 		if s = srv.newSession(c.who.ClientID, "client/"+c.who.ClientID, expiry > 0); s == nil {
-			return packet.QuotaExceeded
+			return srv.opts.Offer.full(packet.QuotaExceeded)
 		}
 	}
 	if err := srv.recall(ctx, s); err != nil {
@@ -212,12 +225,20 @@ func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reaso
 func (c *conn) expiry(p *packet.Connect) time.Duration {
 	switch {
 	case c.version == packet.V5:
-		return expiryOf(p.Properties.SessionExpiryInterval)
+		return c.srv.capExpiry(expiryOf(p.Properties.SessionExpiryInterval))
 	case p.Clean:
 		return 0
 	default:
-		return store.Forever
+		return c.srv.capExpiry(store.Forever)
 	}
+}
+
+// capExpiry keeps a session expiry within the limit.
+func (srv *Server) capExpiry(expiry time.Duration) time.Duration {
+	if most := srv.opts.Limits.SessionExpiry; most > 0 {
+		return min(expiry, max(most.Round(time.Second), time.Second))
+	}
+	return expiry
 }
 
 // settle agrees on the limits of the connection, and tells ours.
@@ -236,7 +257,13 @@ func (c *conn) settle(p *packet.Connect, answer *packet.Connack) {
 	if p.Properties.ReceiveMaximum > 0 {
 		c.sendMax = min(c.sendMax, int(p.Properties.ReceiveMaximum))
 	}
-	c.maxPacket = int(min(p.Properties.MaximumPacketSize, 1<<30))
+	c.quiet = p.Properties.NoProblemInfo
+	c.out.aliases = newAliases(min(int(p.Properties.TopicAliasMaximum), limits.TopicAliases), c.maxPacket)
+	c.srv.opts.Offer.tell(&answer.Properties, p, c.who.ClientID)
+	if expiry := c.expiry(p); expiry != expiryOf(p.Properties.SessionExpiryInterval) {
+		seconds := uint32(expiry / time.Second)
+		answer.Properties.SessionExpiryInterval = &seconds // [MQTT-3.2.2-21]
+	}
 	answer.Properties.ReceiveMaximum = uint16(limits.InFlight)
 	answer.Properties.MaximumPacketSize = uint32(limits.Packet)
 	answer.Properties.TopicAliasMaximum = uint16(limits.TopicAliases)
@@ -287,7 +314,7 @@ func (c *conn) welcome(s *Session, answer *packet.Connack) {
 	b := c.batch
 	c.session = s
 	c.told.Store(c.version == packet.V5)
-	c.srv.stats.clients.Add(1)
+	c.srv.stats.connect()
 	b.addTo(c, answer)
 	c.srv.commit(b, func() {
 		s.mu.Lock()

@@ -7,7 +7,9 @@
 // with its connection and lives in memory only; any other is kept in the
 // [store.Store] of [Options]. An [Authorizer] decides who may connect, publish,
 // subscribe and receive; an [Interceptor] sees accepted publishes before they are
-// routed. Parts of the gateway that are not MQTT clients use the server as a
+// routed; [Events] hear of clients. Sessions that share a subscription are a group:
+// each message goes to one of them, by the group's [Strategy], and what one leaves
+// behind goes to another. Parts of the gateway that are not MQTT clients use the server as a
 // [message.Bus].
 //
 // Who calls what in what order: New checks the options and starts nothing; Run

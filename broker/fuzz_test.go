@@ -16,7 +16,9 @@ import (
 // conversation encodes packets after a CONNECT.
 func conversation(f *testing.F, version packet.Version, packets ...packet.Packet) []byte {
 	f.Helper()
-	b, err := packet.Append(nil, &packet.Connect{Version: version, ClientID: "f", Clean: true, KeepAlive: 10}, version)
+	b, err := packet.Append(nil, &packet.Connect{
+		Version: version, ClientID: "f", Clean: true, KeepAlive: 10, Properties: packet.ConnectProperties{TopicAliasMaximum: 2},
+	}, version)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -45,6 +47,8 @@ func FuzzConn(f *testing.F) {
 	}
 	f.Add(conversation(f, packet.V5, &packet.Publish{Topic: "a", Properties: packet.PublishProperties{TopicAlias: 1}},
 		&packet.Publish{Properties: packet.PublishProperties{TopicAlias: 1, UserProperties: []message.Property{{Key: "k"}}}}))
+	f.Add(conversation(f, packet.V5, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$queue/a"}, {Filter: "$share/g/a", Options: packet.SubscribeOptions{QoS: 2}}}},
+		&packet.Publish{Topic: "$delayed/0/a", QoS: 2, ID: 1}, &packet.Publish{Topic: "$delayed/1/a", QoS: 1, ID: 2}, &packet.Publish{Topic: "$delayed/x"}))
 	f.Add([]byte{0xc0, 0})
 	f.Fuzz(func(t *testing.T, sent []byte) {
 		server, err := broker.New(options())

@@ -133,6 +133,7 @@ func (c *conn) readAll() step {
 		}
 		buf := c.batch.buffer()
 		n, ready, err := readNow(c.fd, buf)
+		c.srv.pools.bytesIn.Add(int64(n))
 		switch {
 		case !ready:
 			return stepWait
@@ -179,6 +180,7 @@ func (c *conn) listen() {
 		c.batch.free()
 		c.batch = nil
 		n, err := c.nc.Read(buf)
+		c.srv.pools.bytesIn.Add(int64(n))
 		c.batch = c.srv.newBatch(c.srv.ctx, c)
 		if n > 0 {
 			next = c.take(buf[:n])

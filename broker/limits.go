@@ -23,6 +23,10 @@ type Limits struct {
 	Packet int
 	// Filters is how many subscriptions a session may have. Default 1,000.
 	Filters int
+	// SessionExpiry is the longest that a session may outlive its connection: that of
+	// a 3.x client that is not clean, and that of a 5.0 client that asks for more,
+	// which is told this one. 0 is no limit: such sessions of 3.x never end.
+	SessionExpiry time.Duration
 	// QueueMessages and QueueBytes bound what is queued for one session, in flight
 	// not counted. When either is reached the oldest queued message is dropped and
 	// counted; retained messages that a SUBSCRIBE asked for come on top, as many as
@@ -44,7 +48,8 @@ type Limits struct {
 	// KeepAlive is the longest keep alive; a 5.0 client that asks for more or none
 	// is told this one. 0 leaves the choice to clients.
 	KeepAlive time.Duration
-	// TopicAliases is how many a 5.0 client may use. Default 128.
+	// TopicAliases is how many a 5.0 client may use, and the most that we use towards
+	// one, if it takes as many. Default 128.
 	TopicAliases int
 	// Retained and RetainedBytes bound the retained messages, those from inside the
 	// gateway too, by their number and by the sum of their [message.Message.Size];
@@ -53,6 +58,21 @@ type Limits struct {
 	// messages, 64 MiB.
 	Retained      int
 	RetainedBytes int64
+	// Delayed bounds messages that wait below $delayed.
+	Delayed DelayLimits
+}
+
+// DelayLimits bound messages that are to be delivered later: those published to
+// $delayed/SECONDS/TOPIC. One that would be more is refused with 0x97, quota
+// exceeded; one that would wait for longer with 0x90, topic name invalid. A zero
+// field means its default.
+type DelayLimits struct {
+	// Messages and Bytes are how many may wait, the bytes by [message.Message.Size].
+	// Default 10,000 messages, 16 MiB.
+	Messages int
+	Bytes    int64
+	// Longest is the longest delay. Default 30 days; at most [MaxDelay].
+	Longest time.Duration
 }
 
 func (l *Limits) setDefaults() {
@@ -70,6 +90,9 @@ func (l *Limits) setDefaults() {
 	def(&l.TopicAliases, 128)
 	def(&l.Retained, 100_000)
 	def(&l.RetainedBytes, 64<<20)
+	def(&l.Delayed.Messages, 10_000)
+	def(&l.Delayed.Bytes, 16<<20)
+	def(&l.Delayed.Longest, 30*24*time.Hour)
 }
 
 func def[T comparable](field *T, value T) {
@@ -83,7 +106,8 @@ func (l *Limits) check() error {
 	switch {
 	case l.Connections < 0, l.Sessions < 0, l.ConnectPacket < 0, l.ConnectTime < 0, l.Packet < 0, l.Filters < 0,
 		l.QueueMessages < 0, l.QueueBytes < 0, l.InFlight < 0, l.Output < 0, l.WriteTime < 0, l.KeepAlive < 0,
-		l.TopicAliases < 0, l.Retained < 0, l.RetainedBytes < 0:
+		l.TopicAliases < 0, l.Retained < 0, l.RetainedBytes < 0, l.SessionExpiry < 0,
+		l.Delayed.Messages < 0, l.Delayed.Bytes < 0, l.Delayed.Longest < 0:
 		return fmt.Errorf("a limit is below 0")
 	case l.InFlight > 65_535:
 		return fmt.Errorf("limit of messages in flight is %d, the most is 65535", l.InFlight)
@@ -91,6 +115,8 @@ func (l *Limits) check() error {
 		return fmt.Errorf("limit of topic aliases is %d, the most is 65535", l.TopicAliases)
 	case l.Packet > 268_435_455:
 		return fmt.Errorf("limit of a packet is %d bytes, the most is 268435455", l.Packet)
+	case l.Delayed.Longest > MaxDelay:
+		return fmt.Errorf("limit of delays is %v, the most is %v", l.Delayed.Longest, MaxDelay)
 	case l.KeepAlive > 65_535*time.Second:
 		return fmt.Errorf("limit of the keep alive is %v, the most is 65535 s", l.KeepAlive)
 	default:

@@ -29,6 +29,7 @@ func (srv *Server) load(ctx context.Context) error {
 			return err
 		}
 	}
+	srv.loadDelayed(snap.Records)
 	return nil
 }
 
@@ -57,6 +58,9 @@ func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 	for i := range kept.Subscriptions {
 		if _, _, ok := splitShare(kept.Subscriptions[i].Filter); ok {
 			srv.addSub(newSubscription(s, &kept.Subscriptions[i]))
+			if isShared(kept.Subscriptions[i].Filter) && kept.Queued > 0 {
+				s.sharing.Store(true)
+			}
 		}
 	}
 	return nil
@@ -67,6 +71,9 @@ func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
 	s.inFlight = make(map[uint16]*item, len(kept.InFlight))
 	for i := range kept.InFlight {
 		it := itemOf(&kept.InFlight[i])
+		if it.share != "" {
+			s.sharing.Store(true)
+		}
 		it.msg, it.tried = nil, true
 		s.inFlight[it.id] = it
 		s.order.push(it)

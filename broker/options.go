@@ -27,11 +27,30 @@ type Options struct {
 	Log *slog.Logger
 	// Limits bound what clients may use.
 	Limits Limits
+	// Offer says what of MQTT clients are offered; the zero value is all of it.
+	Offer Offer
+	// Shared says how groups of shared subscriptions choose their members.
+	Shared Shared
+	// Topics are settings by topic filter.
+	Topics Topics
+	// Events hears of clients that come, go and subscribe. Nil is nobody.
+	Events Events
+	// ClientEvents has the same published, as JSON, below $SYS/broker/clients.
+	ClientEvents bool
 	// Version is what $SYS/broker/version says. Empty means "gatehouse".
 	Version string
-	// StatusEvery is how often the $SYS/broker topics are published. 0 means 10 s,
-	// below 0 never.
+	// StatusEvery is how often those of the $SYS/broker topics are published whose
+	// values have changed. 0 means 10 s, below 0 never.
 	StatusEvery time.Duration
+}
+
+// Topics are settings by topic filter.
+type Topics struct {
+	// Priorities give messages that wait a class. None means that all are equal.
+	Priorities []Priority
+	// RetainedExpiry limits the life of retained messages that came without a Message
+	// Expiry Interval (MQTT 5.0 §3.3.2.3.3).
+	RetainedExpiry []RetainedExpiry
 }
 
 // Authorizer decides who may connect, and what they may do on concrete topics. Its

@@ -30,7 +30,9 @@ type output struct {
 
 	mu      sync.Mutex
 	buf     *outBuf
+	aliases *aliases      // nil for a client that takes none
 	size    int           // bytes not yet taken by the socket
+	packets int           // added and not counted yet
 	busy    bool          // someone is writing
 	ending  bool          // nothing more is taken
 	dead    bool          // the socket is closed, or as good as
@@ -81,11 +83,16 @@ func (o *output) add(p *pools, b []byte, id uint16, dup, always bool) room {
 		o.buf = p.newBuf()
 	}
 	at := len(o.buf.b)
-	o.buf.b = append(o.buf.b, b...)
+	if o.aliases == nil {
+		o.buf.b = append(o.buf.b, b...)
+	} else {
+		o.buf.b = o.aliases.append(o.buf.b, b)
+	}
 	if id != 0 {
 		packet.SetPublishID(o.buf.b[at:], id, dup)
 	}
-	o.size += len(b)
+	o.size += len(o.buf.b) - at
+	o.packets++
 	if at > 0 || o.busy {
 		return roomTaken
 	}
@@ -133,7 +140,7 @@ func (o *output) flush(p *pools) {
 			n, err = writeNow(o.fd, buf.b)
 		}
 		o.mu.Lock()
-		o.size -= n
+		o.countLocked(n)
 		switch {
 		case err != nil:
 			o.failLocked()
@@ -198,7 +205,7 @@ func (o *output) patience(limited bool) {
 // took counts n bytes as written, and wakes who waits for room.
 func (o *output) took(n int, err error) bool {
 	o.mu.Lock()
-	o.size -= n
+	o.countLocked(n)
 	wake := o.stalled && o.size <= o.limit/2
 	if wake {
 		o.stalled = false
@@ -211,6 +218,15 @@ func (o *output) took(n int, err error) bool {
 		o.conn.hasRoom()
 	}
 	return err == nil
+}
+
+// countLocked counts n bytes as written, and the packets that were added.
+func (o *output) countLocked(n int) {
+	o.size -= n
+	p := &o.conn.srv.pools
+	p.bytesOut.Add(int64(n))
+	p.packetsOut.Add(int64(o.packets))
+	o.packets = 0
 }
 
 // next takes the next buffer to write, or ends the drain.
@@ -248,6 +264,7 @@ func (o *output) end(p *pools, last []byte) {
 		}
 		o.buf.b = append(o.buf.b, last...)
 		o.size += len(last)
+		o.packets++
 	}
 	o.ending = true
 	_ = o.nc.SetWriteDeadline(time.Now().Add(endTime)) // an error shows in Write

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store"
 )
@@ -59,6 +60,9 @@ func (srv *Server) refill(ctx context.Context, s *Session) bool {
 	}
 	for range s.q.fill(from, known, fetched, len(fetched) < n) {
 		srv.stats.drop(dropStore)
+	}
+	if srv.classes != nil && s.bus == nil {
+		s.q.sortOut(func(m *message.Message) uint8 { return srv.classify(s, m) })
 	}
 	return true
 }

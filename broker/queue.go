@@ -22,6 +22,9 @@ type item struct {
 	// asked: a retained message that a SUBSCRIBE asked for, not counted in limits.
 	asked bool
 	ids   []uint32 // subscription identifiers
+	share string   // the filter of the shared subscription it came by, if any
+	waits bool     // of a group none of whose members is connected: see target
+	class uint8    // see Priority
 
 	// In flight only.
 	id       uint16 // packet identifier
@@ -45,17 +48,24 @@ type slot struct {
 // queue is what waits to be sent to one session, oldest first. It is plain state
 // under the session's lock.
 type queue struct {
-	slots    ring[slot]
-	bytes    int64 // of all slots
-	inMemory int   // slots with an item
-	memory   int64 // their bytes
-	asked    int   // slots not counted in limits
-	askedFor int64 // their bytes
-	zero     int   // slots of QoS 0
+	slots    ring[slot] // of class 0
+	urgent   *urgent    // of the classes above; nil if there never was one
+	bytes    int64      // of all slots
+	inMemory int        // slots with an item
+	memory   int64      // their bytes
+	asked    int        // slots not counted in limits
+	askedFor int64      // their bytes
+	zero     int        // slots of QoS 0
 	next     uint64
 }
 
-func (q *queue) len() int { return q.slots.len() }
+func (q *queue) len() int {
+	n := q.slots.len()
+	if q.urgent != nil {
+		n += q.urgent.len()
+	}
+	return n
+}
 
 // position gives out the next one.
 func (q *queue) position() uint64 {
@@ -80,7 +90,7 @@ func (q *queue) push(it *item, hold bool) {
 	if hold {
 		q.holdIn(&s, it)
 	}
-	q.slots.push(s)
+	q.ring(it.class).push(s)
 }
 
 // holdIn has a slot hold its message in memory, and letGo no more.
@@ -98,9 +108,19 @@ func (q *queue) letGo(s *slot) {
 	}
 }
 
-// pop takes the oldest message out.
+// front is the message that is next: the oldest of the highest class.
+func (q *queue) front() *slot { return q.first().at(0) }
+
+// pop takes out the one that is next.
 func (q *queue) pop() slot {
-	s := q.slots.pop()
+	s := q.first().pop()
+	q.forget(s)
+	return s
+}
+
+// drop takes out the one that is missed least: the oldest of the lowest class.
+func (q *queue) drop() slot {
+	s := q.last().pop()
 	q.forget(s)
 	return s
 }
@@ -124,24 +144,44 @@ func (q *queue) over(l *Limits) bool {
 	return n > l.QueueMessages || q.bytes-q.askedFor > l.QueueBytes && n > 1
 }
 
-// spill lets go of what the store has, and of what it does not have for good.
-func (q *queue) spill() {
-	q.slots.keep(func(s *slot) bool {
-		if s.zero {
+// each calls f with every slot, oldest first within a class.
+func (q *queue) each(f func(*slot)) {
+	for r := range q.rings {
+		for i := range r.len() {
+			f(r.at(i))
+		}
+	}
+}
+
+// keep takes out all slots but those that f wants.
+func (q *queue) keep(f func(*slot) bool) {
+	for r := range q.rings {
+		r.keep(func(s *slot) bool {
+			if f(s) {
+				return true
+			}
 			q.forget(*s)
 			return false
+		})
+	}
+}
+
+// spill lets go of what the store has, and of what it does not have for good.
+func (q *queue) spill() {
+	q.keep(func(s *slot) bool {
+		if !s.zero {
+			q.letGo(s)
 		}
-		q.letGo(s)
-		return true
+		return !s.zero
 	})
 }
 
 // wanted says what to fetch from the store to go on: from which position, and how
 // many messages, about [windowBytes] of them. 0 is nothing.
 func (q *queue) wanted() (from uint64, n int) {
-	bytes := int64(0)
-	for i := 0; i < q.len() && n < windowMessages && (n == 0 || bytes < windowBytes); i++ {
-		s := q.slots.at(i)
+	bytes, r := int64(0), q.first()
+	for i := 0; i < r.len() && n < windowMessages && (n == 0 || bytes < windowBytes); i++ {
+		s := r.at(i)
 		if s.item != nil {
 			if n == 0 {
 				continue
@@ -164,37 +204,44 @@ func (q *queue) fill(from, known uint64, fetched []store.Queued, complete bool) 
 	if !complete && len(fetched) > 0 {
 		end = min(known, fetched[len(fetched)-1].Position+1)
 	}
-	i := 0
-	q.slots.keep(func(s *slot) bool {
-		if s.item != nil || s.pos < from || s.pos >= end {
+	for r := range q.rings {
+		i := 0
+		r.keep(func(s *slot) bool {
+			if s.item != nil || s.pos < from || s.pos >= end {
+				return true
+			}
+			for i < len(fetched) && fetched[i].Position < s.pos {
+				i++
+			}
+			if i == len(fetched) || fetched[i].Position != s.pos || fetched[i].Message == nil {
+				lost++
+				q.forget(*s)
+				return false
+			}
+			q.found(s, &fetched[i])
 			return true
-		}
-		for i < len(fetched) && fetched[i].Position < s.pos {
-			i++
-		}
-		if i == len(fetched) || fetched[i].Position != s.pos || fetched[i].Message == nil {
-			lost++
-			q.forget(*s)
-			return false
-		}
-		grown := int64(sizeOf(fetched[i].Message)) - int64(s.size) // it may have been a mean
-		s.size = sizeOf(fetched[i].Message)
-		q.bytes += grown
-		if s.asked {
-			q.askedFor += grown
-		}
-		it := itemOf(&fetched[i])
-		it.asked = s.asked
-		q.holdIn(s, it)
-		return true
-	})
+		})
+	}
 	return lost
+}
+
+// found has a slot hold what was fetched for it.
+func (q *queue) found(s *slot, f *store.Queued) {
+	grown := int64(sizeOf(f.Message)) - int64(s.size) // it may have been a mean
+	s.size = sizeOf(f.Message)
+	q.bytes += grown
+	if s.asked {
+		q.askedFor += grown
+	}
+	it := itemOf(f)
+	it.asked = s.asked
+	q.holdIn(s, it)
 }
 
 func itemOf(f *store.Queued) *item {
 	return &item{
 		pos: f.Position, msg: f.Message, qos: f.Delivery.QoS, retain: f.Delivery.Retain,
-		ids: f.Delivery.SubscriptionIDs, id: f.ID, received: f.Received,
+		ids: f.Delivery.SubscriptionIDs, share: f.Delivery.Share, id: f.ID, received: f.Received,
 	}
 }
 

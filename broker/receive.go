@@ -21,6 +21,9 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 	if !topic.ValidName(name) { // [MQTT-3.3.2-2]
 		return packet.TopicNameInvalid
 	}
+	if reason := c.srv.opts.Offer.refuses(p.QoS, p.Retain); reason.Failed() {
+		return reason
+	}
 	in := pub{id: p.ID, qos: p.QoS, by: c.access, borrowed: true}
 	if p.QoS == 2 {
 		in.again = !c.session.hold(p.ID) // [MQTT-4.3.3-10]
@@ -73,6 +76,9 @@ func (c *conn) topicOf(p *packet.Publish) (string, packet.Reason) {
 
 // add takes a publish into the batch.
 func (b *batch) add(p pub) {
+	if p.msg.Topic[0] == '$' && !p.private {
+		p.postpone(&b.srv.opts.Limits.Delayed)
+	}
 	b.ops = append(b.ops, op{kind: packet.PUBLISH, pub: len(b.pubs)})
 	b.pubs = append(b.pubs, p)
 	b.bytes += p.msg.Size()

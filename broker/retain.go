@@ -1,12 +1,14 @@
 package broker
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
 // retained holds the retained messages by the levels of their topics, so that a
@@ -195,6 +197,7 @@ func isSystem(topic string) bool { return topic == "$SYS" || strings.HasPrefix(t
 // keepRetained sets or clears the retained message of m's topic. The caller holds
 // commitMu.
 func (srv *Server) keepRetained(b *batch, m *message.Message) bool {
+	m = srv.limitLife(m, b.now)
 	if !srv.kept.set(m, &srv.opts.Limits) {
 		return false
 	}
@@ -202,6 +205,55 @@ func (srv *Server) keepRetained(b *batch, m *message.Message) bool {
 		b.change(store.Change{Op: store.Retain, Message: m})
 	}
 	return true
+}
+
+// RetainedExpiry is how long a retained message of a topic filter lives if it does
+// not say so itself. Of several that match a topic the shortest counts.
+type RetainedExpiry struct {
+	Filter string
+	After  time.Duration // at least 1 s
+}
+
+func (t *Topics) check() error {
+	for _, e := range t.RetainedExpiry {
+		switch {
+		case !topic.ValidFilter(e.Filter):
+			return fmt.Errorf("retained expiry: topic filter %q is not valid", e.Filter)
+		case e.After < time.Second:
+			return fmt.Errorf("retained expiry of %q is %v: it is at least 1 s", e.Filter, e.After)
+		}
+	}
+	return checkPriorities(t.Priorities)
+}
+
+func expiryTree(table []RetainedExpiry) *topic.Tree[time.Duration] {
+	if len(table) == 0 {
+		return nil
+	}
+	t := &topic.Tree[time.Duration]{}
+	for _, e := range table {
+		t.Add(e.Filter, e.After)
+	}
+	return t
+}
+
+// limitLife gives a message that is to be retained its expiry, if it has none.
+func (srv *Server) limitLife(m *message.Message, now time.Time) *message.Message {
+	if srv.lives == nil || !m.Expires.IsZero() || len(m.Payload) == 0 {
+		return m
+	}
+	least := time.Duration(0)
+	for life := range srv.lives.Match(m.Topic) {
+		if least == 0 || life < least {
+			least = life
+		}
+	}
+	if least == 0 {
+		return m
+	}
+	limited := *m // what is delivered now is as it came
+	limited.Expires = now.Add(least)
+	return &limited
 }
 
 // replay queues the retained messages that a new subscription hears, but for those

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"strings"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
@@ -24,6 +25,13 @@ func (s *Session) mayReceive(ctx context.Context, name string) bool {
 
 // mayPublish asks the authorizer about a publish of a client.
 func (srv *Server) mayPublish(ctx context.Context, a *access, name string) error {
+	if strings.HasPrefix(name, delayPrefix) {
+		_, target, ok := splitDelay(name)
+		if !ok {
+			return packet.TopicNameInvalid
+		}
+		name = target
+	}
 	if isSystem(name) {
 		return packet.NotAuthorized
 	}
@@ -77,7 +85,7 @@ func (p *pub) own() {
 }
 
 // goes reports whether a publish is to be routed, as far as is known.
-func (p *pub) goes() bool { return !p.reason.Failed() && !p.drop && !p.again }
+func (p *pub) goes() bool { return !p.reason.Failed() && !p.drop && !p.again && p.delay == 0 }
 
 func (b *batch) judge(p *pub, v *message.Verdict) {
 	stats := &b.srv.stats
@@ -124,6 +132,7 @@ func (b *batch) replace(p *pub, m *message.Message) {
 			b.srv.stats.drop(dropNotAuthorized)
 		}
 	}
+	p.postpone(&b.srv.opts.Limits.Delayed)
 }
 
 // target is one session that is to get a message.
@@ -131,6 +140,8 @@ type target struct {
 	s      *Session
 	qos    message.QoS
 	asKept bool
+	waits  bool   // of a group none of whose members is connected
+	share  string // the filter of the group, with its prefix
 	ids    []uint32
 }
 
@@ -154,17 +165,15 @@ func (b *batch) match() {
 func (b *batch) matchOne(p *pub) {
 	clear(b.seen)
 	for sub := range b.srv.tree.Match(p.msg.Topic) {
-		shared := sub.group != nil
-		if shared {
-			if sub = sub.group.pick(); sub == nil {
-				continue
-			}
+		if sub.group != nil {
+			b.matchGroup(p, sub.group)
+			continue
 		}
 		if sub.noLocal && sub.s.origin == p.msg.Origin {
 			continue
 		}
 		t := target{s: sub.s, qos: sub.qos, asKept: sub.asKept, ids: sub.ids}
-		if shared || len(sub.s.subs) < 2 {
+		if len(sub.s.subs) < 2 {
 			b.targets = append(b.targets, t)
 			continue
 		}
@@ -191,6 +200,14 @@ func (t *target) merge(other *target) {
 func (b *batch) publish(p *pub) {
 	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || len(b.later) > 0) // what follows too, to keep the order
 	routed := p.goes()
+	if p.record != "" {
+		b.change(store.Change{Op: store.Delete, Bucket: delayBucket, Key: p.record})
+	}
+	if p.delay > 0 && !p.reason.Failed() && !p.drop && !p.again {
+		if p.reason = b.wait(p); !p.reason.Failed() {
+			b.hold(p)
+		}
+	}
 	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) {
 		p.reason, routed = packet.QuotaExceeded, false
 		b.srv.stats.drop(dropRetained)
@@ -199,7 +216,9 @@ func (b *batch) publish(p *pub) {
 		b.hold(p)
 		b.frames.forget()
 		for i := p.from; i < p.to; i++ {
-			b.deliver(p, &b.targets[i], later)
+			if t := &b.targets[i]; !b.deliver(p, t, later) && t.share != "" {
+				b.redeliver(p, t, later)
+			}
 		}
 		if p.from == p.to {
 			p.reason = packet.NoMatchingSubscribers
@@ -225,29 +244,31 @@ func (b *batch) hold(p *pub) {
 	}
 }
 
-// deliver gives a message to one session.
-func (b *batch) deliver(p *pub, t *target, later bool) {
+// deliver gives a message to one session. It is false if that has ended, or if
+// another member of the group is to have it, because this one has left.
+func (b *batch) deliver(p *pub, t *target, later bool) bool {
 	s := t.s
 	qos := min(t.qos, p.msg.QoS)
 	retain := p.msg.Retain && t.asKept
 	if !s.mayReceive(b.ctx, p.msg.Topic) {
 		b.srv.stats.drop(dropNotAuthorized)
-		return
+		return true
 	}
 	if p.msg.Expired(b.now) { // an interval of 0, or a late interceptor
 		b.srv.stats.drop(dropExpired)
-		return
+		return true
 	}
 	if qos > 0 || s.bus != nil {
-		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids}
+		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids, share: t.share, waits: t.waits}
+		it.class = b.srv.classOf(s, p)
 		s.mu.Lock()
-		s.put(b, it, later)
-		s.mu.Unlock()
-		return
+		defer s.mu.Unlock()
+		return s.put(b, it, later)
 	}
 	c := s.conn.Load()
 	switch {
 	case c == nil:
+		return false
 	case later:
 		b.later = append(b.later, emit{s: s, it: &item{msg: p.keep(), retain: retain, ids: t.ids}, epoch: c.epoch})
 	case s.behind.Load():
@@ -255,12 +276,15 @@ func (b *batch) deliver(p *pub, t *target, later bool) {
 		defer s.mu.Unlock()
 		if s.q.zero == 0 { // they have left meanwhile, and nobody would come for this one
 			b.sendNow(c, p.keep(), retain, t.ids)
-			return
+			return true
 		}
-		s.put(b, &item{msg: p.keep(), retain: retain, ids: t.ids}, false)
+		it := &item{msg: p.keep(), retain: retain, ids: t.ids, share: t.share, waits: t.waits}
+		it.class = b.srv.classOf(s, p)
+		return s.put(b, it, false)
 	default:
 		b.sendNow(c, p.current(), retain, t.ids)
 	}
+	return true
 }
 
 // sendQoS0 sends a message of QoS 0, or drops it if the client is slow.

@@ -88,22 +88,27 @@ func passing(err error) bool {
 func (srv *Server) take(nc net.Conn) {
 	srv.stats.accepted.Add(1)
 	srv.mu.Lock()
-	if srv.stopped || len(srv.conns) >= srv.opts.Limits.Connections {
+	full := len(srv.conns) - srv.opts.Limits.Connections
+	if srv.stopped || full >= srv.opts.Offer.surplus() {
 		srv.mu.Unlock()
 		srv.stats.refused.Add(1)
 		_ = nc.Close() // it is refused
 		return
 	}
 	c := srv.newConn(nc)
+	c.redirect = full >= 0
+	c.listener = srv.listenerLocked(c.who.Listener)
 	srv.conns[c] = struct{}{}
 	srv.work.Add(1)
 	srv.mu.Unlock()
 	srv.stats.connections.Add(1)
+	c.listener.count(1, 1)
 	go c.serve()
 }
 
 func (srv *Server) untake(c *conn) {
 	srv.stats.connections.Add(-1)
+	c.listener.count(0, -1)
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	delete(srv.conns, c)

@@ -41,14 +41,15 @@ type Server struct {
 	halt     context.CancelFunc
 	started  atomic.Bool
 
-	mu       sync.Mutex
-	stopped  bool // no work may begin
-	sessions map[string]*Session
-	conns    map[*conn]struct{}
-	claims   map[string]*claim
-	work     sync.WaitGroup
-	loops    []*loop // nil until there is a plain socket
-	looping  sync.WaitGroup
+	mu        sync.Mutex
+	stopped   bool // no work may begin
+	sessions  map[string]*Session
+	conns     map[*conn]struct{}
+	listeners map[string]*listenerCounters // by name
+	claims    map[string]*claim
+	work      sync.WaitGroup
+	loops     []*loop // nil until there is a plain socket
+	looping   sync.WaitGroup
 
 	treeMu   sync.RWMutex
 	tree     topic.Tree[*subscription]
@@ -60,6 +61,11 @@ type Server struct {
 	commitMu sync.Mutex
 	kept     retained
 	journal  journal
+	delays   delays
+
+	classes *topic.Tree[int]           // of Options.Topics.Priorities; nil without
+	lives   *topic.Tree[time.Duration] // of Options.Topics.RetainedExpiry; nil without
+	status  status
 }
 
 var _ message.Bus = (*Server)(nil)
@@ -73,20 +79,27 @@ func New(opts Options) (*Server, error) {
 	if err := opts.Limits.check(); err != nil {
 		return nil, fmt.Errorf("broker limits: %w", err)
 	}
+	if err := errors.Join(opts.Shared.check(), opts.Offer.check(), opts.Topics.check()); err != nil {
+		return nil, fmt.Errorf("broker options: %w", err)
+	}
 	def(&opts.Version, "gatehouse")
 	def(&opts.StatusEvery, 10*time.Second)
 	srv := &Server{
-		opts:     opts,
-		log:      opts.Log,
-		authz:    opts.Authorizer,
-		made:     time.Now(),
-		ctx:      context.Background(),
-		ready:    make(chan struct{}),
-		sessions: make(map[string]*Session),
-		conns:    make(map[*conn]struct{}),
-		claims:   make(map[string]*claim),
-		groups:   make(map[string]*group),
-		journal:  journal{wake: make(chan struct{}, 1)},
+		opts:      opts,
+		log:       opts.Log,
+		authz:     opts.Authorizer,
+		made:      time.Now(),
+		ctx:       context.Background(),
+		ready:     make(chan struct{}),
+		sessions:  make(map[string]*Session),
+		conns:     make(map[*conn]struct{}),
+		listeners: make(map[string]*listenerCounters),
+		claims:    make(map[string]*claim),
+		groups:    make(map[string]*group),
+		journal:   journal{wake: make(chan struct{}, 1)},
+		classes:   priorityTree(opts.Topics.Priorities),
+		lives:     expiryTree(opts.Topics.RetainedExpiry),
+		delays:    delays{wake: make(chan struct{}, 1)},
 	}
 	srv.stopping, srv.halt = context.WithCancel(context.Background())
 	if srv.log == nil {
@@ -122,7 +135,8 @@ func (srv *Server) Run(ctx context.Context) error {
 	helpers.Go(func() { srv.follow(unfollow) })
 	close(srv.ready)
 	srv.resumeTimers()
-	helpers.Go(srv.status)
+	helpers.Go(srv.watch)
+	helpers.Go(srv.deliverDelayed)
 	stats := srv.Stats()
 	srv.log.Info("broker ready", "sessions", stats.Sessions, "retained", stats.Retained)
 	<-ctx.Done()
@@ -145,7 +159,7 @@ func (srv *Server) stop() {
 	}
 	srv.mu.Unlock()
 	for _, c := range conns {
-		c.shut(packet.ServerShuttingDown)
+		c.shut(srv.opts.Offer.farewell())
 	}
 	srv.work.Wait()
 	srv.mu.Lock()
@@ -291,8 +305,12 @@ func (srv *Server) Stats() Stats {
 	s.Retained, s.RetainedBytes = srv.kept.held()
 	srv.stats.fill(&s)
 	srv.mu.Lock()
-	s.Sessions = len(srv.sessions)
+	srv.countLocked(&s)
 	srv.mu.Unlock()
+	slices.SortFunc(s.Listeners, func(a, b ListenerStats) int { return strings.Compare(a.Name, b.Name) })
+	s.Delayed, s.DelayedBytes = srv.delays.held()
+	s.PacketsReceived, s.PacketsSent = srv.pools.packetsIn.Load(), srv.pools.packetsOut.Load()
+	s.SocketReceived, s.SocketSent = srv.pools.bytesIn.Load(), srv.pools.bytesOut.Load()
 	srv.treeMu.RLock()
 	s.Subscriptions = srv.subCount
 	srv.treeMu.RUnlock()

@@ -29,6 +29,11 @@ type Session struct {
 	conn atomic.Pointer[conn]
 	// behind says that messages of QoS 0 must queue, behind others.
 	behind atomic.Bool
+	// sharing says that messages of shared subscriptions may wait here.
+	sharing atomic.Bool
+	// load is how many messages wait or are in flight, and loadBytes the sizes of
+	// those that wait.
+	load, loadBytes atomic.Int64
 
 	// Guarded by the server's tree lock.
 	subs map[string]*subscription // by filter, with its $share prefix
@@ -107,45 +112,59 @@ func (s *Session) unhold(id uint16) bool {
 }
 
 // put queues one message, and sends it if it can be sent. Later says to wait until
-// the batch is safe. The caller holds mu, and commitMu if the session is stored.
-func (s *Session) put(b *batch, it *item, later bool) {
-	if s.over { // whoever found it was late
-		return
+// the batch is safe. It is false if the session has ended, or does not take what
+// another member of its group can have. The caller holds mu, and commitMu if the
+// session is stored.
+func (s *Session) put(b *batch, it *item, later bool) bool {
+	if s.over || it.share != "" && !it.waits && !s.listens() { // whoever found it was late
+		return false
 	}
 	it.pos = s.q.position()
 	stored := s.stored && it.qos > 0
 	if stored {
 		b.change(store.Change{
 			Op: store.Enqueue, Session: s.id, Position: it.pos, Message: it.msg,
-			Delivery: store.Delivery{QoS: it.qos, Retain: it.retain, SubscriptionIDs: it.ids},
+			Delivery: store.Delivery{QoS: it.qos, Retain: it.retain, SubscriptionIDs: it.ids, Share: it.share},
 		})
+	}
+	defer s.weigh()
+	if it.share != "" {
+		s.sharing.Store(true)
 	}
 	c := s.conn.Load()
 	if c != nil && it.qos > 0 && !it.asked && s.q.len() == 0 && len(s.resend) == 0 && s.maySend(c) {
 		s.start(b, c, it, later)
-		return
+		return true
 	}
 	if !stored && !s.listens() {
-		return // QoS 0, and nobody there
+		return true // QoS 0, and nobody there
 	}
 	s.q.push(it, !stored || s.listens() && s.q.window())
 	s.limit(b)
 	s.behind.Store(s.q.zero > 0)
 	if s.bus == nil {
-		return
+		return true
 	}
 	if later {
 		it.wait = true
 		b.later = append(b.later, emit{s: s, it: it})
 	}
 	s.bus.signal()
+	return true
+}
+
+// weigh notes how much the session has before it, for the choice of a group's
+// member.
+func (s *Session) weigh() {
+	s.load.Store(int64(s.q.len() + len(s.inFlight)))
+	s.loadBytes.Store(s.q.bytes)
 }
 
 // limit drops the oldest of what is queued beyond the limits.
 func (s *Session) limit(b *batch) {
 	for s.q.over(&s.srv.opts.Limits) {
 		s.srv.stats.drop(dropQueue)
-		s.dequeue(b, s.pop())
+		s.dequeue(b, s.q.drop())
 	}
 }
 
@@ -153,6 +172,7 @@ func (s *Session) limit(b *batch) {
 func (s *Session) pop() slot {
 	gone := s.q.pop()
 	s.behind.Store(s.q.zero > 0)
+	s.weigh()
 	return gone
 }
 
@@ -234,7 +254,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 	}
 	later := false
 	for len(s.resend) == 0 && s.q.len() > 0 {
-		it := s.q.slots.at(0).item
+		it := s.q.front().item
 		switch {
 		case it == nil:
 			return true
@@ -280,6 +300,7 @@ func (s *Session) land(it *item) {
 		s.order.pop()
 	}
 	s.outstanding = max(0, s.outstanding-1)
+	s.weigh()
 }
 
 // acked takes a PUBACK, PUBREC or PUBCOMP; the caller holds mu.
@@ -317,6 +338,9 @@ func (s *Session) attach(b *batch, c *conn) {
 			s.emit(b, c, it)
 		case it.msg == nil: // the store has lost it
 			s.finish(b, it)
+		case !it.tried && it.msg.Expired(b.now): // one that was sent is sent again ([MQTT-3.3.2-5])
+			s.srv.stats.drop(dropExpired)
+			s.finish(b, it)
 		case !s.mayReceive(b.ctx, it.msg.Topic):
 			s.srv.stats.drop(dropNotAuthorized)
 			s.finish(b, it)
@@ -340,15 +364,15 @@ func (s *Session) flying() []*item {
 	return items
 }
 
-// detach leaves the session without connection. The caller holds mu.
-func (s *Session) detach() {
-	s.conn.Store(nil)
-	s.resend = nil
+// unload lets go of what the store has of a session without connection, and of
+// what it does not have for good. The caller holds mu.
+func (s *Session) unload() {
 	if !s.stored {
 		return
 	}
 	s.q.spill()
 	s.behind.Store(false)
+	s.weigh()
 	for i := range s.order.len() {
 		(*s.order.at(i)).msg = nil
 	}

@@ -16,9 +16,22 @@ type Stats struct {
 	Subscriptions int   // topic filters of all sessions
 	Retained      int   // retained messages
 	RetainedBytes int64 // their sizes, as [Limits].RetainedBytes counts them
+	Shared        int   // shared ones among the subscriptions
+	Delayed       int   // messages that wait to be delivered later
+	DelayedBytes  int64 // their sizes
 	Accepted      int64 // sockets accepted
 	Connects      int64 // clients connected
 	Refused       int64 // connections refused, by limit or by CONNACK
+	Subscribers   int   // in-process ones among the sessions
+	MostClients   int   // the most clients that were connected at once
+	Expired       int64 // sessions whose expiry interval has passed
+	Waiting       int64 // messages that wait for a client, or are in flight
+	WaitingBytes  int64 // the sizes of those that wait
+	Listeners     []ListenerStats
+	// PacketsReceived and PacketsSent count control packets of all types, and the
+	// other two the bytes of sockets, all of them since the server was made.
+	PacketsReceived, PacketsSent int64
+	SocketReceived, SocketSent   int64
 	// Received and Sent count PUBLISH packets by QoS; the bytes are those of their
 	// payloads and topics.
 	Received, Sent           [3]int64
@@ -30,11 +43,22 @@ type Stats struct {
 	// "too-large" (beyond the client's Maximum Packet Size), "not-authorized",
 	// "hops" (too many rules), "handler" (an in-process subscriber failed),
 	// "store" (the store did not take it), "invalid" (a topic no one may use),
-	// "retained" (there are too many retained messages, or bytes of them).
+	// "retained" (there are too many retained messages, or bytes of them), "delayed"
+	// (there are too many delayed messages, or bytes of them).
 	Dropped map[string]int64
 	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
 	InterceptDrops, InterceptRejects int64
 }
+
+// ListenerStats are the counters of one listener that has a name.
+type ListenerStats struct {
+	Name        string
+	Accepted    int64 // sockets accepted
+	Connections int64 // open sockets
+}
+
+// listenerCounters are written by its connections.
+type listenerCounters struct{ accepted, open atomic.Int64 }
 
 // ClientInfo is one session of an MQTT client, as it stands.
 type ClientInfo struct {
@@ -67,12 +91,13 @@ const (
 	dropStore
 	dropInvalid
 	dropRetained
+	dropDelayed
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"slow", "queue", "expired", "too-large", "not-authorized", "hops", "handler", "store", "invalid",
-	"retained",
+	"retained", "delayed",
 }
 
 // counters are written by every connection.
@@ -83,6 +108,15 @@ type counters struct {
 	receivedBytes, sentBytes               [3]atomic.Int64
 	dropped                                [dropReasons]atomic.Int64
 	interceptDrops, interceptRejects       atomic.Int64
+	mostClients, expired, shared           atomic.Int64
+}
+
+// connect counts a client that is connected.
+func (c *counters) connect() {
+	now := c.clients.Add(1)
+	for most := c.mostClients.Load(); now > most && !c.mostClients.CompareAndSwap(most, now); {
+		most = c.mostClients.Load()
+	}
 }
 
 func (c *counters) drop(why dropReason) { c.dropped[why].Add(1) }
@@ -99,5 +133,43 @@ func (c *counters) fill(s *Stats) {
 	for i, name := range dropNames {
 		s.Dropped[name] = c.dropped[i].Load()
 	}
+	s.MostClients, s.Expired, s.Shared = int(c.mostClients.Load()), c.expired.Load(), int(c.shared.Load())
 	s.InterceptDrops, s.InterceptRejects = c.interceptDrops.Load(), c.interceptRejects.Load()
+}
+
+// countLocked adds up what the sessions and listeners hold; the caller holds the server's mu.
+func (srv *Server) countLocked(s *Stats) {
+	s.Sessions = len(srv.sessions)
+	for _, session := range srv.sessions {
+		if session.bus != nil {
+			s.Subscribers++
+		}
+		s.Waiting += session.load.Load()
+		s.WaitingBytes += session.loadBytes.Load()
+	}
+	for name, l := range srv.listeners {
+		s.Listeners = append(s.Listeners, ListenerStats{Name: name, Accepted: l.accepted.Load(), Connections: l.open.Load()})
+	}
+}
+
+// listenerLocked is where the connections of a listener are counted, nil for one
+// without a name; the caller holds the server's mu.
+func (srv *Server) listenerLocked(name string) *listenerCounters {
+	if name == "" {
+		return nil
+	}
+	l := srv.listeners[name]
+	if l == nil {
+		l = &listenerCounters{}
+		srv.listeners[name] = l
+	}
+	return l
+}
+
+// count adds to what a listener has.
+func (l *listenerCounters) count(accepted, open int64) {
+	if l != nil {
+		l.accepted.Add(accepted)
+		l.open.Add(open)
+	}
 }

@@ -3,12 +3,10 @@ package broker
 import (
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store"
-	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
 // subscription is one topic filter of a session, or stands for all members of a
@@ -22,38 +20,19 @@ type subscription struct {
 	asKept  bool // retain as published
 	ids     []uint32
 	group   *group // in the tree: pick one of its members
-}
-
-// group is what shares one filter under one name (MQTT 5.0 §4.8.2). The tree's
-// lock guards it, but for turns, which those who hold it to read count.
-type group struct {
-	filter  string
-	node    *subscription
-	members []*subscription
-	turns   atomic.Uint32
-}
-
-// splitShare takes "$share/NAME/FILTER" apart. Ok is false if it is neither that
-// nor a valid filter ([MQTT-4.8.2-1], [MQTT-4.8.2-2]).
-func splitShare(full string) (filter string, shared, ok bool) {
-	rest, shared := strings.CutPrefix(full, "$share/")
-	if !shared {
-		return full, false, topic.ValidFilter(full)
-	}
-	name, filter, more := strings.Cut(rest, "/")
-	if !more || name == "" || strings.ContainsAny(name, "+#") {
-		return "", true, false
-	}
-	return filter, true, topic.ValidFilter(filter)
+	hash    uint64 // of a member of a group: its number in the choice by hash
 }
 
 func newSubscription(s *Session, kept *store.Subscription) *subscription {
-	filter, _, _ := splitShare(kept.Filter)
+	filter, share, _ := splitShare(kept.Filter)
 	sub := &subscription{
 		s: s, full: kept.Filter, filter: filter, qos: kept.QoS, noLocal: kept.NoLocal, asKept: kept.RetainAsPublished,
 	}
 	if kept.ID != 0 {
 		sub.ids = []uint32{kept.ID}
+	}
+	if share != "" {
+		sub.hash = hashText(s.id)
 	}
 	return sub
 }
@@ -108,12 +87,14 @@ func (srv *Server) insertLocked(sub *subscription) {
 	}
 	g := srv.groups[sub.full]
 	if g == nil {
-		g = &group{filter: sub.filter}
+		_, name, _ := splitShare(sub.full)
+		g = &group{filter: sub.filter, strategy: srv.opts.Shared.of(name)}
 		g.node = &subscription{group: g}
 		srv.groups[sub.full] = g
 		srv.tree.Add(g.filter, g.node)
 	}
 	g.members = append(g.members, sub)
+	srv.stats.shared.Add(1)
 }
 
 func (srv *Server) removeLocked(sub *subscription) {
@@ -122,8 +103,10 @@ func (srv *Server) removeLocked(sub *subscription) {
 		return
 	}
 	g := srv.groups[sub.full]
+	g.forget(sub)
 	if i := slices.Index(g.members, sub); i >= 0 {
 		g.members = slices.Delete(g.members, i, i+1)
+		srv.stats.shared.Add(-1)
 	}
 	if len(g.members) == 0 {
 		srv.tree.Remove(g.filter, g.node)
@@ -131,45 +114,40 @@ func (srv *Server) removeLocked(sub *subscription) {
 	}
 }
 
-// pick is the member whose turn it is: the next one that is connected, or else the
-// next one whose session queues. The caller holds the tree's lock to read.
-func (g *group) pick() *subscription {
-	turn, n := int(g.turns.Add(1)&0x3fffffff), len(g.members)
-	var queues *subscription
-	for i := range n {
-		sub := g.members[(turn+i)%n]
-		if sub.s.listens() {
-			return sub
-		}
-		if queues == nil && sub.s.stored && sub.qos > 0 {
-			queues = sub
-		}
-	}
-	return queues
-}
-
 // subscribe answers a SUBSCRIBE (MQTT 5.0 §3.8).
 func (c *conn) subscribe(p *packet.Subscribe) {
 	b := c.batch
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, 0, len(p.Filters))}
+	shares := false
 	c.srv.commit(b, func() {
 		b.acks = append(b.acks, ack{packet: answer})
 		for i := range p.Filters {
-			answer.Reasons = append(answer.Reasons, c.subscribeOne(p, &p.Filters[i], b))
+			reason := c.subscribeOne(p, &p.Filters[i], b)
+			if reason.Failed() && c.version == packet.V31 {
+				reason = packet.Reason(p.Filters[i].Options.QoS) // 3.1 has no word for it (§3.9)
+			}
+			answer.Reasons = append(answer.Reasons, reason)
+			shares = shares || isShared(p.Filters[i].Filter)
 		}
+		answer.ReasonString = c.explainAll(answer.Reasons, packet.SUBACK)
 	})
 	c.srv.pump(b, c.session)
+	if shares {
+		c.srv.collect(c.session)
+	}
+	c.srv.subscribed(c, p, answer)
 }
 
 func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) packet.Reason {
-	filter, shared, ok := splitShare(f.Filter)
+	filter, share, ok := splitShare(f.Filter)
+	qos := min(f.Options.QoS, c.srv.opts.Offer.maximumQoS()) // [MQTT-3.2.2-10]
 	switch {
 	case !ok:
 		return packet.TopicFilterInvalid
 	case c.tooManyFilters(f.Filter):
 		return packet.QuotaExceeded
 	}
-	replays := !shared && c.replays(f)
+	replays := share == "" && c.replays(f)
 	if err := c.allow(ActSubscribe, filter); err != nil {
 		return told(reasonOf(err, packet.NotAuthorized), packet.SUBACK)
 	}
@@ -177,7 +155,7 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) pac
 		return packet.QuotaExceeded
 	}
 	kept := &store.Subscription{
-		Filter: strings.Clone(f.Filter), QoS: f.Options.QoS, NoLocal: f.Options.NoLocal,
+		Filter: strings.Clone(f.Filter), QoS: qos, NoLocal: f.Options.NoLocal,
 		RetainAsPublished: f.Options.RetainAsPublished, RetainHandling: uint8(f.Options.RetainHandling), ID: p.SubscriptionID,
 	}
 	sub := newSubscription(c.session, kept)
@@ -188,7 +166,7 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) pac
 	if replays {
 		c.srv.replay(b, sub, nil)
 	}
-	return packet.Reason(f.Options.QoS)
+	return packet.Reason(qos)
 }
 
 // replays reports whether a filter is answered with retained messages.
@@ -211,7 +189,7 @@ func (c *conn) tooManyFilters(full string) bool {
 // ([MQTT-3.8.3-4]).
 func sharedNoLocal(p *packet.Subscribe) bool {
 	return slices.ContainsFunc(p.Filters, func(f packet.Filter) bool {
-		return f.Options.NoLocal && strings.HasPrefix(f.Filter, "$share/")
+		return f.Options.NoLocal && isShared(f.Filter)
 	})
 }
 
@@ -232,4 +210,5 @@ func (c *conn) unsubscribe(p *packet.Unsubscribe) {
 		}
 		b.acks = append(b.acks, ack{packet: answer})
 	})
+	c.srv.unsubscribed(c, p, answer)
 }

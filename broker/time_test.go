@@ -371,3 +371,44 @@ func TestWillDelayOutlivesACrash(t *testing.T) {
 		}
 	})
 }
+
+func TestExpiryOfWhatWasSent(t *testing.T) {
+	inBubble(t, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		p := v5("a", 0xFFFFFFFF)
+		p.Properties.ReceiveMaximum = 2
+		a := dial(p)
+		send(t, a.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
+		a.received()
+		for i, qos := range []message.QoS{2, 1, 2, 1} {
+			m := numbered("x", i, qos)
+			m.Expires = time.Now().Add(time.Minute)
+			if err := server.Publish(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := publishes(a); len(got) != 2 {
+			t.Fatalf("sent: %v", got)
+		}
+		_ = a.Close()
+		pass(time.Hour)
+		back := dial(p)
+		got := publishes(back)
+		if len(got) != 2 || !got[0].Dup || !got[1].Dup || string(got[0].Payload) != "000000" || string(got[1].Payload) != "000001" {
+			t.Errorf("sent again: %v", got)
+		}
+		for _, p := range got {
+			kind := packet.PUBACK
+			if p.QoS == 2 {
+				kind = packet.PUBREC
+			}
+			send(t, back.Client, &packet.Ack{Kind: kind, ID: p.ID})
+		}
+		send(t, back.Client, &packet.Ack{Kind: packet.PUBCOMP, ID: got[0].ID})
+		if late := publishes(back); len(late) != 0 {
+			t.Errorf("sent though expired: %v", late)
+		}
+		if n := server.Stats().Dropped["expired"]; n != 2 {
+			t.Errorf("%d have expired", n)
+		}
+	})
+}

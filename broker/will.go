@@ -63,7 +63,8 @@ func (srv *Server) disconnected(c *conn) {
 		s.mu.Unlock()
 		return
 	}
-	s.detach()
+	s.conn.Store(nil)
+	s.resend = nil
 	if c.farewell {
 		s.will = nil
 	}
@@ -81,6 +82,12 @@ func (srv *Server) disconnected(c *conn) {
 		srv.endSession(s)
 		return
 	}
+	if c.why() != packet.SessionTakenOver && srv.stopping.Err() == nil { // else it is, or may be, there again
+		srv.handOver(s)
+	}
+	s.mu.Lock()
+	s.unload()
+	s.mu.Unlock()
 	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) })
 	s.mu.Lock()
 	srv.schedule(s)
@@ -110,6 +117,7 @@ func (srv *Server) endSession(s *Session) {
 	s.will = nil
 	s.mu.Unlock()
 	srv.publishWill(s, will)
+	srv.handOver(s)
 	if s.stored {
 		b := srv.newBatch(srv.ctx, nil)
 		defer b.free()
@@ -173,6 +181,7 @@ func (srv *Server) due(s *Session, epoch uint64) {
 	s.mu.Unlock()
 	srv.publishWill(s, will)
 	if ends {
+		srv.stats.expired.Add(1)
 		srv.endSession(s)
 		return
 	}

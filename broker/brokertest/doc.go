@@ -18,8 +18,10 @@
 //	* restart                          the broker ends and starts on the same store
 //	* stop                             the broker ends
 //	* stats sessions=1 dropped-slow=0  the counters become these
+//	* stats retained>=60               a counter becomes at least so much
 //
-// The first lines may set options: "* server in-flight=2". Words are separated by
+// The first lines may set options: "* server in-flight=2". "no-why" in an
+// expectation says that there is no reason string. Words are separated by
 // spaces; one that begins with a quote is a Go string. An expectation names every
 // property of the packet but those that the server chooses: identifiers, and the
 // limits in CONNACK.

@@ -10,7 +10,7 @@ import (
 
 // chosen are the keys whose values the server chooses: an expectation may leave
 // them out.
-var chosen = []string{"id=", "receive-max=", "max-packet=", "alias-max=", "assigned="}
+var chosen = []string{"id=", "receive-max=", "max-packet=", "alias-max=", "assigned=", "why="}
 
 // render writes a received packet as an expectation would.
 func render(p packet.Packet) []string {
@@ -24,18 +24,28 @@ func render(p packet.Packet) []string {
 		if p.Reason != 0 {
 			words = append(words, code(p.Reason))
 		}
-		return words
+		return why(words, p.ReasonString)
 	case *packet.Suback:
-		return append([]string{"suback", fmt.Sprint(p.ID)}, codes(p.Reasons)...)
+		return why(append([]string{"suback", fmt.Sprint(p.ID)}, codes(p.Reasons)...), p.ReasonString)
 	case *packet.Unsuback:
-		return append([]string{"unsuback", fmt.Sprint(p.ID)}, codes(p.Reasons)...)
+		return why(append([]string{"unsuback", fmt.Sprint(p.ID)}, codes(p.Reasons)...), p.ReasonString)
 	case *packet.Pingresp:
 		return []string{"pong"}
 	case *packet.Disconnect:
-		return []string{"disconnect", code(p.Reason)}
+		w := words{"disconnect", code(p.Reason)}
+		w.value(p.ServerReference != "", "reference", p.ServerReference)
+		return why(w, p.ReasonString)
 	default:
 		return []string{fmt.Sprintf("%T", p)}
 	}
+}
+
+// why adds a reason string, with "_" for its spaces.
+func why(w []string, reason string) []string {
+	if reason == "" {
+		return w
+	}
+	return append(w, "why="+strings.ReplaceAll(reason, " ", "_"))
 }
 
 func kindName(t packet.Type) string {
@@ -83,7 +93,13 @@ func renderConnack(p *packet.Connack) []string {
 	if props.SessionExpiryInterval != nil {
 		w.value(true, "expiry", *props.SessionExpiryInterval)
 	}
-	return w
+	if props.MaximumQoS != nil {
+		w.value(true, "max-qos", *props.MaximumQoS)
+	}
+	w.flag(props.RetainAvailable != nil && !*props.RetainAvailable, "no-retain")
+	w.value(props.ResponseInformation != "", "response-info", props.ResponseInformation)
+	w.value(props.ServerReference != "", "reference", props.ServerReference)
+	return why(w, props.ReasonString)
 }
 
 func renderPublish(p *packet.Publish) []string {

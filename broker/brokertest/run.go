@@ -144,40 +144,6 @@ func (s *scenario) control(words []string) error {
 	return r.done()
 }
 
-func (s *scenario) options(r *reader) error {
-	if s.server != nil {
-		return errors.New("the server runs already")
-	}
-	l := &s.opts.Limits
-	for key, field := range map[string]*int{
-		"connections": &l.Connections, "sessions": &l.Sessions, "packet": &l.Packet, "filters": &l.Filters,
-		"queue": &l.QueueMessages, "in-flight": &l.InFlight, "aliases": &l.TopicAliases, "retained": &l.Retained,
-	} {
-		if n, ok := r.number(key, 31); ok {
-			*field = int(n)
-		}
-	}
-	if n, ok := r.number("retained-bytes", 31); ok {
-		l.RetainedBytes = int64(n)
-	}
-	if n, ok := r.number("keep-alive", 16); ok {
-		l.KeepAlive = time.Duration(n) * time.Second
-	}
-	if n, ok := r.number("connect-ms", 31); ok {
-		l.ConnectTime = time.Duration(n) * time.Millisecond
-	}
-	if r.flag("deny") {
-		s.opts.Authorizer = nil
-	}
-	if r.flag("guarded") {
-		s.opts.Authorizer = guard{}
-	}
-	if r.flag("status") {
-		s.opts.StatusEvery = 100 * time.Millisecond
-	}
-	return r.done()
-}
-
 // stats waits for the counters to be as they should.
 func (s *scenario) stats(expected []string) error {
 	deadline := time.Now().Add(patience)
@@ -186,12 +152,17 @@ func (s *scenario) stats(expected []string) error {
 		got := map[string]int64{
 			"sessions": int64(stats.Sessions), "clients": int64(stats.Clients), "subscriptions": int64(stats.Subscriptions),
 			"retained": int64(stats.Retained), "retained-bytes": stats.RetainedBytes, "refused": stats.Refused, "published": stats.Published,
+			"shared": int64(stats.Shared), "delayed": int64(stats.Delayed), "expired": stats.Expired, "waiting": stats.Waiting,
 		}
 		for reason, n := range stats.Dropped {
 			got["dropped-"+reason] = n
 		}
 		wrong := slices.DeleteFunc(slices.Clone(expected), func(w string) bool {
 			key, value, _ := strings.Cut(w, "=")
+			if least, isLeast := strings.CutSuffix(key, ">"); isLeast { // "retained>=60"
+				n, err := strconv.ParseInt(value, 10, 64)
+				return err == nil && got[least] >= n
+			}
 			n, known := got[key]
 			return known && strconv.FormatInt(n, 10) == value
 		})
@@ -233,8 +204,8 @@ func (s *scenario) send(name string, words []string) error {
 		c.gone = true
 		return c.nc.Close()
 	case "raw":
-		if words[1] == "v4" {
-			c.version = packet.V311
+		if v, ok := map[string]packet.Version{"v3": packet.V31, "v4": packet.V311}[words[1]]; ok {
+			c.version = v
 			words = words[1:]
 		}
 		b, err := hex.DecodeString(strings.Join(words[1:], ""))

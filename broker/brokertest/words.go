@@ -172,6 +172,10 @@ func (r *reader) connect() *packet.Connect {
 	p.Properties.ReceiveMaximum = uint16(rm)
 	mp, _ := r.number("max-packet", 32)
 	p.Properties.MaximumPacketSize = uint32(mp)
+	am, _ := r.number("alias-max", 16)
+	p.Properties.TopicAliasMaximum = uint16(am)
+	p.Properties.RequestResponseInfo = r.flag("wants-response-info")
+	p.Properties.NoProblemInfo = r.flag("no-problem-info")
 	p.Properties.AuthenticationMethod, _ = r.text("method")
 	p.Will = r.will()
 	return p

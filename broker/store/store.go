@@ -99,6 +99,10 @@ type Delivery struct {
 	QoS             message.QoS // the level of this delivery, 1 or 2
 	Retain          bool        // the RETAIN flag to send
 	SubscriptionIDs []uint32    // of the subscriptions that matched, if any
+	// Share is the filter, with its prefix, of the shared subscription that it came
+	// by; empty for any other. While it is set another session may get the message
+	// instead.
+	Share string
 }
 
 // Queued is one message in the queue of a session.

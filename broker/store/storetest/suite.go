@@ -162,7 +162,7 @@ func testWholeMessage(t *testing.T, s *subject) {
 		Expires:        time.Date(2030, 1, 2, 3, 4, 5, 678, time.UTC), Origin: "rule/x", Hops: 3,
 		At: time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC),
 	}
-	delivery := store.Delivery{QoS: 2, Retain: true, SubscriptionIDs: []uint32{1, 268435455}}
+	delivery := store.Delivery{QoS: 2, Retain: true, SubscriptionIDs: []uint32{1, 268435455}, Share: "$share/g/home/+"}
 	s.apply(session("a"), store.Change{Op: store.Retain, Message: whole},
 		store.Change{Op: store.Enqueue, Session: "a", Position: 1, Message: whole, Delivery: delivery})
 	same(t, "retained", s.after().Retained, []*message.Message{whole})

@@ -1,0 +1,193 @@
+package broker
+
+import (
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// moveBatch is how many messages change from one session to another at once.
+const moveBatch = 256
+
+// handOver gives what waits in a session for its shared subscriptions, and what it
+// was sent with QoS 1 and has not acknowledged, to other members of their groups
+// (MQTT 5.0 §4.8.2). What was sent with QoS 2 is nobody else's ([MQTT-4.8.2-4],
+// [MQTT-4.8.2-5]). While the session lives, what no connected member can have
+// stays. The session has no connection, and gets none until this returns: the
+// caller holds its claim, or is the end of its last connection.
+func (srv *Server) handOver(s *Session) {
+	if !s.sharing.Load() {
+		return
+	}
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	held, left := s.heldShared()
+	for len(held) > 0 {
+		n := min(len(held), moveBatch)
+		left += srv.move(b, s, held[:n])
+		held = held[n:]
+	}
+	if s.stored {
+		left += srv.handOverStored(b, s)
+	}
+	if left == 0 {
+		s.sharing.Store(false)
+	}
+}
+
+// heldShared lists what of shared subscriptions is in memory, oldest first, and
+// counts what is the session's to keep.
+func (s *Session) heldShared() (held []*item, kept int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range s.flying() {
+		switch {
+		case it.share == "":
+		case it.received || it.qos == 2 && it.tried:
+			kept++
+		case it.msg != nil:
+			held = append(held, it)
+		}
+	}
+	s.q.each(func(at *slot) {
+		if at.item != nil && at.item.share != "" && !at.zero { // QoS 0 is not sent again
+			held = append(held, at.item)
+		}
+	})
+	return held, kept
+}
+
+// handOverStored does it for what only the store has.
+func (srv *Server) handOverStored(b *batch, s *Session) (left int) {
+	for from := uint64(0); ; {
+		fetched, err := srv.opts.Store.Fetch(srv.ctx, s.id, from, moveBatch)
+		if err != nil {
+			srv.storeFailed(err)
+			return 1
+		}
+		if len(fetched) == 0 {
+			return left
+		}
+		from = fetched[len(fetched)-1].Position + 1
+		left += srv.move(b, s, s.movable(fetched))
+	}
+}
+
+func (s *Session) movable(fetched []store.Queued) (items []*item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range fetched {
+		f := &fetched[i]
+		if f.Delivery.Share == "" || f.Received || f.Message == nil {
+			continue
+		}
+		if it := s.inFlight[f.ID]; f.ID != 0 && f.Delivery.QoS == 2 && (it == nil || it.tried) {
+			continue
+		}
+		items = append(items, itemOf(f))
+	}
+	return items
+}
+
+// move gives messages of a session to others, all or none of each in one Apply. It
+// counts those that stay.
+func (srv *Server) move(b *batch, s *Session, items []*item) (left int) {
+	if len(items) == 0 {
+		return 0
+	}
+	srv.commit(b, func() {
+		s.mu.Lock()
+		ends := s.over
+		s.mu.Unlock()
+		gone := make(map[uint64]bool, len(items))
+		for _, it := range items {
+			if gone[it.pos] = !it.msg.Expired(b.now) && srv.inherit(b, s, it, ends); !gone[it.pos] {
+				left++
+			}
+		}
+		s.giveUp(b, gone)
+	})
+	b.flush()
+	return left
+}
+
+// giveUp takes messages out of the session by their positions. The caller holds
+// commitMu.
+func (s *Session) giveUp(b *batch, gone map[uint64]bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, it := range s.flying() {
+		if gone[it.pos] {
+			s.land(it)
+			s.dequeue(b, slot{pos: it.pos})
+		}
+	}
+	s.q.keep(func(at *slot) bool {
+		if !gone[at.pos] {
+			return true
+		}
+		s.dequeue(b, *at)
+		return false
+	})
+	s.behind.Store(s.q.zero > 0)
+	s.weigh()
+}
+
+// inheritTries is how often another member is looked for while those that were
+// found leave.
+const inheritTries = 100
+
+// inherit gives a message of a session to another member of its group, and reports
+// whether one has it. One that is not connected gets it only if the session ends.
+func (srv *Server) inherit(b *batch, from *Session, old *item, ends bool) bool {
+	p := pub{msg: *old.msg, kept: old.msg}
+	for range inheritTries {
+		sub, waits := srv.member(b.ctx, old.share, old.msg, from)
+		if sub == nil || waits && !ends {
+			return false
+		}
+		t := groupTarget(sub, waits)
+		if b.deliver(&p, &t, p.msg.QoS == message.ExactlyOnce || len(b.later) > 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// collect has a member that has come, or its group, take over what waits for the
+// group in sessions that are away.
+func (srv *Server) collect(s *Session) {
+	for _, away := range srv.absent(s) {
+		release, free := srv.tryClaim(away.id)
+		if !free {
+			continue // it is coming back
+		}
+		away.mu.Lock()
+		alone := away.conn.Load() == nil && away.owner == nil && !away.over
+		away.mu.Unlock()
+		if alone {
+			srv.handOver(away)
+		}
+		release()
+	}
+}
+
+// absent lists the sessions without connection that share a subscription with s and
+// may have something of it.
+func (srv *Server) absent(s *Session) []*Session {
+	srv.treeMu.RLock()
+	defer srv.treeMu.RUnlock()
+	seen := make(map[*Session]bool)
+	var away []*Session
+	for full := range s.subs {
+		if !isShared(full) {
+			continue
+		}
+		for _, sub := range srv.groups[full].members {
+			if m := sub.s; m != s && m.bus == nil && m.sharing.Load() && !m.listens() && !seen[m] {
+				seen[m] = true
+				away = append(away, m)
+			}
+		}
+	}
+	return away
+}

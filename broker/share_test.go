@@ -1,0 +1,172 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker"
+	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+)
+
+func TestStrategyNames(t *testing.T) {
+	for _, s := range []broker.Strategy{
+		broker.RoundRobin, broker.LeastInFlight, broker.Sticky, broker.HashClient, broker.HashTopic,
+	} {
+		if got, err := broker.ParseStrategy(s.String()); err != nil || got != s {
+			t.Errorf("%v: got %v, %v", s, got, err)
+		}
+	}
+	if _, err := broker.ParseStrategy("random"); err == nil {
+		t.Error("a strategy that there is not")
+	}
+	o := options()
+	o.Shared.Groups = map[string]broker.Strategy{"g": 99}
+	if _, err := broker.New(o); err == nil {
+		t.Error("a server with a strategy that there is not")
+	}
+}
+
+// owners says which of the members gets the messages of each key, which must be one.
+func owners(t *testing.T, members map[string]*bubbleClient, keys int, publish func(key int)) map[string]string {
+	t.Helper()
+	owner := make(map[string]string)
+	for range 3 {
+		for key := range keys {
+			publish(key)
+		}
+	}
+	for name, c := range members {
+		for _, p := range publishes(c) {
+			key := string(p.Payload)
+			if old, known := owner[key]; known && old != name {
+				t.Errorf("%s went to %s and %s", key, old, name)
+			}
+			owner[key] = name
+		}
+	}
+	if len(owner) != keys {
+		t.Errorf("of %d keys %d came", keys, len(owner))
+	}
+	return owner
+}
+
+func TestSharedByHash(t *testing.T) {
+	const keys = 60
+	for _, strategy := range []broker.Strategy{broker.HashClient, broker.HashTopic} {
+		t.Run(strategy.String(), func(t *testing.T) {
+			o := options()
+			o.Shared.Strategy = strategy
+			inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+				members := make(map[string]*bubbleClient)
+				for i := range 3 {
+					name := fmt.Sprint("member", i)
+					members[name] = dial(v5(name, 0))
+					send(t, members[name].Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$share/g/k/#"}}})
+					members[name].received()
+				}
+				publish := func(key int) {
+					m := message.Message{Topic: "k/x", Origin: fmt.Sprint("client/", key), Payload: fmt.Appendf(nil, "key %d", key)}
+					if strategy == broker.HashTopic {
+						m.Topic, m.Origin = fmt.Sprint("k/", key), ""
+					}
+					if err := server.Publish(t.Context(), m); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := owners(t, members, keys, publish)
+				share := make(map[string]int)
+				for _, name := range before {
+					share[name]++
+				}
+				for name := range members {
+					if share[name] < keys/10 {
+						t.Errorf("%s got %d of %d keys", name, share[name], keys)
+					}
+				}
+				_ = members["member1"].Close()
+				delete(members, "member1")
+				for key, name := range owners(t, members, keys, publish) {
+					if old := before[key]; old != "member1" && old != name {
+						t.Errorf("%s moved from %s to %s though both are there", key, old, name)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSharedLosesNothing has members come and go, with and without sessions, while
+// messages are published; each message must be acknowledged by someone, and in the
+// end nothing waits.
+func TestSharedLosesNothing(t *testing.T) {
+	s := brokertest.Start(t, options())
+	const messages, members = 2000, 4
+	var mu sync.Mutex
+	acked := make(map[string]int)
+	all := make(chan struct{})
+	done, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var working sync.WaitGroup
+	keeper := brokertest.Dial(t, s, v5("keeper", 3600)) // so that the group is never empty
+	subscribe(t, keeper, "$share/g/x", 1)
+	work := func(c *brokertest.Client, until int) {
+		for range until {
+			p, err := c.ReadPatiently()
+			if err != nil {
+				return
+			}
+			pub, ok := p.(*packet.Publish)
+			if !ok {
+				continue
+			}
+			if c.Send(&packet.Ack{Kind: packet.PUBACK, ID: pub.ID}) != nil {
+				return
+			}
+			mu.Lock()
+			if acked[string(pub.Payload)]++; len(acked) == messages && acked[string(pub.Payload)] == 1 {
+				close(all)
+			}
+			mu.Unlock()
+		}
+	}
+	working.Go(func() { work(keeper, 1<<30) })
+	for i := range members {
+		working.Go(func() {
+			for round := 0; ; round++ {
+				if done.Err() != nil {
+					return
+				}
+				expiry := uint32(0)
+				if (i+round)%2 == 0 {
+					expiry = 3600
+				}
+				c := brokertest.Dial(t, s, v5(fmt.Sprint("m", i), expiry))
+				leave := context.AfterFunc(done, func() { _ = c.Close() })
+				if c.Send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$share/g/x", Options: packet.SubscribeOptions{QoS: 1}}}}) == nil {
+					work(c, 50)
+				}
+				leave()
+				_ = c.Close()
+			}
+		})
+	}
+	for i := range messages {
+		publish(t, s, numbered("x", i, 1))
+	}
+	select {
+	case <-all:
+	case <-time.After(patience):
+		mu.Lock()
+		t.Errorf("%d of %d messages were acknowledged", len(acked), messages)
+		mu.Unlock()
+	}
+	cancel() // the members leave, and what they have goes to the keeper
+	eventually(t, "nothing waits", func() bool { return s.Stats().Waiting == 0 })
+	_ = keeper.Close()
+	working.Wait()
+}
