@@ -34,6 +34,7 @@ func (c *Config) check() error {
 		}
 		seen[l.Address] = true
 	}
+	c.Broker.checkFeatures(fail)
 	if len(c.Uplinks) > 0 {
 		fail("uplinks", "uplinks are not available in this version: the list must be empty")
 	}

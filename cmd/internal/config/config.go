@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -40,6 +41,22 @@ type Broker struct {
 	// Anonymous lets clients without a user name in, on loopback listeners and
 	// Unix sockets only; default true.
 	Anonymous bool `yaml:"anonymous"`
+	// SessionExpiry is the longest that a session may outlive its connection; 0s
+	// (default) is no limit.
+	SessionExpiry time.Duration `yaml:"session_expiry"`
+	// Offer is what of MQTT clients are offered; default all of it.
+	Offer Offer `yaml:"offer"`
+	// Shared is how groups of shared subscriptions choose.
+	Shared Shared `yaml:"shared"`
+	// Delayed bounds messages to $delayed/SECONDS/TOPIC.
+	Delayed Delayed `yaml:"delayed"`
+	// Priorities are classes of messages that wait; default none.
+	Priorities []Priority `yaml:"priorities"`
+	// RetainedExpiry limits the life of retained messages; default none.
+	RetainedExpiry []RetainedExpiry `yaml:"retained_expiry"`
+	// ClientEvents publishes who connects, disconnects, subscribes and unsubscribes
+	// below $SYS/broker/clients; default false.
+	ClientEvents bool `yaml:"client_events"`
 }
 
 // Listener is one address that clients connect to.
@@ -99,6 +116,8 @@ func Default() *Config {
 		Broker: Broker{
 			Listeners: []Listener{{Address: "127.0.0.1:1883", Protocol: "mqtt"}},
 			Anonymous: true,
+			Offer:     defaultOffer(),
+			Delayed:   defaultDelayed(),
 		},
 		Rules:   Rules{Folder: "scripts"},
 		Devices: Devices{Folder: "devices"},

@@ -79,14 +79,15 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if g.rules, err = rules.New(rules.Options{Languages: languages, Log: opt.Log.With("part", "rules")}); err != nil {
 		return nil, err
 	}
-	g.broker, err = broker.New(broker.Options{
+	options := broker.Options{
 		Store:       g.store,
 		Authorizer:  authorizer(cfg),
 		Interceptor: g.rules,
 		Log:         opt.Log.With("part", "broker"),
 		Version:     "gatehouse " + opt.Version,
-	})
-	if err != nil {
+	}
+	cfg.Broker.Apply(&options)
+	if g.broker, err = broker.New(options); err != nil {
 		return nil, err
 	}
 	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins")}); err != nil {
