@@ -34,7 +34,7 @@ func (a *aliases) append(b, encoded []byte) []byte {
 	if len(a.byTopic) >= a.most || a.maxPacket != 0 && len(encoded)+packet.AliasGrowth > a.maxPacket {
 		return append(b, encoded...)
 	}
-	alias := uint16(len(a.byTopic) + 1) // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+	alias := uint16(len(a.byTopic) + 1) // [MQTT-3.3.2-8], [MQTT-3.3.2-11]
 	a.byTopic[string(name)] = alias
 	return packet.AppendAliased(b, encoded, alias, true)
 }

@@ -262,7 +262,7 @@ func (c *conn) settle(p *packet.Connect, answer *packet.Connack) {
 	c.srv.opts.Offer.tell(&answer.Properties, p, c.who.ClientID)
 	if expiry := c.expiry(p); expiry != expiryOf(p.Properties.SessionExpiryInterval) {
 		seconds := uint32(expiry / time.Second)
-		answer.Properties.SessionExpiryInterval = &seconds // [MQTT-3.2.2-21]
+		answer.Properties.SessionExpiryInterval = &seconds // MQTT 5.0 §3.2.2.3.2
 	}
 	answer.Properties.ReceiveMaximum = uint16(limits.InFlight)
 	answer.Properties.MaximumPacketSize = uint32(limits.Packet)

@@ -105,11 +105,17 @@ func TestAutopahoComesBack(t *testing.T) {
 	<-c.Done()
 }
 
-// TestPahoV311 has Eclipse's client for 3.1.1 go through the levels.
-func TestPahoV311(t *testing.T) {
+// TestPahoV3 has Eclipse's client for 3.1 and 3.1.1 go through the levels.
+func TestPahoV3(t *testing.T) {
+	for name, version := range map[string]uint{"3.1": 3, "3.1.1": 4} {
+		t.Run(name, func(t *testing.T) { testPahoV3(t, version) })
+	}
+}
+
+func testPahoV3(t *testing.T, version uint) {
 	s := brokertest.Start(t, options())
 	dial := func(id string) mqtt.Client {
-		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.Address()).SetClientID(id).SetProtocolVersion(4))
+		c := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + s.Address()).SetClientID(id).SetProtocolVersion(version))
 		done(t, c.Connect())
 		return c
 	}
