@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker"
@@ -89,6 +90,7 @@ func TestSharedByHash(t *testing.T) {
 					}
 				}
 				_ = members["member1"].Close()
+				synctest.Wait() // until it has left
 				delete(members, "member1")
 				for key, name := range owners(t, members, keys, publish) {
 					if old := before[key]; old != "member1" && old != name {
