@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -29,9 +30,12 @@ type conn struct {
 	version   packet.Version
 	session   *Session
 	access    *access
-	epoch     uint64 // of the session
-	sendMax   int    // messages of QoS 1 and 2 in flight to the client
-	maxPacket int    // that the client takes; 0 is no limit
+	rights    uint64   // of the server, before the client was authenticated
+	method    string   // of authentication, as CONNECT says
+	renewal   Exchange // that the client has begun with AUTH, nil without
+	epoch     uint64   // of the session
+	sendMax   int      // messages of QoS 1 and 2 in flight to the client
+	maxPacket int      // that the client takes; 0 is no limit
 	keepAlive time.Duration
 	since     time.Time
 	aliases   map[uint16]string
@@ -75,6 +79,11 @@ func identify(nc net.Conn) Identity {
 	who := Identity{Remote: nc.RemoteAddr(), Loopback: isLoopback(nc.RemoteAddr()) && isLoopback(nc.LocalAddr())}
 	if n, ok := nc.(interface{ Listener() string }); ok {
 		who.Listener = n.Listener()
+	}
+	if n, ok := nc.(interface{ PeerCertificates() []*x509.Certificate }); ok {
+		if chain := n.PeerCertificates(); len(chain) > 0 {
+			who.Certificate = chain[0]
+		}
 	}
 	return who
 }
@@ -248,7 +257,10 @@ func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 		b.run()
 		c.unsubscribe(p)
 		return 0, true
-	default: // [MQTT-3.1.0-2], AUTH without a method, and what only servers send
+	case *packet.Auth:
+		b.run()
+		return c.reauthenticate(p)
+	default: // [MQTT-3.1.0-2], and what only servers send
 		return packet.ProtocolError, false
 	}
 }

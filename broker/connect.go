@@ -37,11 +37,10 @@ func (c *conn) connect() bool {
 		c.srv.stats.refused.Add(1)
 		return false
 	}
-	reason := c.check(p)
+	reason, answer := c.check(p), &packet.Connack{}
 	if reason == packet.Success {
-		reason = c.authenticate(ctx, p)
+		reason = c.authenticate(ctx, p, answer)
 	}
-	answer := &packet.Connack{}
 	if reason == packet.Success {
 		reason = c.open(ctx, p, answer)
 	}
@@ -58,7 +57,7 @@ func (c *conn) connect() bool {
 }
 
 func (c *conn) readConnect() (*packet.Connect, bool) {
-	p, err := c.firstPacket()
+	p, err := c.readEarly(0)
 	connect, _ := p.(*packet.Connect)
 	if err == nil && connect != nil {
 		c.version = connect.Version
@@ -71,25 +70,29 @@ func (c *conn) readConnect() (*packet.Connect, bool) {
 	return nil, false
 }
 
-// firstPacket reads what must be a CONNECT, and keeps what comes after it.
-func (c *conn) firstPacket() (packet.Packet, error) {
-	part := make([]byte, 0, helloSize)
-	for {
-		n, err := c.nc.Read(part[len(part):cap(part)])
-		part = part[:len(part)+n]
-		p, size, reason := packet.Next(part, 0, c.srv.opts.Limits.ConnectPacket, &c.batch.scratch)
-		if reason != nil {
-			return p, reason
+// readEarly reads a packet of a client that is not connected yet, and keeps what comes
+// after it. Version 0 is for the first packet, which must be a CONNECT.
+func (c *conn) readEarly(version packet.Version) (packet.Packet, error) {
+	part := append(make([]byte, 0, max(helloSize, len(c.part))), c.part...)
+	c.part, c.more = nil, false
+	for fresh := len(part) > 0; ; fresh = false {
+		var err error
+		if !fresh {
+			n := 0
+			n, err = c.nc.Read(part[len(part):cap(part)])
+			part = part[:len(part)+n]
 		}
-		if size > 0 {
+		p, size, reason := packet.Next(part, version, c.srv.opts.Limits.ConnectPacket, &c.batch.scratch)
+		switch {
+		case reason != nil:
+			return p, reason
+		case size > 0:
 			c.keep(part[size:])
 			c.more = size < len(part)
 			return p, nil
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
-		}
-		if len(part) == cap(part) {
+		case len(part) == cap(part):
 			part = slices.Grow(part, len(part))
 		}
 	}
@@ -108,10 +111,9 @@ func (c *conn) refuse(reason packet.Reason) {
 
 // check looks at what a CONNECT says, and gives the client a name if it has none.
 func (c *conn) check(p *packet.Connect) packet.Reason {
+	c.who = identify(c.nc) // a listener may know more by now
 	c.who.ClientID, c.who.Username = p.ClientID, p.Username
 	switch {
-	case p.Properties.AuthenticationMethod != "":
-		return packet.BadAuthenticationMethod
 	case p.ClientID == "" && (c.version == packet.V31 || c.version == packet.V311 && !p.Clean): // [MQTT-3.1.3-8]
 		return packet.ClientIdentifierNotValid
 	case len(p.ClientID) > maxClientID, strings.HasPrefix(p.ClientID, busPrefix):
@@ -126,17 +128,21 @@ func (c *conn) check(p *packet.Connect) packet.Reason {
 }
 
 // authenticate asks who the client is, and whether it may leave its will.
-func (c *conn) authenticate(ctx context.Context, p *packet.Connect) packet.Reason {
-	principal, err := c.srv.authz.Connect(ctx, c.who, p.Password)
+func (c *conn) authenticate(ctx context.Context, p *packet.Connect, answer *packet.Connack) packet.Reason {
+	c.rights = c.srv.rights.Load()
+	c.who.Since = time.Now()
+	var principal string
+	var err error
+	if p.Properties.AuthenticationMethod != "" {
+		principal, err = c.exchange(ctx, p, answer)
+	} else {
+		principal, err = c.srv.authz.Connect(ctx, c.who, p.Password)
+	}
 	if err != nil {
 		return reasonOf(err, packet.NotAuthorized)
 	}
 	c.who.Principal = principal
 	c.access = &access{who: c.who}
-	if all, ok := c.srv.authz.(interface{ AllowsAll(Identity, Action) bool }); ok {
-		c.access.receivesAll = all.AllowsAll(c.who, ActReceive)
-		c.access.publishAll = all.AllowsAll(c.who, ActPublish)
-	}
 	if p.Will != nil {
 		if err := c.srv.mayPublish(ctx, c.access, p.Will.Topic); err != nil {
 			return reasonOf(err, packet.NotAuthorized)
@@ -187,12 +193,15 @@ func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reaso
 	if s == nil {
 		return nil, packet.Success
 	}
-	if s.principal() != c.who.Principal {
-		return nil, packet.NotAuthorized
-	}
 	s.mu.Lock()
 	other := s.owner
 	s.mu.Unlock()
+	if s.principal() != c.who.Principal {
+		if s.principal() != "" || other != nil {
+			return nil, packet.NotAuthorized
+		}
+		clean = true // nobody's: it gives way to somebody, and hands nothing over
+	}
 	if other != nil {
 		other.shut(packet.SessionTakenOver)
 		select {
@@ -296,4 +305,7 @@ func (c *conn) welcome(s *Session, answer *packet.Connack) {
 	})
 	c.srv.pump(b, s)
 	b.flush()
+	if c.rights != c.srv.rights.Load() { // Reauthorize may have come before the session was c's
+		c.srv.recheck(s)
+	}
 }

@@ -106,7 +106,7 @@ func (c *conn) slow(p packet.Packet) bool {
 			return c.srv.intercepts(c.aliases[p.Properties.TopicAlias])
 		}
 		return c.srv.intercepts(p.Topic)
-	case *packet.Subscribe, *packet.Unsubscribe:
+	case *packet.Subscribe, *packet.Unsubscribe, *packet.Auth:
 		return true
 	default:
 		return false

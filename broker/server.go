@@ -30,6 +30,8 @@ type Server struct {
 	authz Authorizer
 	// hearer is the interceptor, if it says what it hears.
 	hearer interface{ Hears(topic string) bool }
+	// rights counts the times that what the authorizer answers has changed, from 1.
+	rights atomic.Uint64
 	stats  counters
 	pools  pools
 	made   time.Time
@@ -88,6 +90,7 @@ func New(opts Options) (*Server, error) {
 		groups:   make(map[string]*group),
 		journal:  journal{wake: make(chan struct{}, 1)},
 	}
+	srv.rights.Store(1)
 	srv.stopping, srv.halt = context.WithCancel(context.Background())
 	if srv.log == nil {
 		srv.log = slog.New(slog.DiscardHandler)

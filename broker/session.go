@@ -53,7 +53,7 @@ type Session struct {
 	sendMax     int
 	lastID      uint16
 	fetching    bool
-	before      uint64              // messages up to here waited for this connection, and are authorized again
+	before      uint64              // messages up to here waited for this connection or for other rights, and are authorized again
 	held        map[uint16]struct{} // packet identifiers of received QoS 2 messages not released
 }
 
@@ -227,7 +227,13 @@ func (s *Session) pump(b *batch) (fetch bool) {
 	for len(s.resend) > 0 && s.maySend(c) {
 		it := s.resend[0]
 		s.resend = s.resend[1:]
-		if !it.gone {
+		switch {
+		case it.gone:
+		case !it.received && !s.mayReceive(b.ctx, it.msg.Topic): // rights change
+			s.srv.stats.drop(dropNotAuthorized)
+			s.outstanding++ // which finish takes back
+			s.finish(b, it)
+		default:
 			s.outstanding++
 			s.emit(b, c, it)
 		}
@@ -310,10 +316,12 @@ func (s *Session) attach(b *batch, c *conn) {
 	s.outstanding, s.resend = 0, nil
 	s.sendMax, s.owner, c.epoch, s.before = c.sendMax, c, s.epoch, s.q.next
 	s.conn.Store(c)
+	released := 0
+	defer func() { s.outstanding = released }() // those let go here were never sent on c
 	for _, it := range s.flying() {
 		switch {
 		case it.received:
-			s.outstanding++
+			released++
 			s.emit(b, c, it)
 		case it.msg == nil: // the store has lost it
 			s.finish(b, it)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -132,16 +133,17 @@ func (srv *Server) removeLocked(sub *subscription) {
 }
 
 // pick is the member whose turn it is: the next one that is connected, or else the
-// next one whose session queues. The caller holds the tree's lock to read.
-func (g *group) pick() *subscription {
+// next one whose session queues; one that may not receive the topic has no turn, so
+// that it takes nothing from the others. The caller holds the tree's lock to read.
+func (g *group) pick(ctx context.Context, name string) *subscription {
 	turn, n := int(g.turns.Add(1)&0x3fffffff), len(g.members)
 	var queues *subscription
 	for i := range n {
 		sub := g.members[(turn+i)%n]
-		if sub.s.listens() {
+		if sub.s.listens() && sub.s.mayReceive(ctx, name) {
 			return sub
 		}
-		if queues == nil && sub.s.stored && sub.qos > 0 {
+		if queues == nil && sub.s.stored && sub.qos > 0 && sub.s.mayReceive(ctx, name) {
 			queues = sub
 		}
 	}

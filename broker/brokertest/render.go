@@ -31,6 +31,10 @@ func render(p packet.Packet) []string {
 		return append([]string{"unsuback", fmt.Sprint(p.ID)}, codes(p.Reasons)...)
 	case *packet.Pingresp:
 		return []string{"pong"}
+	case *packet.Auth:
+		w := words{"auth", code(p.Reason)}
+		w.authentication(p.AuthenticationMethod, p.AuthenticationData)
+		return w
 	case *packet.Disconnect:
 		return []string{"disconnect", code(p.Reason)}
 	default:
@@ -69,6 +73,11 @@ func (w *words) value(is bool, key string, value any) {
 	}
 }
 
+func (w *words) authentication(method string, data []byte) {
+	w.value(method != "", "method", method)
+	w.value(data != nil, "data", string(data))
+}
+
 func renderConnack(p *packet.Connack) []string {
 	w := words{"connack", code(p.Reason)}
 	props := &p.Properties
@@ -83,6 +92,7 @@ func renderConnack(p *packet.Connack) []string {
 	if props.SessionExpiryInterval != nil {
 		w.value(true, "expiry", *props.SessionExpiryInterval)
 	}
+	w.authentication(props.AuthenticationMethod, props.AuthenticationData)
 	return w
 }
 

@@ -82,8 +82,9 @@ func (everyone) Connect(context.Context, broker.Identity, []byte) (string, error
 func (everyone) Allow(context.Context, broker.Identity, broker.Action, string) error { return nil }
 
 // guard is an authorizer with a rule of each kind: the password is the user's
-// name; a user may not touch what is below "secret", nor publish below "readonly";
-// the user "reader" may not be sent what is below "hidden".
+// name, or the user knows the answer to a riddle; a user may not touch what is below
+// "secret", nor publish below "readonly"; the user "reader" may not be sent what is
+// below "hidden".
 type guard struct{}
 
 // Connect implements [broker.Authorizer].
@@ -105,3 +106,30 @@ func (guard) Allow(_ context.Context, who broker.Identity, action broker.Action,
 		return nil
 	}
 }
+
+// Exchange implements [broker.Exchanger], with the method RIDDLE: the client says who
+// it is, then answers; what it is not told to say twice it may not say.
+func (guard) Exchange(_ broker.Identity, method string) (broker.Exchange, error) {
+	if method != "RIDDLE" {
+		return nil, packet.BadAuthenticationMethod
+	}
+	return &riddle{}, nil
+}
+
+type riddle struct{ user string }
+
+// Step implements [broker.Exchange].
+func (r *riddle) Step(_ context.Context, data []byte) ([]byte, bool, error) {
+	switch {
+	case r.user == "":
+		r.user = string(data)
+		return []byte("what has keys?"), false, nil
+	case string(data) != "a piano":
+		return nil, false, packet.BadUserNameOrPassword
+	default:
+		return []byte("right"), true, nil
+	}
+}
+
+// Principal implements [broker.Exchange].
+func (r *riddle) Principal() string { return r.user }

@@ -140,8 +140,7 @@ func parse(words []string, version packet.Version) (packet.Packet, error) {
 	case "disconnect":
 		p = r.disconnect()
 	case "auth":
-		method, _ := r.text("method")
-		p = &packet.Auth{Reason: packet.ReAuthenticate, AuthenticationMethod: method}
+		p = r.auth()
 	case "connack":
 		p = &packet.Connack{}
 	default:
@@ -172,9 +171,29 @@ func (r *reader) connect() *packet.Connect {
 	p.Properties.ReceiveMaximum = uint16(rm)
 	mp, _ := r.number("max-packet", 32)
 	p.Properties.MaximumPacketSize = uint32(mp)
-	p.Properties.AuthenticationMethod, _ = r.text("method")
+	p.Properties.AuthenticationMethod, p.Properties.AuthenticationData = r.method()
 	p.Will = r.will()
 	return p
+}
+
+// method reads "[method=NAME [data=TEXT]]" of enhanced authentication.
+func (r *reader) method() (name string, data []byte) {
+	name, _ = r.text("method")
+	if text, ok := r.text("data"); ok {
+		data = []byte(text)
+	}
+	return name, data
+}
+
+// auth reads "auth [REASON] method=NAME [data=TEXT]"; the reason is 0x19 if it is left
+// out.
+func (r *reader) auth() *packet.Auth {
+	a := &packet.Auth{Reason: packet.ReAuthenticate}
+	a.AuthenticationMethod, a.AuthenticationData = r.method()
+	if len(r.words) > 0 {
+		a.Reason = packet.Reason(r.positional(8))
+	}
+	return a
 }
 
 func (r *reader) will() *packet.Will {
