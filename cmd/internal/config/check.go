@@ -20,7 +20,7 @@ func (c *Config) check() error {
 	seen := make(map[string]bool)
 	for i, l := range c.Broker.Listeners {
 		key := fmt.Sprintf("broker.listeners[%d]", i)
-		if msg := l.problem(); msg != "" {
+		if msg := l.problem(c.Broker.Users != ""); msg != "" {
 			fail(key+".address", "%s", msg)
 		} else if seen[l.Address] {
 			fail(key+".address", "%q is listed twice", l.Address)
@@ -33,6 +33,13 @@ func (c *Config) check() error {
 			fail(key+".protocol", "%q is not one of mqtt, ws, unix", l.Protocol)
 		}
 		seen[l.Address] = true
+	}
+	if c.Broker.Users != "" && c.Broker.ACL == "" {
+		fail("broker.users", "users may do nothing without broker.acl: name a file there, such as one with "+
+			"rules: [{allow: readwrite, topics: [\"#\"], all: true}]")
+	}
+	if !oneOf(c.Broker.CertificateName, "cn", "dns", "email", "uri") {
+		fail("broker.certificate_name", "%q is not one of cn, dns, email, uri", c.Broker.CertificateName)
 	}
 	if len(c.Uplinks) > 0 {
 		fail("uplinks", "uplinks are not available in this version: the list must be empty")
@@ -61,7 +68,9 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func (l Listener) problem() string {
+// problem says what is wrong with where it listens, "" if nothing is. Off loopback a
+// client has to come over TLS, and to say who it is.
+func (l Listener) problem(users bool) string {
 	if l.Protocol == "unix" {
 		if l.Address == "" {
 			return "the path of the socket is needed"
@@ -71,25 +80,44 @@ func (l Listener) problem() string {
 		}
 		return ""
 	}
-	return loopbackProblem(l.Address)
+	if msg := addressProblem(l.Address); msg != "" || onLoopback(l.Address) {
+		return msg
+	}
+	if users && (l.Protocol == "mqtts" || l.Protocol == "wss") {
+		return ""
+	}
+	return fmt.Sprintf("%q is not on loopback: a listener there needs TLS, which is protocol mqtts or wss, and users, "+
+		"which are a file that gatehouse passwd makes and broker.users names", l.Address)
 }
 
-// loopbackProblem says what is wrong with an address, "" if nothing is. Off loopback
-// there would be neither TLS nor users, and nothing listens in clear text there.
+// loopbackProblem says what is wrong with an address that has to be on loopback, "" if
+// nothing is.
 func loopbackProblem(address string) string {
-	host, port, err := net.SplitHostPort(address)
+	if msg := addressProblem(address); msg != "" || onLoopback(address) {
+		return msg
+	}
+	return fmt.Sprintf("%q is not on loopback, and what listens there has neither TLS nor users; "+
+		"use 127.0.0.1 or [::1] and reach it through a tunnel", address)
+}
+
+func addressProblem(address string) string {
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Sprintf("%q is not HOST:PORT, such as 127.0.0.1:1883", address)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || (n == 0 && port != "0") {
 		return fmt.Sprintf("port %q is not a number from 0 to 65535", port)
 	}
-	ip, err := netip.ParseAddr(host)
-	if host == "localhost" || (err == nil && ip.IsLoopback()) {
-		return ""
+	return ""
+}
+
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
 	}
-	return fmt.Sprintf("%q is not on loopback: there a listener needs TLS and users, which this version does not have; "+
-		"use 127.0.0.1 or [::1] and reach it through a tunnel", address)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
 }
 
 func durabilityProblem(s string) string {

@@ -38,6 +38,9 @@ broker:
     - {address: "/run/gatehouse.mqtt", protocol: unix}
     - {address: "localhost:1884"}
   anonymous: false
+  users: users
+  acl: /etc/acl.yaml
+  certificate_name: dns
 rules:   {folder: my/rules}
 devices: {folder: /etc/devices}
 uplinks: []
@@ -60,6 +63,9 @@ log:     {level: debug, format: json}
 	}
 	if c.Broker.Anonymous || c.Console.Address != "" || c.Log.Level != "debug" {
 		t.Errorf("anonymous %v, console %q, level %q", c.Broker.Anonymous, c.Console.Address, c.Log.Level)
+	}
+	if b := c.Broker; b.Users != "/etc/gatehouse/users" || b.ACL != "/etc/acl.yaml" || b.CertificateName != "dns" {
+		t.Errorf("users %q, ACL %q, certificate name %q", b.Users, b.ACL, b.CertificateName)
 	}
 	if c.Rules.Folder != "/etc/gatehouse/my/rules" || c.Devices.Folder != "/etc/devices" || c.Plugins.Folder != "/etc/gatehouse/plugins" {
 		t.Errorf("folders %q, %q, %q", c.Rules.Folder, c.Devices.Folder, c.Plugins.Folder)
@@ -91,6 +97,9 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"an interval of no length":       {"store: {durability: interval 0s}\n", "f.yaml:1:21:", "interval"},
 		"an unknown log level":           {"log: {level: loud}\n", "f.yaml:1:14:", `"loud"`},
 		"a folder without a name":        {"rules: {folder: \"\"}\n", "f.yaml:1:17:", "folder"},
+		"users without an ACL":           {"broker: {users: u}\n", "f.yaml:1:17:", "users may do nothing without broker.acl"},
+		"another name of certificates":   {"broker: {certificate_name: ou}\n", "f.yaml:1:28:", "cn, dns, email, uri"},
+		"clear text off loopback":        {"broker:\n  users: u\n  acl: a\n  listeners:\n    - {address: \"0.0.0.0:1883\"}\n", "f.yaml:5:17:", "a listener there needs TLS, which is protocol mqtts or wss, and users"},
 		"a socket path that is too long": {"broker:\n  listeners:\n    - {address: /" + strings.Repeat("a", 120) + ", protocol: unix}\n", "f.yaml:3:17:", "100 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -14,11 +14,13 @@ import (
 )
 
 // Check judges the files of a configuration without running anything of them:
-// rules, devices, plugin manifests. It returns every error that there is.
+// users, ACL, rules, devices, plugin manifests. It returns every error that there is.
 func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 	opt.Log = slog.New(slog.DiscardHandler)
-	manifests, err := plugins.ReadManifests(cfg.Plugins.Folder)
+	_, err := readPolicy(cfg)
 	all := each(err)
+	manifests, err := plugins.ReadManifests(cfg.Plugins.Folder)
+	all = append(all, each(err)...)
 	for i := range manifests {
 		if err := manifests[i].Verify(); err != nil {
 			all = append(all, fmt.Errorf("%s: %w", manifests[i].File, err))

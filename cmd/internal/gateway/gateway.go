@@ -51,6 +51,7 @@ type Gateway struct {
 	opt Options
 
 	store   store.Store
+	access  *auth.Authority
 	broker  *broker.Server
 	rules   *rules.Engine
 	devices *drivers.Host
@@ -72,6 +73,12 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
+	policy, err := readPolicy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.access = auth.New(auth.Options{AdminListener: g.adminListener(), Log: opt.Log.With("part", "broker"), Policy: policy})
+	g.warnOfReaders(cfg)
 	languages, _, err := newLanguages(opt)
 	if err != nil {
 		return nil, err
@@ -81,7 +88,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	g.broker, err = broker.New(broker.Options{
 		Store:       g.store,
-		Authorizer:  authorizer(cfg),
+		Authorizer:  g.access,
 		Interceptor: g.rules,
 		Log:         opt.Log.With("part", "broker"),
 		Version:     "gatehouse " + opt.Version,
@@ -96,14 +103,16 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	return g, err
 }
 
-// authorizer lets local clients in if they may be anonymous: this version has no
-// users, so otherwise nobody can come in.
-func authorizer(cfg *config.Config) broker.Authorizer {
-	if cfg.Broker.Anonymous {
-		return auth.Anonymous()
+// adminListener is the name of the Unix socket whose clients act as the local admin:
+// only who runs the gateway can open it. It is empty if there is none.
+func (g *Gateway) adminListener() string {
+	if g.opt.Data == "" {
+		return ""
 	}
-	return nil
+	return listenerName(config.Listener{Address: filepath.Join(g.opt.Data, SocketName), Protocol: "unix"})
 }
+
+func listenerName(l config.Listener) string { return l.Protocol + "://" + l.Address }
 
 // Run opens the listeners, starts the parts, and blocks until ctx ends or a part
 // fails.
@@ -152,7 +161,7 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 		listeners = append(slices.Clone(listeners), config.Listener{Address: filepath.Join(g.opt.Data, SocketName), Protocol: "unix"})
 	}
 	for _, l := range listeners {
-		name := l.Protocol + "://" + l.Address
+		name := listenerName(l)
 		ln, err := listen.Listen(ctx, listen.Options{Name: name, Address: l.Address, Protocol: l.Protocol})
 		if err != nil {
 			return nil, err

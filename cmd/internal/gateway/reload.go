@@ -10,16 +10,19 @@ import (
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 )
 
-// Reload puts another configuration into force: folders, their files and the log
-// level. If anything else is different it changes nothing and says what needs a
-// restart.
+// Reload puts another configuration into force: folders, their files, users, the ACL
+// and the log level. If anything else is different, or users and ACL are not right, it
+// changes nothing and says why.
 func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
+	if _, err := readPolicy(next); err != nil {
+		return fmt.Errorf("%w; nothing was changed", err)
+	}
 	g.mu.Lock()
 	if fixed := needsRestart(g.cfg, next); len(fixed) > 0 {
 		g.mu.Unlock()
 		return fmt.Errorf("a change of %s needs a restart; nothing was changed", strings.Join(fixed, ", "))
 	}
-	moved := g.cfg.Rules != next.Rules || g.cfg.Devices != next.Devices || g.cfg.Plugins != next.Plugins
+	moved := g.cfg.Broker.Users != next.Broker.Users || g.cfg.Broker.ACL != next.Broker.ACL || g.cfg.Rules != next.Rules || g.cfg.Devices != next.Devices || g.cfg.Plugins != next.Plugins
 	g.cfg = next
 	g.mu.Unlock()
 	if g.opt.Level != nil {
@@ -31,7 +34,7 @@ func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 		default: // the watch has yet to see the last one
 		}
 	}
-	for _, load := range []func(context.Context) error{g.loadRules, g.loadPlugins, g.loadDevices} {
+	for _, load := range []func(context.Context) error{g.loadAccess, g.loadRules, g.loadPlugins, g.loadDevices} {
 		_ = load(ctx) // told in the log, file by file
 	}
 	g.plugins.Retry() // whoever reloads has mended something, perhaps
@@ -45,7 +48,7 @@ func needsRestart(now, next *config.Config) []string {
 		key  string
 		same bool
 	}{
-		{"broker", reflect.DeepEqual(now.Broker, next.Broker)},
+		{"broker.listeners", reflect.DeepEqual(now.Broker.Listeners, next.Broker.Listeners)},
 		{"console", now.Console == next.Console},
 		{"store", now.Store == next.Store},
 		{"log.format", now.Log.Format == next.Log.Format},
@@ -57,7 +60,7 @@ func needsRestart(now, next *config.Config) []string {
 	return keys
 }
 
-// watch loads a folder again when its files change, until ctx ends.
+// watch loads a folder again when its files change, and users and ACL when they do, until ctx ends.
 func (g *Gateway) watch(ctx context.Context) error {
 	for ctx.Err() == nil {
 		g.watchFolders(ctx)
@@ -78,7 +81,11 @@ func (g *Gateway) watchFolders(ctx context.Context) {
 		load func(context.Context) error
 	}{
 		{cfg.Rules.Folder, g.loadRules}, {cfg.Devices.Folder, g.loadDevices}, {cfg.Plugins.Folder, g.loadPlugins},
+		{cfg.Broker.Users, g.loadAccess}, {cfg.Broker.ACL, g.loadAccess},
 	} {
+		if f.path == "" {
+			continue
+		}
 		wait.Go(func() {
 			if err := Watch(ctx, g.opt.Log, f.path, func() { _ = f.load(ctx) }); err != nil {
 				g.opt.Log.Error("a folder is not watched; SIGHUP reads it", "path", f.path, "error", err)

@@ -18,6 +18,9 @@ type view struct{ g *Gateway }
 func (v view) Clients() []console.Client {
 	var all []console.Client
 	for _, c := range v.g.broker.Clients() {
+		if c.Principal != "" { // the name that counts: that of a certificate, say
+			c.Username = c.Principal
+		}
 		all = append(all, console.Client{
 			ID: c.ClientID, Username: c.Username, Connected: c.Connected, Version: versionName(c.Version),
 			Listener: c.Listener, Remote: c.Remote, Since: c.Since,
