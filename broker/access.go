@@ -67,6 +67,16 @@ func (srv *Server) mayPublish(ctx context.Context, a *access, name string) error
 	return srv.authz.Allow(ctx, a.who, ActPublish, name)
 }
 
+// forgetCertificate lets go of the certificate of a client that has left: its session
+// is then as one that the store kept.
+func (s *Session) forgetCertificate() {
+	if a := s.access.Load(); a != nil && a.who.Certificate != nil {
+		who := a.who
+		who.Certificate, who.Remote = nil, nil
+		s.access.Store(&access{who: who})
+	}
+}
+
 // Reauthorize is to be called after the [Authorizer] has begun to answer otherwise:
 // what it was asked before counts no more. Clients who may not stay are disconnected
 // with 0x87, not authorized, and what waits for a client is asked about again before

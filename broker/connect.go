@@ -133,7 +133,7 @@ func (c *conn) authenticate(ctx context.Context, p *packet.Connect, answer *pack
 	c.who.Since = time.Now()
 	var principal string
 	var err error
-	if p.Properties.AuthenticationMethod != "" {
+	if p.Properties.AuthenticationMethod != "" { // else no AUTH is sent ([MQTT-4.12.0-6])
 		principal, err = c.exchange(ctx, p, answer)
 	} else {
 		principal, err = c.srv.authz.Connect(ctx, c.who, p.Password)

@@ -64,8 +64,8 @@ type Identity struct {
 	Listener  string // the name of the listener, if it has one
 	Remote    net.Addr
 	// Certificate is the client's own, whose chain the listener has verified; nil
-	// without TLS, or if the client showed none. It is not kept with a session that
-	// outlives the server: then Remote is nil too.
+	// without TLS, or if the client showed none. It is not kept with a session whose
+	// client has left, nor is Remote then; both are nil in one that the store kept.
 	Certificate *x509.Certificate
 	// Since is when the authentication began that has let the client in.
 	Since time.Time

@@ -352,6 +352,7 @@ func (s *Session) flying() []*item {
 func (s *Session) detach() {
 	s.conn.Store(nil)
 	s.resend = nil
+	s.forgetCertificate()
 	if !s.stored {
 		return
 	}

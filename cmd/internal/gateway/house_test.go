@@ -211,6 +211,20 @@ func (c *peer) publish(p *packet.Publish) packet.Reason {
 	}
 }
 
+// ping asks the server for an answer, and keeps what comes before it.
+func (c *peer) ping() {
+	c.t.Helper()
+	c.send(&packet.Pingreq{})
+	for {
+		switch p := c.next().(type) {
+		case *packet.Pingresp:
+			return
+		case *packet.Publish:
+			c.early = append(c.early, p)
+		}
+	}
+}
+
 // message is the next message.
 func (c *peer) message() *packet.Publish {
 	c.t.Helper()

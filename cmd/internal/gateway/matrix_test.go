@@ -297,8 +297,7 @@ func (c *cell) away() {
 		if time.Now().After(deadline) {
 			c.t.Fatal("sam does not go")
 		}
-		c.watch.send(&packet.Pingreq{})
-		c.watch.next()
+		c.watch.ping()
 	}
 }
 
