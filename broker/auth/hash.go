@@ -110,7 +110,7 @@ func parseArgon(rest string) (hash, error) {
 	h := &argonHash{}
 	var lanes uint32
 	if _, err := fmt.Sscanf(parts[1]+"\n", "m=%d,t=%d,p=%d\n", &h.memory, &h.time, &lanes); err != nil {
-		return nil, errors.New("its parameters are not m=..,t=..,p=..")
+		return nil, errors.New("its parameters m=..,t=..,p=.. are not right")
 	}
 	switch {
 	case lanes < 1 || lanes > 16, h.time < 1 || h.time > mostArgonTime, h.memory < 8*lanes || h.memory > mostArgonMemory:

@@ -23,7 +23,7 @@ func TestParseUsersRefuses(t *testing.T) {
 		"argon2 of another version": {"a:$argon2id$v=16$m=64,t=1,p=1$c29tZXNhbHRzb21l$c29tZXNhbHRzb21lc29tZXNhbHQ", "v=19"},
 		"argon2 with too much":      {"a:$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHRzb21l$c29tZXNhbHRzb21lc29tZXNhbHQ", "beyond"},
 		"argon2 with nothing":       {"a:$argon2id$v=19$m=64,t=0,p=1$c29tZXNhbHRzb21l$c29tZXNhbHRzb21lc29tZXNhbHQ", "beyond"},
-		"argon2 with no parameters": {"a:$argon2id$v=19$m=x$c29tZXNhbHRzb21l$c29tZXNhbHRzb21lc29tZXNhbHQ", "m=..,t=..,p=.."},
+		"argon2 with no parameters": {"a:$argon2id$v=19$m=x$c29tZXNhbHRzb21l$c29tZXNhbHRzb21lc29tZXNhbHQ", "m=..,t=..,p=.. are not right"},
 		"bcrypt that is cut":        {"a:$2b$10$abc", "the 2b hash is not right"},
 		"bcrypt that takes years":   {"a:$2b$31$" + strings.Repeat("a", 53), "its cost is 31"},
 		"mosquitto without a salt":  {"a:$6$abc", "SALT$HASH"},

@@ -197,7 +197,9 @@ func TestSessionsBelongToCertificates(t *testing.T) {
 	go func() { served <- h.g.broker.Serve(t.Context(), certifier{l, names}) }()
 	defer func() {
 		_ = l.Close() // ends Serve, with an error that says so
-		<-served
+		if err := <-served; err == nil {
+			t.Error("a listener that was closed has no error")
+		}
 	}()
 	h.mqtt = l.Addr().String()
 	come := func(certificate, user string) (*peer, packet.Reason) {

@@ -97,7 +97,7 @@ func matrixACL(sam bool) string {
 	acl := `
 rules:
   - {allow: readwrite, topics: ["#", "$SYS/#"], users: [watch, max]}
-  - {allow: readwrite, topics: ["t/#"], users: [sam]}
+  - {allow: readwrite, topics: ["#"], users: [sam]}
 `
 	if sam {
 		return acl + "  - {allow: read, topics: [\"$SYS/#\"], users: [sam]}\n"
@@ -158,6 +158,14 @@ func (c *cell) sends(p *packet.Publish, want bool) {
 	}
 }
 
+// watches has watch publish, who may.
+func (c *cell) watches(p *packet.Publish) {
+	c.t.Helper()
+	if got := c.watch.publish(p); got.Failed() {
+		c.t.Errorf("watch's PUBLISH is answered with %v", got)
+	}
+}
+
 // heard checks whether watch hears a message before a control of sam's.
 func (c *cell) heard(topic, payload string, want bool) {
 	c.t.Helper()
@@ -173,7 +181,7 @@ func (c *cell) heard(topic, payload string, want bool) {
 func (c *cell) gets(payload string, want bool) {
 	c.t.Helper()
 	m := c.mark()
-	c.watch.publish(&packet.Publish{Topic: control, Payload: []byte(m)})
+	c.watches(&packet.Publish{Topic: control, Payload: []byte(m)})
 	got := c.sam.until(control, m)
 	var wanted []string
 	if want {
@@ -249,7 +257,7 @@ func (c *cell) ruleIn() {
 		c.sends(&packet.Publish{Topic: fromHere, Payload: []byte(payload)}, want)
 		if !want { // one that the rule hears comes after it
 			payload += " by watch"
-			c.watch.publish(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
+			c.watches(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
 		}
 		if got := c.watch.until("heard", payload); len(got) > 0 {
 			c.t.Errorf("the rule heard %q before", got)
@@ -281,7 +289,7 @@ func (c *cell) wills(want bool) {
 		return
 	}
 	m := c.mark()
-	c.watch.publish(&packet.Publish{Topic: "else", Payload: []byte(m)})
+	c.watches(&packet.Publish{Topic: "else", Payload: []byte(m)})
 	if got := c.watch.until("else", m); len(got) > 0 {
 		c.t.Errorf("watch hears %q", got)
 	}
@@ -314,6 +322,7 @@ func (c *cell) will() {
 		c.refusesWill(0)
 		c.wills(false)
 		return
+	case allowed, online:
 	}
 	sam := c.connect(c.withWill(0))
 	if c.right == online {
@@ -350,7 +359,7 @@ func (c *cell) live() {
 	c.fates(func() {
 		c.answers(c.right != denied, c.sam.subscribe(fromHere, control))
 	}, func(payload string, want bool) {
-		c.watch.publish(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
+		c.watches(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
 		c.gets(payload, want)
 	})
 }
@@ -359,7 +368,7 @@ func (c *cell) overlapping() {
 	c.fates(func() {
 		c.answers(true, c.sam.subscribe("t/#", "t/+", "+/x", control)[:1])
 	}, func(payload string, want bool) {
-		c.watch.publish(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
+		c.watches(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
 		c.gets(payload, want)
 	})
 }
@@ -369,7 +378,7 @@ func (c *cell) ruleOut() {
 		c.watch.subscribe(fromHere)
 		c.answers(c.right != denied, c.sam.subscribe(fromHere, control))
 	}, func(payload string, want bool) {
-		c.watch.publish(&packet.Publish{Topic: "trigger", Payload: []byte(payload)})
+		c.watches(&packet.Publish{Topic: "trigger", Payload: []byte(payload)})
 		c.watch.until(fromHere, payload) // the rule has fired
 		c.gets(payload, want)
 	})
@@ -377,7 +386,7 @@ func (c *cell) ruleOut() {
 
 func (c *cell) retainedDelivery() {
 	c.fates(nil, func(payload string, want bool) {
-		c.watch.publish(&packet.Publish{Topic: fromHere, Payload: []byte(payload), Retain: true})
+		c.watches(&packet.Publish{Topic: fromHere, Payload: []byte(payload), Retain: true})
 		c.sam.send(&packet.Unsubscribe{ID: 9, Filters: []string{"t/#"}})
 		if _, ok := c.sam.next().(*packet.Unsuback); !ok {
 			c.t.Error("no UNSUBACK")
@@ -396,8 +405,8 @@ func (c *cell) queuedReplay() {
 	}
 	c.sam.disconnect()
 	c.away()
-	c.watch.publish(&packet.Publish{Topic: fromHere, Payload: []byte("queued")})
-	c.watch.publish(&packet.Publish{Topic: control, Payload: []byte("queued behind")})
+	c.watches(&packet.Publish{Topic: fromHere, Payload: []byte("queued")})
+	c.watches(&packet.Publish{Topic: control, Payload: []byte("queued behind")})
 	if c.right == offline {
 		c.revoke()
 	}
@@ -420,11 +429,11 @@ func (c *cell) shared() {
 	}, func(payload string, want bool) {
 		const n = 4
 		for range n {
-			c.watch.publish(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
+			c.watches(&packet.Publish{Topic: fromHere, Payload: []byte(payload)})
 		}
 		m := c.mark()
-		c.watch.publish(&packet.Publish{Topic: control, Payload: []byte(m)})
-		c.watch.publish(&packet.Publish{Topic: "to/max", Payload: []byte(m)})
+		c.watches(&packet.Publish{Topic: control, Payload: []byte(m)})
+		c.watches(&packet.Publish{Topic: "to/max", Payload: []byte(m)})
 		sams, maxs := len(c.sam.until(control, m)), len(max.until("to/max", m))
 		if sams+maxs != n || (sams > 0) != want {
 			c.t.Errorf("sam gets %d and max %d of %d; that sam gets some should be %v", sams, maxs, n, want)
@@ -444,7 +453,7 @@ func (c *cell) system() {
 	}, func(payload string, want bool) {
 		c.inside(topic, payload)
 		m := c.mark()
-		c.watch.publish(&packet.Publish{Topic: control, Payload: []byte(m)})
+		c.watches(&packet.Publish{Topic: control, Payload: []byte(m)})
 		got := c.sam.until(control, m)
 		var wanted []string
 		if want {

@@ -80,8 +80,11 @@ func (g *Gateway) watchFolders(ctx context.Context) {
 		path string
 		load func(context.Context) error
 	}{
-		{cfg.Rules.Folder, g.loadRules}, {cfg.Devices.Folder, g.loadDevices}, {cfg.Plugins.Folder, g.loadPlugins},
-		{cfg.Broker.Users, g.loadAccess}, {cfg.Broker.ACL, g.loadAccess},
+		{cfg.Rules.Folder, g.loadRules},
+		{cfg.Devices.Folder, g.loadDevices},
+		{cfg.Plugins.Folder, g.loadPlugins},
+		{cfg.Broker.Users, g.loadAccess},
+		{cfg.Broker.ACL, g.loadAccess},
 	} {
 		if f.path == "" {
 			continue
