@@ -38,7 +38,8 @@ type Policy struct {
 	// anonymous client mean nothing.
 	Users *Users
 	// ACL says who may do what. With nil anonymous clients may do everything, and
-	// users nothing.
+	// others nothing; but if Users is nil too, everybody on this machine may do
+	// everything while anonymous clients may, whatever a certificate calls them.
 	ACL *ACL
 	// Anonymous lets clients in who give no user name, if they come from this machine.
 	Anonymous bool
@@ -229,6 +230,12 @@ func (p *Policy) here(who *broker.Identity) bool {
 	return who.Certificate != nil || who.Remote == nil || p.Users.get(who.Principal) != nil
 }
 
+// open reports whether a client may do everything because nobody says who may.
+func (p *Policy) open(who *broker.Identity) bool {
+	local := who.Principal == "" || p.Users == nil && (who.Loopback || who.Remote == nil)
+	return p.Anonymous && local
+}
+
 // Allow implements [broker.Authorizer].
 func (a *Authority) Allow(_ context.Context, who broker.Identity, action broker.Action, topic string) error {
 	p := a.state.Load()
@@ -236,9 +243,8 @@ func (a *Authority) Allow(_ context.Context, who broker.Identity, action broker.
 	switch {
 	case who.Principal == Admin:
 		allowed = action != broker.ActPublish || !isSystem(topic)
-	case who.Principal == "" && p.ACL == nil:
-		allowed = p.Anonymous && (action != broker.ActPublish || !isSystem(topic))
 	case p.ACL == nil:
+		allowed = p.open(&who) && (action != broker.ActPublish || !isSystem(topic))
 	case who.Principal == "":
 		allowed = p.Anonymous && p.ACL.rules.allows("", who.ClientID, action, topic)
 	default:
@@ -256,10 +262,8 @@ func (a *Authority) AllowsAll(who broker.Identity, action broker.Action) bool {
 	switch {
 	case who.Principal == Admin:
 		return true
-	case who.Principal == "" && p.ACL == nil:
-		return p.Anonymous
 	case p.ACL == nil:
-		return false
+		return p.open(&who)
 	case who.Principal == "":
 		return p.Anonymous && p.ACL.rules.allowsAll("", action)
 	default:

@@ -174,6 +174,8 @@ func TestWhatTheyMayDo(t *testing.T) {
 	}
 	certified := is("press")
 	certified.Certificate = &x509.Certificate{}
+	remote := certified
+	remote.Loopback = false
 	stored := broker.Identity{ClientID: "c", Principal: "press"} // as a store knows it
 	for name, c := range map[string]struct {
 		policy auth.Policy
@@ -193,6 +195,9 @@ func TestWhatTheyMayDo(t *testing.T) {
 		"a user who is not there any more":       {auth.Policy{Users: users(t, ""), ACL: open}, is("own"), "x", false},
 		"a certificate needs no line":            {auth.Policy{Users: users(t, ""), ACL: open}, certified, "x", true},
 		"a certificate without ACL":              {auth.Policy{}, certified, "x", false},
+		"a certificate from here, nothing said":  {auth.Policy{Anonymous: true}, certified, "x", true},
+		"a certificate from elsewhere":           {auth.Policy{Anonymous: true}, remote, "x", false},
+		"a certificate from here, with users":    {auth.Policy{Anonymous: true, Users: users(t, "")}, certified, "x", false},
 		"a session from the store, by ACL alone": {auth.Policy{ACL: open}, stored, "x", true},
 		"a session from the store, empty ACL":    {auth.Policy{ACL: acl(t)}, stored, "x", false},
 		"the admin":                              {auth.Policy{ACL: acl(t)}, is(auth.Admin), "$SYS/x", true},
