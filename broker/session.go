@@ -147,6 +147,10 @@ func (s *Session) limit(b *batch) {
 		s.srv.stats.drop(dropQueue)
 		s.dequeue(b, s.pop())
 	}
+	for s.q.beyondShare(&s.srv.opts.Limits) {
+		s.srv.stats.drop(dropAllQueues)
+		s.dequeue(b, s.pop())
+	}
 }
 
 // pop takes the oldest message out of the queue.
