@@ -25,15 +25,10 @@ func (c *Config) check() error {
 		} else if seen[l.Address] {
 			fail(key+".address", "%q is listed twice", l.Address)
 		}
-		switch l.Protocol {
-		case "mqtt", "ws", "unix":
-		case "mqtts", "wss":
-			fail(key+".protocol", "%q: TLS is not available in this version; use mqtt, ws or unix", l.Protocol)
-		default:
-			fail(key+".protocol", "%q is not one of mqtt, ws, unix", l.Protocol)
-		}
+		l.check(func(below, format string, args ...any) { fail(key+"."+below, format, args...) })
 		seen[l.Address] = true
 	}
+	c.Broker.Limits.check(func(below, format string, args ...any) { fail("broker.limits."+below, format, args...) })
 	if len(c.Uplinks) > 0 {
 		fail("uplinks", "uplinks are not available in this version: the list must be empty")
 	}
@@ -61,21 +56,8 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func (l Listener) problem() string {
-	if l.Protocol == "unix" {
-		if l.Address == "" {
-			return "the path of the socket is needed"
-		}
-		if len(l.Address) > 100 {
-			return fmt.Sprintf("a Unix socket's path has at most 100 bytes, this one has %d", len(l.Address))
-		}
-		return ""
-	}
-	return loopbackProblem(l.Address)
-}
-
 // loopbackProblem says what is wrong with an address, "" if nothing is. Off loopback
-// there would be neither TLS nor users, and nothing listens in clear text there.
+// there would be no users, and nothing listens in clear text there.
 func loopbackProblem(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -88,7 +70,12 @@ func loopbackProblem(address string) string {
 	if host == "localhost" || (err == nil && ip.IsLoopback()) {
 		return ""
 	}
-	return fmt.Sprintf("%q is not on loopback: there a listener needs TLS and users, which this version does not have; "+
+	return OffLoopback(address)
+}
+
+// OffLoopback says that nothing may listen on an address.
+func OffLoopback(address string) string {
+	return fmt.Sprintf("%q is not on loopback: there a listener needs TLS and users, and this version has no users; "+
 		"use 127.0.0.1 or [::1] and reach it through a tunnel", address)
 }
 

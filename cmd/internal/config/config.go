@@ -40,14 +40,8 @@ type Broker struct {
 	// Anonymous lets clients without a user name in, on loopback listeners and
 	// Unix sockets only; default true.
 	Anonymous bool `yaml:"anonymous"`
-}
-
-// Listener is one address that clients connect to.
-type Listener struct {
-	// Address is HOST:PORT, or the path of a Unix socket.
-	Address string `yaml:"address"`
-	// Protocol is mqtt (default), ws (MQTT over WebSocket, path /mqtt) or unix.
-	Protocol string `yaml:"protocol"`
+	// Limits bound what clients may use.
+	Limits Limits `yaml:"limits"`
 }
 
 // Rules is the rules engine.
@@ -99,6 +93,7 @@ func Default() *Config {
 		Broker: Broker{
 			Listeners: []Listener{{Address: "127.0.0.1:1883", Protocol: "mqtt"}},
 			Anonymous: true,
+			Limits:    defaultLimits(),
 		},
 		Rules:   Rules{Folder: "scripts"},
 		Devices: Devices{Folder: "devices"},
@@ -163,13 +158,23 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 		return nil, err
 	}
 	c.body = nil
-	base := filepath.Dir(file)
-	for _, folder := range []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder} {
-		if file != "" && !filepath.IsAbs(*folder) {
-			*folder = filepath.Join(base, *folder)
-		}
+	if file != "" {
+		c.anchor(filepath.Dir(file))
 	}
 	return c, nil
+}
+
+// anchor has relative paths count from the folder of the configuration file.
+func (c *Config) anchor(base string) {
+	paths := []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder}
+	for i := range c.Broker.Listeners {
+		paths = append(paths, c.Broker.Listeners[i].TLS.paths()...)
+	}
+	for _, path := range paths {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(base, *path)
+		}
+	}
 }
 
 // empty reports whether a document holds nothing but comments.

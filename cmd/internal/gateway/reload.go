@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 )
 
-// Reload puts another configuration into force: folders, their files and the log
-// level. If anything else is different it changes nothing and says what needs a
+// Reload puts another configuration into force: folders, their files,
+// certificates and the log level. If anything else is different it changes nothing and says what needs a
 // restart.
 func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 	g.mu.Lock()
@@ -35,6 +35,7 @@ func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 		_ = load(ctx) // told in the log, file by file
 	}
 	g.plugins.Retry() // whoever reloads has mended something, perhaps
+	g.reloadCertificates()
 	return nil
 }
 
