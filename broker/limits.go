@@ -87,6 +87,13 @@ type Amount struct {
 	Bytes int64
 }
 
+// DefaultLimits are those of a zero Limits.
+func DefaultLimits() Limits {
+	var l Limits
+	l.setDefaults()
+	return l
+}
+
 func (l *Limits) setDefaults() {
 	def(&l.Connections, 10_000)
 	def(&l.ConnectionsPerAddress, 256)

@@ -29,6 +29,7 @@ type item struct {
 	received bool   // a PUBREC came
 	tried    bool   // sent before: DUP
 	gone     bool   // acknowledged
+	size     uint32 // that it counts in flight, while its message is held
 
 	wait bool // for an in-process subscriber: not safe in the store yet
 }
