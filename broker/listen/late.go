@@ -55,6 +55,10 @@ func (c *lateConn) open() error {
 		if c.tls == nil {
 			return
 		}
+		if err := c.wire.wait(); err != nil { // a client that says nothing costs no handshake
+			c.fail(whyTLS, err)
+			return
+		}
 		c.wire.records = true
 		// On a goroutine of its own, so that the stack that a handshake takes is not
 		// the connection's for good.

@@ -133,8 +133,12 @@ func (w *wire) Write(p []byte) (int, error) {
 		n, failed = writeNow(fd, p)
 		return true
 	})
-	if err == nil {
-		err = failed
+	switch n = max(n, 0); {
+	case err != nil:
+		return n, err
+	case failed == nil && n < len(p):
+		return n, io.ErrShortWrite
+	default:
+		return n, failed
 	}
-	return max(n, 0), err
 }
