@@ -22,7 +22,7 @@ func (c *Config) check() error {
 		key := fmt.Sprintf("broker.listeners[%d]", i)
 		if msg := l.problem(); msg != "" {
 			fail(key+".address", "%s", msg)
-		} else if seen[l.Address] {
+		} else if seen[l.Address] && !strings.HasSuffix(l.Address, ":0") { // each gets a port of its own
 			fail(key+".address", "%q is listed twice", l.Address)
 		}
 		l.check(func(below, format string, args ...any) { fail(key+"."+below, format, args...) })

@@ -92,19 +92,7 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"a folder without a name":        {"rules: {folder: \"\"}\n", "f.yaml:1:17:", "folder"},
 		"a socket path that is too long": {"broker:\n  listeners:\n    - {address: /" + strings.Repeat("a", 120) + ", protocol: unix}\n", "f.yaml:3:17:", "100 bytes"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := config.Parse("f.yaml", []byte(tt.text), nil)
-			var e *config.Error
-			if !errors.As(err, &e) {
-				t.Fatalf("got %v, want an *Error", err)
-			}
-			if !strings.HasPrefix(err.Error(), tt.at) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("got  %v\nwant %s ... %s", err, tt.at, tt.says)
-			}
-			if e.Snippet == "" || !strings.Contains(e.Snippet, "^") {
-				t.Errorf("no source line with a caret in:\n%v", err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { refused(t, tt.text, tt.at, tt.says) })
 	}
 }
 
@@ -126,6 +114,22 @@ func TestAFileThatIsNestedTooDeep(t *testing.T) {
 				t.Errorf("%d times %q gives %v", n, mark, err)
 			}
 		}
+	}
+}
+
+// refused parses a text that is wrong, at a place and for a reason.
+func refused(t *testing.T, text, at, says string) {
+	t.Helper()
+	_, err := config.Parse("f.yaml", []byte(text), nil)
+	var e *config.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want an *Error", err)
+	}
+	if !strings.HasPrefix(err.Error(), at) || !strings.Contains(err.Error(), says) {
+		t.Errorf("got  %v\nwant %s ... %s", err, at, says)
+	}
+	if e.Snippet == "" || !strings.Contains(e.Snippet, "^") {
+		t.Errorf("no source line with a caret in:\n%v", err)
 	}
 }
 

@@ -5,6 +5,7 @@
 //	  listeners:
 //	    - {address: "127.0.0.1:1883", protocol: mqtt}
 //	  anonymous: true
+//	  limits: {connections: 10000, publish_rate: 0}
 //	rules:   {folder: scripts}
 //	devices: {folder: devices}
 //	plugins: {folder: plugins}

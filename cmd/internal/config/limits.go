@@ -1,9 +1,13 @@
 package config
 
 import (
+	"fmt"
 	"reflect"
 	"strconv"
 	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/gatehouse/gatehouse/broker"
 )
@@ -17,7 +21,7 @@ type Limits struct {
 	// network; loopback is not counted. 0 is no limit.
 	ConnectionsPerAddress int `yaml:"connections_per_address" min:"0" max:"1000000"`
 	// ConnectTime is how long a client may take to be connected.
-	ConnectTime time.Duration `yaml:"connect_time" min:"100ms" max:"1m"`
+	ConnectTime Duration `yaml:"connect_time" min:"100ms" max:"1m"`
 	// ConnectBytes is the largest CONNECT.
 	ConnectBytes int `yaml:"connect_bytes" min:"256" max:"1048576"`
 	// Sessions may exist, connected or not.
@@ -36,7 +40,7 @@ type Limits struct {
 	// TopicAliases are those that a client may use.
 	TopicAliases int `yaml:"topic_aliases" min:"1" max:"65535"`
 	// KeepAlive is the longest; 0s leaves it to clients.
-	KeepAlive time.Duration `yaml:"keep_alive" min:"0s" max:"65535s"`
+	KeepAlive Duration `yaml:"keep_alive" min:"0s" max:"65535s"`
 	// PublishRate is how many messages a second are read from one client; beyond it
 	// the reader pauses. 0 is no limit.
 	PublishRate int `yaml:"publish_rate" min:"0" max:"1000000"`
@@ -48,20 +52,34 @@ type Limits struct {
 	AllQueuesBytes    int64 `yaml:"all_queues_bytes" min:"1024" max:"1099511627776"`
 	// OutputBytes may wait for one client's socket, which may take nothing for
 	// WriteTime.
-	OutputBytes int           `yaml:"output_bytes" min:"4096" max:"1073741824"`
-	WriteTime   time.Duration `yaml:"write_time" min:"1s" max:"1h"`
+	OutputBytes int      `yaml:"output_bytes" min:"4096" max:"1073741824"`
+	WriteTime   Duration `yaml:"write_time" min:"1s" max:"1h"`
 	// RetainedMessages and RetainedBytes are what is retained.
 	RetainedMessages int   `yaml:"retained_messages" min:"1" max:"100000000"`
 	RetainedBytes    int64 `yaml:"retained_bytes" min:"1024" max:"1099511627776"`
 }
 
+// Duration is a time in the words of Go: 250ms, 5s, 1h30m.
+type Duration time.Duration
+
+// UnmarshalYAML implements [yaml.NodeUnmarshaler].
+func (d *Duration) UnmarshalYAML(node ast.Node) error {
+	text := node.GetToken().Value
+	parsed, err := time.ParseDuration(text)
+	if err != nil {
+		return &yaml.SyntaxError{Message: fmt.Sprintf("%q is not a time such as 250ms, 5s or 1h30m", text), Token: node.GetToken()}
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
 func defaultLimits() Limits {
 	return Limits{
-		Connections: 10_000, ConnectionsPerAddress: 256, ConnectTime: 5 * time.Second, ConnectBytes: 64 << 10,
+		Connections: 10_000, ConnectionsPerAddress: 256, ConnectTime: Duration(5 * time.Second), ConnectBytes: 64 << 10,
 		Sessions: 20_000, PacketBytes: 1 << 20, TopicLevels: 128, UserProperties: 64, UserPropertyBytes: 16 << 10,
 		Filters: 1_000, InFlight: 1_024, TopicAliases: 128,
 		QueueMessages: 10_000, QueueBytes: 8 << 20, AllQueuesMessages: 1_000_000, AllQueuesBytes: 128 << 20,
-		OutputBytes: 1 << 20, WriteTime: 30 * time.Second, RetainedMessages: 100_000, RetainedBytes: 64 << 20,
+		OutputBytes: 1 << 20, WriteTime: Duration(30 * time.Second), RetainedMessages: 100_000, RetainedBytes: 64 << 20,
 	}
 }
 
@@ -72,13 +90,13 @@ func (l *Limits) Broker() broker.Limits {
 		perAddress = -1 // no limit, and not the default
 	}
 	return broker.Limits{
-		Connections: l.Connections, ConnectionsPerAddress: perAddress, ConnectTime: l.ConnectTime, ConnectPacket: l.ConnectBytes,
+		Connections: l.Connections, ConnectionsPerAddress: perAddress, ConnectTime: time.Duration(l.ConnectTime), ConnectPacket: l.ConnectBytes,
 		Sessions: l.Sessions, Packet: l.PacketBytes, TopicLevels: l.TopicLevels,
 		UserProperties: broker.Amount{Count: l.UserProperties, Bytes: l.UserPropertyBytes},
-		Filters:        l.Filters, InFlight: l.InFlight, TopicAliases: l.TopicAliases, KeepAlive: l.KeepAlive, PublishRate: l.PublishRate,
+		Filters:        l.Filters, InFlight: l.InFlight, TopicAliases: l.TopicAliases, KeepAlive: time.Duration(l.KeepAlive), PublishRate: l.PublishRate,
 		QueueMessages: l.QueueMessages, QueueBytes: l.QueueBytes,
 		AllQueues: broker.Amount{Count: l.AllQueuesMessages, Bytes: l.AllQueuesBytes},
-		Output:    l.OutputBytes, WriteTime: l.WriteTime, Retained: l.RetainedMessages, RetainedBytes: l.RetainedBytes,
+		Output:    l.OutputBytes, WriteTime: time.Duration(l.WriteTime), Retained: l.RetainedMessages, RetainedBytes: l.RetainedBytes,
 	}
 }
 
@@ -98,7 +116,7 @@ func (l *Limits) check(fail func(key, format string, args ...any)) {
 	}
 }
 
-var durationType = reflect.TypeFor[time.Duration]()
+var durationType = reflect.TypeFor[Duration]()
 
 // bound reads a tag; the tags are ours and can be read.
 func bound(text string, t reflect.Type) int64 {
