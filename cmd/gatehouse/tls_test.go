@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,12 +80,56 @@ func TestATLSListenerMakesItsOwnCertificate(t *testing.T) {
 	if out, code := run(t, "", "mosquitto_pub", pub...); code != 0 {
 		t.Errorf("mosquitto_pub: %s", out)
 	}
+	if out, code := run(t, "", "mosquitto_pub", "-h", "localhost", "-p", port, "--capath", "/etc/ssl/certs", "-t", "x", "-m", "1"); code == 0 {
+		t.Errorf("a client that does not trust the certificate is connected: %s", out)
+	}
+	listenersCount(t, p, filepath.Join(dir, "data", "gatehouse.sock"), address, first)
 	stopProgram(t, p)
 	p, _ = startTLS(t, dir, "")
 	if again := attribute(t, p.says(t, `"msg":"certificate"`), "sha256"); again != first {
 		t.Errorf("after a restart the certificate is another: %s, then %s", first, again)
 	}
 	stopProgram(t, p)
+}
+
+// listenersCount looks for what a listener counted in the API, the metrics and below
+// $SYS: two sockets, one handshake, and one that failed.
+func listenersCount(t *testing.T, p *program, socket, address, sha256 string) {
+	t.Helper()
+	g := &gatewayProcess{program: p, console: attribute(t, p.says(t, `"msg":"console"`), "url")}
+	var outer map[string]any
+	eventually(t, "the failed handshake is counted", func() bool {
+		for _, l := range g.api(t, "listeners") {
+			if l["protocol"] == "mqtts" {
+				outer = l
+			}
+		}
+		return fmt.Sprint(outer["refused"]) == "map[tls:1]"
+	})
+	if fmt.Sprintf("%v %v %v", outer["address"], outer["accepted"], outer["handshakes"]) != address+" 2 1" || !strings.Contains(fmt.Sprint(outer), sha256) {
+		t.Errorf("the API says %v", outer)
+	}
+	response, err := http.Get(g.console + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	metrics, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`gatehouse_listener_refused_total{listener="mqtts://127.0.0.1:0",reason="tls"} 1`,
+		`gatehouse_listener_handshakes_total{listener="mqtts://127.0.0.1:0"} 1`, `gatehouse_certificate_expires_seconds{`,
+	} {
+		if !strings.Contains(string(metrics), want) {
+			t.Errorf("not in the metrics: %s", want)
+		}
+	}
+	topic := "$SYS/broker/listeners/mqtts:" + address + "/accepted"
+	if out, code := run(t, "", "mosquitto_sub", "--unix", socket, "-t", topic, "-C", "1", "-W", "15"); code != 0 || strings.TrimSpace(out) == "" {
+		t.Errorf("mosquitto_sub %s: code %d, %q", topic, code, out)
+	}
 }
 
 func TestATLSListenerNeedsAPlaceForItsCertificate(t *testing.T) {
