@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -21,12 +22,15 @@ type conn struct {
 	fd    int    // of a plain socket, valid until close; -1 for others
 	loop  *loop  // nil for others
 	part  []byte // what has come and could not be read yet
+	wait  []byte // what a connection is read into that cannot wait without; nil for others
 	more  bool   // part may hold whole packets
 	away  bool   // not on a loop: what takes its time may be done
 	batch *batch
 	out   output // used by all
 
 	who       Identity
+	from      netip.Addr // that it is counted by, under the server's mu
+	pace      pace
 	version   packet.Version
 	session   *Session
 	access    *access
@@ -71,6 +75,7 @@ func (srv *Server) newConn(nc net.Conn) *conn {
 		nc: nc, fd: c.fd, limit: srv.opts.Limits.Output, slow: srv.opts.Limits.WriteTime, conn: c, written: make(chan struct{}),
 	}
 	c.who = identify(nc)
+	c.pace = newPace(srv.opts.Limits.PublishRate)
 	return c
 }
 
@@ -320,6 +325,7 @@ func (c *conn) finish() {
 	if timer := c.alive.Load(); timer != nil {
 		timer.Stop()
 	}
+	c.pace.stop()
 	if c.batch != nil {
 		c.batch.free()
 		c.batch = nil

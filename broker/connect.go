@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -34,7 +35,6 @@ func (c *conn) connect() bool {
 	defer cancel()
 	p, ok := c.readConnect()
 	if !ok {
-		c.srv.stats.refused.Add(1)
 		return false
 	}
 	reason, answer := c.check(p), &packet.Connack{}
@@ -45,7 +45,7 @@ func (c *conn) connect() bool {
 		reason = c.open(ctx, p, answer)
 	}
 	if reason.Failed() {
-		c.srv.stats.refused.Add(1)
+		c.srv.refused(c.nc, whyConnack)
 		c.refuse(reason)
 		return false
 	}
@@ -57,12 +57,28 @@ func (c *conn) connect() bool {
 }
 
 func (c *conn) readConnect() (*packet.Connect, bool) {
+	if late, ok := c.nc.(waiter); ok {
+		if err := late.Wait(); err != nil {
+			c.srv.refused(c.nc, whyUnread(err))
+			return nil, false
+		}
+		if !c.located() {
+			c.srv.refused(c.nc, whyAddress)
+			return nil, false
+		}
+	}
 	p, err := c.readEarly(0)
 	connect, _ := p.(*packet.Connect)
 	if err == nil && connect != nil {
 		c.version = connect.Version
 		return connect, true
 	}
+	var reason packet.Reason
+	if err != nil && !errors.As(err, &reason) {
+		c.srv.refused(c.nc, whyUnread(err))
+		return nil, false
+	}
+	c.srv.refused(c.nc, whyMalformed)
 	if connect != nil && err != nil { // [MQTT-3.1.2-2]
 		c.version = min(max(connect.Version, packet.V31), packet.V5)
 		c.refuse(reasonOf(err, packet.MalformedPacket))
@@ -118,8 +134,11 @@ func (c *conn) check(p *packet.Connect) packet.Reason {
 		return packet.ClientIdentifierNotValid
 	case len(p.ClientID) > maxClientID, strings.HasPrefix(p.ClientID, busPrefix):
 		return packet.ClientIdentifierNotValid
-	case p.Will != nil && !topic.ValidName(p.Will.Topic):
+	case p.Will != nil && (!topic.ValidName(p.Will.Topic) || c.srv.opts.Limits.tooDeep(p.Will.Topic)):
 		return packet.TopicNameInvalid
+	case c.srv.opts.Limits.tooMany(p.Properties.UserProperties),
+		p.Will != nil && c.srv.opts.Limits.tooMany(p.Will.Properties.UserProperties):
+		return packet.QuotaExceeded
 	}
 	if p.ClientID == "" { // [MQTT-3.1.3-6]
 		c.who.ClientID = "auto-" + rand.Text()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -88,13 +89,20 @@ func passing(err error) bool {
 func (srv *Server) take(nc net.Conn) {
 	srv.stats.accepted.Add(1)
 	srv.mu.Lock()
-	if srv.stopped || len(srv.conns) >= srv.opts.Limits.Connections {
+	var from netip.Addr
+	why, ok := whyConnections, false
+	if !srv.stopped && len(srv.conns) < srv.opts.Limits.Connections {
+		why = whyAddress
+		from, ok = srv.admit(nc.RemoteAddr())
+	}
+	if !ok {
 		srv.mu.Unlock()
-		srv.stats.refused.Add(1)
+		srv.refused(nc, why)
 		_ = nc.Close() // it is refused
 		return
 	}
 	c := srv.newConn(nc)
+	c.from = from
 	srv.conns[c] = struct{}{}
 	srv.work.Add(1)
 	srv.mu.Unlock()
@@ -106,5 +114,6 @@ func (srv *Server) untake(c *conn) {
 	srv.stats.connections.Add(-1)
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
+	srv.dismiss(c.from)
 	delete(srv.conns, c)
 }

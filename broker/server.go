@@ -43,10 +43,13 @@ type Server struct {
 	halt     context.CancelFunc
 	started  atomic.Bool
 
+	queued totals // of all sessions
+
 	mu       sync.Mutex
 	stopped  bool // no work may begin
 	sessions map[string]*Session
 	conns    map[*conn]struct{}
+	from     addresses
 	claims   map[string]*claim
 	work     sync.WaitGroup
 	loops    []*loop // nil until there is a plain socket
@@ -86,6 +89,7 @@ func New(opts Options) (*Server, error) {
 		ready:    make(chan struct{}),
 		sessions: make(map[string]*Session),
 		conns:    make(map[*conn]struct{}),
+		from:     make(addresses),
 		claims:   make(map[string]*claim),
 		groups:   make(map[string]*group),
 		journal:  journal{wake: make(chan struct{}, 1)},
@@ -293,6 +297,7 @@ func (srv *Server) Stats() Stats {
 	s := Stats{Uptime: time.Since(srv.made)}
 	s.Retained, s.RetainedBytes = srv.kept.held()
 	srv.stats.fill(&s)
+	s.Queued, s.QueuedBytes = srv.queued.messages.Load(), srv.queued.bytes.Load()
 	srv.mu.Lock()
 	s.Sessions = len(srv.sessions)
 	srv.mu.Unlock()

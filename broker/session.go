@@ -49,6 +49,7 @@ type Session struct {
 	inFlight    map[uint16]*item
 	order       ring[*item] // of inFlight; those gone are let go at the front
 	resend      []*item     // of inFlight, to be sent again on this connection
+	flyingBytes int64       // bytes of what is in flight and held
 	outstanding int         // sent on this connection and not acknowledged
 	sendMax     int
 	lastID      uint16
@@ -147,6 +148,10 @@ func (s *Session) limit(b *batch) {
 		s.srv.stats.drop(dropQueue)
 		s.dequeue(b, s.pop())
 	}
+	for s.q.beyondShare(&s.srv.opts.Limits) {
+		s.srv.stats.drop(dropAllQueues)
+		s.dequeue(b, s.pop())
+	}
 }
 
 // pop takes the oldest message out of the queue.
@@ -163,9 +168,10 @@ func (s *Session) dequeue(b *batch, gone slot) {
 	}
 }
 
-// maySend reports whether one more message of QoS 1 or 2 may leave.
+// maySend reports whether one more message of QoS 1 or 2 may leave: in flight there
+// may be as many bytes as may be queued, or one message.
 func (s *Session) maySend(c *conn) bool {
-	return s.outstanding < s.sendMax && !c.out.full()
+	return s.outstanding < s.sendMax && !c.out.full() && (s.outstanding == 0 || s.flyingBytes < s.srv.opts.Limits.QueueBytes)
 }
 
 // start puts a message in flight and sends it, or has it sent when the batch is
@@ -176,7 +182,8 @@ func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 		s.dequeue(b, slot{pos: it.pos})
 		return
 	}
-	it.id = s.nextID()
+	it.id, it.size = s.nextID(), sizeOf(it.msg)
+	s.flyingBytes += int64(it.size)
 	s.inFlight[it.id] = it
 	s.order.push(it)
 	s.outstanding++
@@ -278,9 +285,15 @@ func (s *Session) finish(b *batch, it *item) {
 	}
 }
 
+// drop lets go of a message in flight that is not sent again.
+func (s *Session) drop(it *item) {
+	s.flyingBytes -= int64(it.size)
+	it.msg, it.size = nil, 0
+}
+
 func (s *Session) land(it *item) {
 	it.gone = true
-	it.msg = nil
+	s.drop(it)
 	delete(s.inFlight, it.id)
 	for s.order.len() > 0 && (*s.order.at(0)).gone {
 		s.order.pop()
@@ -303,7 +316,8 @@ func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Rea
 		if !it.received && s.stored {
 			b.change(store.Change{Op: store.Received, Session: s.id, Position: it.pos, ID: id})
 		}
-		it.received, it.msg = true, nil
+		it.received = true
+		s.drop(it)
 		b.reply(packet.PUBREL, id, packet.Success)
 	default: // an acknowledgement that does not fit is passed over
 	}

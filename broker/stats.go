@@ -23,6 +23,13 @@ type Stats struct {
 	// payloads and topics.
 	Received, Sent           [3]int64
 	ReceivedBytes, SentBytes [3]int64
+	// Paused counts how often the reader of a client paused, because it published
+	// more than [Limits].PublishRate.
+	Paused int64
+	// Queued and QueuedBytes are what waits in the queues of all sessions, retained
+	// messages that a SUBSCRIBE asked for among the messages, but not in the bytes.
+	Queued      int64
+	QueuedBytes int64
 	// Published counts messages that came from inside the gateway.
 	Published int64
 	// Dropped counts messages that a subscriber or publisher lost, by reason:
@@ -30,7 +37,9 @@ type Stats struct {
 	// "too-large" (beyond the client's Maximum Packet Size), "not-authorized",
 	// "hops" (too many rules), "handler" (an in-process subscriber failed),
 	// "store" (the store did not take it), "invalid" (a topic no one may use),
-	// "retained" (there are too many retained messages, or bytes of them).
+	// "retained" (there are too many retained messages, or bytes of them),
+	// "all-queues" (the queues of all sessions together are full), "limits" (too many
+	// topic levels or user properties).
 	Dropped map[string]int64
 	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
 	InterceptDrops, InterceptRejects int64
@@ -67,17 +76,20 @@ const (
 	dropStore
 	dropInvalid
 	dropRetained
+	dropAllQueues
+	dropLimits
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"slow", "queue", "expired", "too-large", "not-authorized", "hops", "handler", "store", "invalid",
-	"retained",
+	"retained", "all-queues", "limits",
 }
 
 // counters are written by every connection.
 type counters struct {
 	accepted, connects, refused, published atomic.Int64
+	paused                                 atomic.Int64
 	clients, connections                   atomic.Int64
 	received, sent                         [3]atomic.Int64
 	receivedBytes, sentBytes               [3]atomic.Int64
@@ -89,7 +101,7 @@ func (c *counters) drop(why dropReason) { c.dropped[why].Add(1) }
 
 func (c *counters) fill(s *Stats) {
 	s.Accepted, s.Connects, s.Refused = c.accepted.Load(), c.connects.Load(), c.refused.Load()
-	s.Published = c.published.Load()
+	s.Published, s.Paused = c.published.Load(), c.paused.Load()
 	s.Clients, s.Connections = int(c.clients.Load()), int(c.connections.Load())
 	for q := range 3 {
 		s.Received[q], s.Sent[q] = c.received[q].Load(), c.sent[q].Load()

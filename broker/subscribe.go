@@ -154,10 +154,15 @@ func (g *group) pick(ctx context.Context, name string) *subscription {
 func (c *conn) subscribe(p *packet.Subscribe) {
 	b := c.batch
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, 0, len(p.Filters))}
+	tooMany := c.srv.opts.Limits.tooMany(p.UserProperties)
 	c.srv.commit(b, func() {
 		b.acks = append(b.acks, ack{packet: answer})
 		for i := range p.Filters {
-			answer.Reasons = append(answer.Reasons, c.subscribeOne(p, &p.Filters[i], b))
+			reason := packet.QuotaExceeded
+			if !tooMany {
+				reason = c.subscribeOne(p, &p.Filters[i], b)
+			}
+			answer.Reasons = append(answer.Reasons, reason)
 		}
 	})
 	c.srv.pump(b, c.session)
@@ -166,7 +171,7 @@ func (c *conn) subscribe(p *packet.Subscribe) {
 func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) packet.Reason {
 	filter, shared, ok := splitShare(f.Filter)
 	switch {
-	case !ok:
+	case !ok, c.srv.opts.Limits.tooDeep(filter):
 		return packet.TopicFilterInvalid
 	case c.tooManyFilters(f.Filter):
 		return packet.QuotaExceeded

@@ -103,6 +103,7 @@ func (srv *Server) endSession(s *Session) {
 	srv.removeSubs(s)
 	s.mu.Lock()
 	s.over = true
+	s.q.uncount()
 	if s.timer != nil {
 		s.timer.Stop()
 	}

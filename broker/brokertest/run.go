@@ -50,6 +50,7 @@ func Run(t *testing.T, file string, newStore func(t *testing.T) store.Store) {
 type scenario struct {
 	t       *testing.T
 	opts    broker.Options
+	from    net.IP // where clients seem to come from; nil is where they do
 	server  *Server
 	clients map[string]*Client
 }
@@ -93,7 +94,7 @@ func (s *scenario) step(line string) error {
 
 func (s *scenario) start() {
 	if s.server == nil {
-		s.server = Start(s.t, s.opts)
+		s.server = start(s.t, s.opts, s.from)
 	}
 }
 
@@ -152,13 +153,23 @@ func (s *scenario) options(r *reader) error {
 	for key, field := range map[string]*int{
 		"connections": &l.Connections, "sessions": &l.Sessions, "packet": &l.Packet, "filters": &l.Filters,
 		"queue": &l.QueueMessages, "in-flight": &l.InFlight, "aliases": &l.TopicAliases, "retained": &l.Retained,
+		"connections-per-address": &l.ConnectionsPerAddress, "connect-packet": &l.ConnectPacket, "levels": &l.TopicLevels,
+		"user-properties": &l.UserProperties.Count, "all-queues": &l.AllQueues.Count, "rate": &l.PublishRate,
 	} {
 		if n, ok := r.number(key, 31); ok {
 			*field = int(n)
 		}
 	}
-	if n, ok := r.number("retained-bytes", 31); ok {
-		l.RetainedBytes = int64(n)
+	for key, field := range map[string]*int64{
+		"retained-bytes": &l.RetainedBytes, "queue-bytes": &l.QueueBytes, "all-queues-bytes": &l.AllQueues.Bytes,
+		"user-property-bytes": &l.UserProperties.Bytes,
+	} {
+		if n, ok := r.number(key, 31); ok {
+			*field = int64(n)
+		}
+	}
+	if ip, ok := r.text("from"); ok {
+		s.from = net.ParseIP(ip)
 	}
 	if n, ok := r.number("keep-alive", 16); ok {
 		l.KeepAlive = time.Duration(n) * time.Second
@@ -186,6 +197,7 @@ func (s *scenario) stats(expected []string) error {
 		got := map[string]int64{
 			"sessions": int64(stats.Sessions), "clients": int64(stats.Clients), "subscriptions": int64(stats.Subscriptions),
 			"retained": int64(stats.Retained), "retained-bytes": stats.RetainedBytes, "refused": stats.Refused, "published": stats.Published,
+			"queued": stats.Queued, "queued-bytes": stats.QueuedBytes, "connections": int64(stats.Connections),
 		}
 		for reason, n := range stats.Dropped {
 			got["dropped-"+reason] = n

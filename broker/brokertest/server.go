@@ -26,6 +26,12 @@ type Server struct {
 // Start runs a broker. It is stopped when the test ends, if not before.
 func Start(t testing.TB, opts broker.Options) *Server {
 	t.Helper()
+	return start(t, opts, nil)
+}
+
+// start runs a broker to which its clients seem to come from an address.
+func start(t testing.TB, opts broker.Options, from net.IP) *Server {
+	t.Helper()
 	server, err := broker.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +39,9 @@ func Start(t testing.TB, opts broker.Options) *Server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if from != nil {
+		l = movedListener{Listener: l, from: from}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{Server: server, listener: l, cancel: cancel, t: t}
@@ -54,6 +63,29 @@ func Start(t testing.TB, opts broker.Options) *Server {
 	t.Cleanup(s.Stop)
 	return s
 }
+
+// movedListener has its connections come from another address.
+type movedListener struct {
+	net.Listener
+	from net.IP
+}
+
+type movedConn struct {
+	net.Conn
+	remote net.TCPAddr
+}
+
+// Accept implements [net.Listener].
+func (l movedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &movedConn{Conn: nc, remote: net.TCPAddr{IP: l.from, Port: 1024}}, nil
+}
+
+// RemoteAddr implements [net.Conn].
+func (c *movedConn) RemoteAddr() net.Addr { return &c.remote }
 
 // Address is where it listens.
 func (s *Server) Address() string { return s.listener.Addr().String() }

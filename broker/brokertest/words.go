@@ -172,6 +172,7 @@ func (r *reader) connect() *packet.Connect {
 	mp, _ := r.number("max-packet", 32)
 	p.Properties.MaximumPacketSize = uint32(mp)
 	p.Properties.AuthenticationMethod, p.Properties.AuthenticationData = r.method()
+	p.Properties.UserProperties = r.users("property") // user is the user name
 	p.Will = r.will()
 	return p
 }
@@ -212,6 +213,7 @@ func (r *reader) will() *packet.Will {
 		e := uint32(expiry)
 		w.Properties.MessageExpiryInterval = &e
 	}
+	w.Properties.UserProperties = r.users("will-user")
 	return w
 }
 
@@ -236,13 +238,19 @@ func (r *reader) publish() *packet.Publish {
 	if data, ok := r.text("correlation"); ok {
 		props.CorrelationData = []byte(data)
 	}
+	props.UserProperties = r.users("user")
+	return p
+}
+
+// users reads user properties, "WORD=NAME:VALUE" each.
+func (r *reader) users(word string) (all []message.Property) {
 	for {
-		user, ok := r.text("user")
+		user, ok := r.text(word)
 		if !ok {
-			return p
+			return all
 		}
 		key, value, _ := strings.Cut(user, ":")
-		props.UserProperties = append(props.UserProperties, message.Property{Key: key, Value: value})
+		all = append(all, message.Property{Key: key, Value: value})
 	}
 }
 
@@ -257,11 +265,12 @@ func (r *reader) ack(kind string) *packet.Ack {
 	return a
 }
 
-// subscribe reads "sub ID [id=N] FILTER[:q1][:nl][:rap][:rh1] ...".
+// subscribe reads "sub ID [id=N] [user=NAME:VALUE] FILTER[:q1][:nl][:rap][:rh1] ...".
 func (r *reader) subscribe() *packet.Subscribe {
 	p := &packet.Subscribe{ID: uint16(r.positional(16))}
 	id, _ := r.number("id", 32)
 	p.SubscriptionID = uint32(id)
+	p.UserProperties = r.users("user")
 	for _, w := range r.words {
 		parts := strings.Split(w, ":")
 		f := packet.Filter{Filter: parts[0]}

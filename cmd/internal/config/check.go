@@ -20,18 +20,12 @@ func (c *Config) check() error {
 	seen := make(map[string]bool)
 	for i, l := range c.Broker.Listeners {
 		key := fmt.Sprintf("broker.listeners[%d]", i)
-		if msg := l.problem(c.Broker.Users != ""); msg != "" {
+		if msg := c.problem(&l); msg != "" {
 			fail(key+".address", "%s", msg)
-		} else if seen[l.Address] {
+		} else if seen[l.Address] && !strings.HasSuffix(l.Address, ":0") { // each gets a port of its own
 			fail(key+".address", "%q is listed twice", l.Address)
 		}
-		switch l.Protocol {
-		case "mqtt", "ws", "unix":
-		case "mqtts", "wss":
-			fail(key+".protocol", "%q: TLS is not available in this version; use mqtt, ws or unix", l.Protocol)
-		default:
-			fail(key+".protocol", "%q is not one of mqtt, ws, unix", l.Protocol)
-		}
+		l.check(func(below, format string, args ...any) { fail(key+"."+below, format, args...) })
 		seen[l.Address] = true
 	}
 	if c.Broker.Users != "" && c.Broker.ACL == "" {
@@ -41,6 +35,7 @@ func (c *Config) check() error {
 	if !oneOf(c.Broker.CertificateName, "cn", "dns", "email", "uri") {
 		fail("broker.certificate_name", "%q is not one of cn, dns, email, uri", c.Broker.CertificateName)
 	}
+	c.Broker.Limits.check(func(below, format string, args ...any) { fail("broker.limits."+below, format, args...) })
 	if len(c.Uplinks) > 0 {
 		fail("uplinks", "uplinks are not available in this version: the list must be empty")
 	}
@@ -68,26 +63,16 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-// problem says what is wrong with where it listens, "" if nothing is. Off loopback a
-// client has to come over TLS, and to say who it is.
-func (l Listener) problem(users bool) string {
-	if l.Protocol == "unix" {
-		if l.Address == "" {
-			return "the path of the socket is needed"
-		}
-		if len(l.Address) > 100 {
-			return fmt.Sprintf("a Unix socket's path has at most 100 bytes, this one has %d", len(l.Address))
-		}
-		return ""
-	}
-	if msg := addressProblem(l.Address); msg != "" || onLoopback(l.Address) {
-		return msg
-	}
-	if users && (l.Protocol == "mqtts" || l.Protocol == "wss") {
+// OffLoopback says why a listener may not be open on an address that is not on
+// loopback, "" if it may: a client there has to come over TLS, and to say who it is.
+func (c *Config) OffLoopback(l *Listener, address string) string {
+	certified := l.TLS.ClientCA != "" && l.TLS.ClientCertificate != "optional" && c.Broker.ACL != ""
+	if l.OverTLS() && (c.Broker.Users != "" || certified) {
 		return ""
 	}
 	return fmt.Sprintf("%q is not on loopback: a listener there needs TLS, which is protocol mqtts or wss, and users, "+
-		"which are a file that gatehouse passwd makes and broker.users names", l.Address)
+		"which are a file that gatehouse passwd makes and broker.users names, or have certificates that tls.client_ca verifies "+
+		"and an ACL in broker.acl", address)
 }
 
 // loopbackProblem says what is wrong with an address that has to be on loopback, "" if

@@ -52,14 +52,8 @@ type Broker struct {
 	// (the subject's common name, default), or the first subject alternative name of
 	// a kind: dns, email, uri.
 	CertificateName string `yaml:"certificate_name"`
-}
-
-// Listener is one address that clients connect to.
-type Listener struct {
-	// Address is HOST:PORT, or the path of a Unix socket.
-	Address string `yaml:"address"`
-	// Protocol is mqtt (default), ws (MQTT over WebSocket, path /mqtt) or unix.
-	Protocol string `yaml:"protocol"`
+	// Limits bound what clients may use.
+	Limits Limits `yaml:"limits"`
 }
 
 // Rules is the rules engine.
@@ -111,6 +105,7 @@ func Default() *Config {
 		Broker: Broker{
 			Listeners: []Listener{{Address: "127.0.0.1:1883", Protocol: "mqtt"}},
 			Anonymous: true, CertificateName: "cn",
+			Limits: defaultLimits(),
 		},
 		Rules:   Rules{Folder: "scripts"},
 		Devices: Devices{Folder: "devices"},
@@ -175,13 +170,23 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 		return nil, err
 	}
 	c.body = nil
-	base := filepath.Dir(file)
-	for _, path := range []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder, &c.Broker.Users, &c.Broker.ACL} {
-		if file != "" && *path != "" && !filepath.IsAbs(*path) {
+	if file != "" {
+		c.anchor(filepath.Dir(file))
+	}
+	return c, nil
+}
+
+// anchor has relative paths count from the folder of the configuration file.
+func (c *Config) anchor(base string) {
+	paths := []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder, &c.Broker.Users, &c.Broker.ACL}
+	for i := range c.Broker.Listeners {
+		paths = append(paths, c.Broker.Listeners[i].TLS.paths()...)
+	}
+	for _, path := range paths {
+		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(base, *path)
 		}
 	}
-	return c, nil
 }
 
 // empty reports whether a document holds nothing but comments.

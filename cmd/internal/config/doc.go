@@ -7,6 +7,7 @@
 //	  anonymous: true
 //	  users: users
 //	  acl: acl.yaml
+//	  limits: {connections: 10000, publish_rate: 0}
 //	rules:   {folder: scripts}
 //	devices: {folder: devices}
 //	plugins: {folder: plugins}

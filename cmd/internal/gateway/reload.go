@@ -10,9 +10,9 @@ import (
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 )
 
-// Reload puts another configuration into force: folders, their files, users, the ACL
-// and the log level. If anything else is different, or users and ACL are not right, it
-// changes nothing and says why.
+// Reload puts another configuration into force: folders, their files, users, the ACL,
+// certificates and the log level. If anything else is different, or users and ACL are
+// not right, it changes nothing and says why.
 func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 	if _, err := readPolicy(next); err != nil {
 		return fmt.Errorf("%w; nothing was changed", err)
@@ -38,6 +38,7 @@ func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 		_ = load(ctx) // told in the log, file by file
 	}
 	g.plugins.Retry() // whoever reloads has mended something, perhaps
+	g.reloadCertificates()
 	return nil
 }
 

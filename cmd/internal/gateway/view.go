@@ -116,6 +116,25 @@ func viewPoint(p drivers.PointStatus) console.Point {
 	}
 }
 
+// listeners is what clients connect to.
+func (v view) listeners() []console.Listener {
+	var all []console.Listener
+	for _, l := range v.g.opened() {
+		st := l.Stats()
+		shown := console.Listener{
+			Name: st.Name, Protocol: st.Protocol, Address: st.Address,
+			Accepted: st.Accepted, Refused: st.Refused, Handshakes: st.Handshakes, Certificates: []console.Certificate{},
+		}
+		for _, c := range l.Certificates() {
+			shown.Certificates = append(shown.Certificates, console.Certificate{
+				File: c.File, Names: c.Names, Expires: c.Expires, SHA256: c.Fingerprint,
+			})
+		}
+		all = append(all, shown)
+	}
+	return all
+}
+
 func (v view) Plugins() []console.Plugin {
 	var all []console.Plugin
 	for _, p := range v.g.plugins.Status() {
