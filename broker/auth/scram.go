@@ -37,6 +37,8 @@ type scram struct {
 	a    *Authority
 	who  broker.Identity
 	step int
+	// failures are those of the client's address when it had its turn.
+	failures int
 
 	name   string
 	user   *user // nil for one who is not there, or has other credentials
@@ -70,7 +72,7 @@ func (x *scram) first(ctx context.Context, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := x.a.throttle.wait(ctx, &x.who); err != nil {
+	if x.failures, err = x.a.throttle.wait(ctx, &x.who); err != nil {
 		return nil, err
 	}
 	x.name, x.header = m.name, m.header
@@ -93,6 +95,10 @@ func (x *scram) final(data []byte) ([]byte, error) {
 	m, err := parseFinal(data)
 	if err != nil {
 		return nil, err
+	}
+	if x.a.throttle.since(&x.who, x.failures) { // others from there have failed: it is not looked at
+		x.a.throttle.fail(&x.who, false)
+		return nil, packet.ConnectionRateExceeded
 	}
 	right := m.binding == x.header && m.nonce == x.nonce && x.proves(m)
 	// The credentials may have changed meanwhile.

@@ -161,3 +161,37 @@ func TestManyAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Exchanges that were begun at once, before any has failed, are no more guesses.
+func TestManyExchangesAtOnce(t *testing.T) {
+	a := auth.New(auth.Options{Policy: auth.Policy{Users: users(t, "anna:"+auth.ScramKeys([]byte("pencil")))}})
+	client := scramClient{"anna", "guess", "n,,", "abc"}
+	var finals []func() error
+	for range 50 {
+		x, err := a.Exchange(from("192.0.2.1", ""), scram)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _, err := x.Step(t.Context(), []byte(client.first()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		final, _ := client.final(t, string(answer))
+		finals = append(finals, func() error {
+			_, _, err := x.Step(t.Context(), []byte(final))
+			return err
+		})
+	}
+	looked := 0
+	for _, final := range finals {
+		switch err := final(); {
+		case errors.Is(err, packet.BadUserNameOrPassword):
+			looked++
+		case !errors.Is(err, packet.ConnectionRateExceeded):
+			t.Fatalf("got %v", err)
+		}
+	}
+	if looked > 5 {
+		t.Errorf("%d guesses were looked at", looked)
+	}
+}
