@@ -69,6 +69,12 @@ type loaded struct {
 	digest [sha256.Size]byte
 }
 
+// Check reads the files and says what is wrong with them.
+func (o TLS) Check() error {
+	_, err := newCertificates(o)
+	return err
+}
+
 func newCertificates(o TLS) (*certificates, error) {
 	if len(o.Certificates) == 0 {
 		return nil, errors.New("TLS needs a certificate")

@@ -1,6 +1,7 @@
 package listen_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -57,14 +58,14 @@ func passedMain() int {
 		}
 	}
 	if unused := strings.Join(sockets.Unused(), " "); unused != "spare twin" {
-		os.Stderr.WriteString("not used: " + unused)
+		fmt.Fprintln(os.Stderr, "not used: "+unused)
 		return 1
 	}
 	// What we start does not inherit them.
 	out, err := exec.Command("ls", "/proc/self/fd").Output()
 	for _, n := range strings.Fields(string(out)) {
 		if err != nil || n >= "4" && n <= "7" { // 3 is that of the folder
-			os.Stderr.WriteString("a child has the descriptors " + string(out))
+			fmt.Fprintln(os.Stderr, "a child has the descriptors "+string(out))
 			return 1
 		}
 	}
@@ -73,9 +74,9 @@ func passedMain() int {
 
 func fail(err error) int {
 	if err == nil {
-		os.Stderr.WriteString("no error\n")
+		fmt.Fprintln(os.Stderr, "no error")
 	} else {
-		os.Stderr.WriteString(err.Error() + "\n")
+		fmt.Fprintln(os.Stderr, err.Error())
 	}
 	return 1
 }

@@ -115,7 +115,8 @@ func (w *webSocket) Close() error {
 // Addr implements [net.Listener].
 func (w *webSocket) Addr() net.Addr { return w.below.Addr() }
 
-// handle is the life of one WebSocket.
+// handle opens one WebSocket and hands it out; then the goroutine and the memory of
+// the request are free.
 func (w *webSocket) handle(rw http.ResponseWriter, r *http.Request) {
 	if !w.originAllowed(r) {
 		w.deny(rw, "origin not allowed", http.StatusForbidden)
@@ -132,19 +133,16 @@ func (w *webSocket) handle(rw http.ResponseWriter, r *http.Request) {
 		w.front.refuse(whyHTTP)
 		return // it has been answered
 	}
-	defer ws.CloseNow() //nolint:errcheck // closed already, when all went well
 	ws.SetReadLimit(messageLimit)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	defer cancel()
-	c := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), front: w.front, ending: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background()) // that of the request would keep all of it
+	c := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), front: w.front, ws: ws, cancel: cancel}
 	c.below, _ = r.Context().Value(socketKey{}).(net.Conn) // ConnContext has put it there
 	select {
-	case w.conns <- c:
+	case w.conns <- c: // which is closed by whoever accepts it
 	case <-w.closed:
-		return
+		cancel()
+		_ = ws.CloseNow() // nobody wants it
 	}
-	<-c.ending
-	_ = ws.Close(websocket.StatusNormalClosure, "") // the peer is told, if it is there
 }
 
 func offers(h http.Header, protocol string) bool {
@@ -183,8 +181,9 @@ type wsConn struct {
 	net.Conn
 	front  *front
 	below  net.Conn // the socket, or TLS on it
+	ws     *websocket.Conn
+	cancel context.CancelFunc
 	once   sync.Once
-	ending chan struct{}
 }
 
 // Listener is the name of the listener.
@@ -217,8 +216,15 @@ func (c *wsConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Close implements [net.Conn]. It does not wait for the peer.
+// Close implements [net.Conn]. It does not wait for the peer, who is told, if it is
+// there, within the seconds that the library gives it.
 func (c *wsConn) Close() error {
-	c.once.Do(func() { close(c.ending) })
+	c.once.Do(func() {
+		go func() {
+			defer c.cancel()
+			_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may have left
+			_ = c.ws.CloseNow()                               // closed already, when all went well
+		}()
+	})
 	return nil
 }

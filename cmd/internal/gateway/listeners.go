@@ -50,8 +50,8 @@ func (g *Gateway) openListener(ctx context.Context, l *config.Listener) (*listen
 	return ln, nil
 }
 
-// tls is the TLS of a listener, with a certificate of our own if it names none.
-func (g *Gateway) tls(l *config.Listener) (*listen.TLS, error) {
+// tlsOf is the TLS of a listener as its configuration says.
+func tlsOf(l *config.Listener) *listen.TLS {
 	o := &listen.TLS{ClientCA: l.TLS.ClientCA, Optional: l.TLS.ClientCertificate == "optional", CRL: l.TLS.CRL}
 	if l.TLS.MinVersion == "1.3" {
 		o.MinVersion = tls.VersionTLS13
@@ -59,6 +59,12 @@ func (g *Gateway) tls(l *config.Listener) (*listen.TLS, error) {
 	for _, pair := range l.TLS.Certificates {
 		o.Certificates = append(o.Certificates, listen.KeyPair{Certificate: pair.Certificate, Key: pair.Key})
 	}
+	return o
+}
+
+// tls is the TLS of a listener, with a certificate of our own if it names none.
+func (g *Gateway) tls(l *config.Listener) (*listen.TLS, error) {
+	o := tlsOf(l)
 	if len(o.Certificates) > 0 {
 		return o, nil
 	}
