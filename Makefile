@@ -17,7 +17,7 @@ export GO VERSION FUZZTIME VULNDB SOURCE_DATE_EPOCH
 
 BUILDFLAGS := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-.PHONY: help build run test deps lint vulncheck fuzz cross deb bench generate clean
+.PHONY: help build run test deps lint vulncheck fuzz cross deb bench storm generate clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,10 @@ bench: build ## Compare with mosquitto and mochi (BENCHFLAGS=... go to the load 
 	$(GO) build -o bin/bench ./cmd/bench
 	$(GO) build -C cmd/bench/mochi -trimpath -buildvcs=false -o ../../../bin/bench-mochi .
 	bin/bench $(BENCHFLAGS)
+
+storm: build ## Measure what 10,000 silent connections cost (STORMFLAGS=... go to cmd/storm)
+	$(GO) build -o bin/storm ./cmd/storm
+	bin/storm $(STORMFLAGS)
 
 generate: ## Generate what is generated
 	$(GO) generate ./...

@@ -81,6 +81,9 @@ func (srv *Server) checkMessage(m *message.Message) error {
 	case !topic.ValidName(m.Topic):
 		srv.stats.drop(dropInvalid)
 		return packet.TopicNameInvalid
+	case srv.opts.Limits.tooDeep(m.Topic):
+		srv.stats.drop(dropLimits)
+		return fmt.Errorf("more than %d levels: %w", srv.opts.Limits.TopicLevels, packet.TopicNameInvalid)
 	case m.QoS > 2:
 		srv.stats.drop(dropInvalid)
 		return fmt.Errorf("QoS %d: %w", m.QoS, packet.QoSNotSupported)
@@ -184,6 +187,7 @@ func (srv *Server) openBus(ctx context.Context, sub *message.Subscription) (*Ses
 
 func (srv *Server) newBusSession(id string, sub *message.Subscription) *Session {
 	s := &Session{srv: srv, id: id, origin: sub.Name, stored: sub.Durable, expiry: busSessions, bus: newSubscriber()}
+	s.q.all = &srv.queued
 	srv.mu.Lock()
 	if len(srv.sessions) >= srv.opts.Limits.Sessions {
 		srv.mu.Unlock()

@@ -61,6 +61,7 @@ func (srv *Server) session(id string) *Session {
 // claim.
 func (srv *Server) newSession(id, origin string, stored bool) *Session {
 	s := &Session{srv: srv, id: id, origin: origin, stored: stored}
+	s.q.all = &srv.queued
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if len(srv.sessions) >= srv.opts.Limits.Sessions {

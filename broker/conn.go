@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -20,22 +22,27 @@ type conn struct {
 	fd    int    // of a plain socket, valid until close; -1 for others
 	loop  *loop  // nil for others
 	part  []byte // what has come and could not be read yet
+	wait  []byte // what a connection is read into that cannot wait without; nil for others
 	more  bool   // part may hold whole packets
 	away  bool   // not on a loop: what takes its time may be done
 	batch *batch
 	out   output // used by all
 
 	who       Identity
+	from      netip.Addr // that it is counted by, under the server's mu
+	pace      pace
 	version   packet.Version
 	session   *Session
 	access    *access
-	epoch     uint64 // of the session
-	sendMax   int    // messages of QoS 1 and 2 in flight to the client
-	maxPacket int    // that the client takes; 0 is no limit
+	rights    uint64   // of the server, before the client was authenticated
+	method    string   // of authentication, as CONNECT says
+	renewal   Exchange // that the client has begun with AUTH, nil without
+	epoch     uint64   // of the session
+	sendMax   int      // messages of QoS 1 and 2 in flight to the client
+	maxPacket int      // that the client takes; 0 is no limit
 	keepAlive time.Duration
 	since     time.Time
 	aliases   map[uint16]string
-	listener  *listenerCounters
 	parted    packet.Reason // of the client's DISCONNECT
 	quiet     bool          // the client wants no reason strings
 	redirect  bool          // there is no room: the client is to use another server
@@ -72,6 +79,7 @@ func (srv *Server) newConn(nc net.Conn) *conn {
 		nc: nc, fd: c.fd, limit: srv.opts.Limits.Output, slow: srv.opts.Limits.WriteTime, conn: c, written: make(chan struct{}),
 	}
 	c.who = identify(nc)
+	c.pace = newPace(srv.opts.Limits.PublishRate)
 	return c
 }
 
@@ -80,6 +88,11 @@ func identify(nc net.Conn) Identity {
 	who := Identity{Remote: nc.RemoteAddr(), Loopback: isLoopback(nc.RemoteAddr()) && isLoopback(nc.LocalAddr())}
 	if n, ok := nc.(interface{ Listener() string }); ok {
 		who.Listener = n.Listener()
+	}
+	if n, ok := nc.(interface{ PeerCertificates() []*x509.Certificate }); ok {
+		if chain := n.PeerCertificates(); len(chain) > 0 {
+			who.Certificate = chain[0]
+		}
 	}
 	return who
 }
@@ -254,7 +267,10 @@ func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 		b.run()
 		c.unsubscribe(p)
 		return 0, true
-	default: // [MQTT-3.1.0-2], AUTH without a method, and what only servers send
+	case *packet.Auth:
+		b.run()
+		return c.reauthenticate(p)
+	default: // [MQTT-3.1.0-2], and what only servers send
 		return packet.ProtocolError, false
 	}
 }
@@ -310,6 +326,7 @@ func (c *conn) finish() {
 	if timer := c.alive.Load(); timer != nil {
 		timer.Stop()
 	}
+	c.pace.stop()
 	if c.batch != nil {
 		c.batch.free()
 		c.batch = nil

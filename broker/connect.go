@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -34,19 +35,17 @@ func (c *conn) connect() bool {
 	defer cancel()
 	p, ok := c.readConnect()
 	if !ok {
-		c.srv.stats.refused.Add(1)
 		return false
 	}
-	reason := c.check(p)
+	reason, answer := c.check(p), &packet.Connack{}
 	if reason == packet.Success {
-		reason = c.authenticate(ctx, p)
+		reason = c.authenticate(ctx, p, answer)
 	}
-	answer := &packet.Connack{}
 	if reason == packet.Success {
 		reason = c.open(ctx, p, answer)
 	}
 	if reason.Failed() {
-		c.srv.stats.refused.Add(1)
+		c.srv.refused(c.nc, whyConnack)
 		c.refuse(reason)
 		return false
 	}
@@ -60,13 +59,29 @@ func (c *conn) connect() bool {
 }
 
 func (c *conn) readConnect() (*packet.Connect, bool) {
-	p, err := c.firstPacket()
+	if late, ok := c.nc.(waiter); ok {
+		if err := late.Wait(); err != nil {
+			c.srv.refused(c.nc, whyUnread(err))
+			return nil, false
+		}
+		if !c.located() {
+			c.srv.refused(c.nc, whyAddress)
+			return nil, false
+		}
+	}
+	p, err := c.readEarly(0)
 	connect, _ := p.(*packet.Connect)
 	if err == nil && connect != nil {
 		c.batch.heard++
 		c.version = connect.Version
 		return connect, true
 	}
+	var reason packet.Reason
+	if err != nil && !errors.As(err, &reason) {
+		c.srv.refused(c.nc, whyUnread(err))
+		return nil, false
+	}
+	c.srv.refused(c.nc, whyMalformed)
 	if connect != nil && err != nil { // [MQTT-3.1.2-2]
 		c.version = min(max(connect.Version, packet.V31), packet.V5)
 		c.refuse(reasonOf(err, packet.MalformedPacket))
@@ -74,25 +89,29 @@ func (c *conn) readConnect() (*packet.Connect, bool) {
 	return nil, false
 }
 
-// firstPacket reads what must be a CONNECT, and keeps what comes after it.
-func (c *conn) firstPacket() (packet.Packet, error) {
-	part := make([]byte, 0, helloSize)
-	for {
-		n, err := c.nc.Read(part[len(part):cap(part)])
-		part = part[:len(part)+n]
-		p, size, reason := packet.Next(part, 0, c.srv.opts.Limits.ConnectPacket, &c.batch.scratch)
-		if reason != nil {
-			return p, reason
+// readEarly reads a packet of a client that is not connected yet, and keeps what comes
+// after it. Version 0 is for the first packet, which must be a CONNECT.
+func (c *conn) readEarly(version packet.Version) (packet.Packet, error) {
+	part := append(make([]byte, 0, max(helloSize, len(c.part))), c.part...)
+	c.part, c.more = nil, false
+	for fresh := len(part) > 0; ; fresh = false {
+		var err error
+		if !fresh {
+			n := 0
+			n, err = c.nc.Read(part[len(part):cap(part)])
+			part = part[:len(part)+n]
 		}
-		if size > 0 {
+		p, size, reason := packet.Next(part, version, c.srv.opts.Limits.ConnectPacket, &c.batch.scratch)
+		switch {
+		case reason != nil:
+			return p, reason
+		case size > 0:
 			c.keep(part[size:])
 			c.more = size < len(part)
 			return p, nil
-		}
-		if err != nil {
+		case err != nil:
 			return nil, err
-		}
-		if len(part) == cap(part) {
+		case len(part) == cap(part):
 			part = slices.Grow(part, len(part))
 		}
 	}
@@ -114,19 +133,21 @@ func (c *conn) refuse(reason packet.Reason) {
 
 // check looks at what a CONNECT says, and gives the client a name if it has none.
 func (c *conn) check(p *packet.Connect) packet.Reason {
+	c.who = identify(c.nc) // a listener may know more by now
 	c.who.ClientID, c.who.Username = p.ClientID, p.Username
 	c.maxPacket = int(min(p.Properties.MaximumPacketSize, 1<<30))
 	switch {
 	case c.redirect:
 		return c.srv.opts.Offer.elsewhere()
-	case p.Properties.AuthenticationMethod != "":
-		return packet.BadAuthenticationMethod
 	case p.ClientID == "" && (c.version == packet.V31 || c.version == packet.V311 && !p.Clean): // [MQTT-3.1.3-8]
 		return packet.ClientIdentifierNotValid
 	case len(p.ClientID) > maxClientID, strings.HasPrefix(p.ClientID, busPrefix):
 		return packet.ClientIdentifierNotValid
-	case p.Will != nil && !topic.ValidName(p.Will.Topic):
+	case p.Will != nil && (!topic.ValidName(p.Will.Topic) || c.srv.opts.Limits.tooDeep(p.Will.Topic)):
 		return packet.TopicNameInvalid
+	case c.srv.opts.Limits.tooMany(p.Properties.UserProperties),
+		p.Will != nil && c.srv.opts.Limits.tooMany(p.Will.Properties.UserProperties):
+		return packet.QuotaExceeded
 	case p.Will != nil:
 		if reason := c.srv.opts.Offer.refuses(p.Will.QoS, p.Will.Retain); reason.Failed() {
 			return reason
@@ -139,17 +160,21 @@ func (c *conn) check(p *packet.Connect) packet.Reason {
 }
 
 // authenticate asks who the client is, and whether it may leave its will.
-func (c *conn) authenticate(ctx context.Context, p *packet.Connect) packet.Reason {
-	principal, err := c.srv.authz.Connect(ctx, c.who, p.Password)
+func (c *conn) authenticate(ctx context.Context, p *packet.Connect, answer *packet.Connack) packet.Reason {
+	c.rights = c.srv.rights.Load()
+	c.who.Since = time.Now()
+	var principal string
+	var err error
+	if p.Properties.AuthenticationMethod != "" { // else no AUTH is sent ([MQTT-4.12.0-6])
+		principal, err = c.exchange(ctx, p, answer)
+	} else {
+		principal, err = c.srv.authz.Connect(ctx, c.who, p.Password)
+	}
 	if err != nil {
 		return reasonOf(err, packet.NotAuthorized)
 	}
 	c.who.Principal = principal
 	c.access = &access{who: c.who}
-	if all, ok := c.srv.authz.(interface{ AllowsAll(Identity, Action) bool }); ok {
-		c.access.receivesAll = all.AllowsAll(c.who, ActReceive)
-		c.access.publishAll = all.AllowsAll(c.who, ActPublish)
-	}
 	if p.Will != nil {
 		if err := c.srv.mayPublish(ctx, c.access, p.Will.Topic); err != nil {
 			return reasonOf(err, packet.NotAuthorized)
@@ -200,12 +225,15 @@ func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reaso
 	if s == nil {
 		return nil, packet.Success
 	}
-	if s.principal() != c.who.Principal {
-		return nil, packet.NotAuthorized
-	}
 	s.mu.Lock()
 	other := s.owner
 	s.mu.Unlock()
+	if s.principal() != c.who.Principal {
+		if s.principal() != "" || other != nil {
+			return nil, packet.NotAuthorized
+		}
+		clean = true // nobody's: it gives way to somebody, and hands nothing over
+	}
 	if other != nil {
 		other.shut(packet.SessionTakenOver)
 		select {
@@ -323,4 +351,7 @@ func (c *conn) welcome(s *Session, answer *packet.Connack) {
 	})
 	c.srv.pump(b, s)
 	b.flush()
+	if c.rights != c.srv.rights.Load() { // Reauthorize may have come before the session was c's
+		c.srv.recheck(s)
+	}
 }

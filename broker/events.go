@@ -2,7 +2,6 @@ package broker
 
 import (
 	"encoding/json"
-	"net"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -62,12 +61,10 @@ func (c *conn) event() ClientEvent {
 		Listener: c.who.Listener, Version: c.version.String(),
 	}
 	if c.who.Remote != nil {
-		e.Remote = addressOf(c.who.Remote)
+		e.Remote = c.who.Remote.String()
 	}
 	return e
 }
-
-func addressOf(a net.Addr) string { return a.String() }
 
 // connected tells of a client that has come.
 func (srv *Server) connected(c *conn, present bool) {

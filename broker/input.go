@@ -73,7 +73,7 @@ func (c *conn) take(chunk []byte) step {
 			}
 			return stepEnd
 		}
-		if b.full() {
+		if b.full() || c.pace.spent {
 			b.run()
 			if c.stalled() {
 				c.keep(chunk)
@@ -106,7 +106,7 @@ func (c *conn) slow(p packet.Packet) bool {
 			return c.srv.intercepts(c.aliases[p.Properties.TopicAlias])
 		}
 		return c.srv.intercepts(p.Topic)
-	case *packet.Subscribe, *packet.Unsubscribe:
+	case *packet.Subscribe, *packet.Unsubscribe, *packet.Auth:
 		return true
 	default:
 		return false
@@ -155,7 +155,6 @@ func (c *conn) readAll() step {
 
 // listen reads a connection that is no plain socket until it ends.
 func (c *conn) listen() {
-	buf := make([]byte, waitSize)
 	next := stepRead
 	if c.more {
 		c.more = false
@@ -177,13 +176,9 @@ func (c *conn) listen() {
 		if c.ended.Load() || c.stalled() && !c.unhindered() {
 			return
 		}
-		c.batch.free()
-		c.batch = nil
-		n, err := c.nc.Read(buf)
-		c.srv.pools.bytesIn.Add(int64(n))
-		c.batch = c.srv.newBatch(c.srv.ctx, c)
-		if n > 0 {
-			next = c.take(buf[:n])
+		chunk, err := c.read()
+		if len(chunk) > 0 {
+			next = c.take(chunk)
 		}
 		if err != nil && next == stepRead {
 			c.failed(err)
@@ -192,11 +187,35 @@ func (c *conn) listen() {
 	}
 }
 
-// stalled reports whether the client does not read what it is sent, or the store
-// is behind, so that nothing more is read from the client. It is woken when that
-// is over.
+// read waits for input without a batch and, if the connection can wait without one,
+// without a buffer.
+func (c *conn) read() (chunk []byte, err error) {
+	c.batch.free()
+	c.batch = nil
+	late, ok := c.nc.(waiter)
+	if !ok {
+		if c.wait == nil {
+			c.wait = make([]byte, waitSize)
+		}
+		n, err := c.nc.Read(c.wait)
+		c.batch = c.srv.newBatch(c.srv.ctx, c)
+		return c.wait[:n], err
+	}
+	err = late.Wait()
+	c.batch = c.srv.newBatch(c.srv.ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	buf := c.batch.buffer()
+	n, err := c.nc.Read(buf)
+	return buf[:n], err
+}
+
+// stalled reports whether the client does not read what it is sent, the store is
+// behind, or the client publishes too fast, so that nothing more is read from it. It
+// is woken when that is over.
 func (c *conn) stalled() bool {
-	if !c.out.waits() && c.pending.Load() < maxPending {
+	if !c.out.waits() && c.pending.Load() < maxPending && !c.paused() {
 		if c.hindered.Load() {
 			c.hindered.Store(false)
 			c.hear() // it may have said much that nobody listened to
@@ -204,7 +223,7 @@ func (c *conn) stalled() bool {
 		return false
 	}
 	c.hindered.Store(true) // before a second look: from here on it is woken
-	if c.out.waits() || c.pending.Load() >= maxPending {
+	if c.out.waits() || c.pending.Load() >= maxPending || c.pace.spent {
 		return true
 	}
 	c.hindered.Store(false)

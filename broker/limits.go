@@ -2,7 +2,10 @@ package broker
 
 import (
 	"fmt"
+	"strings"
 	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
 )
 
 // Limits bound what clients may use of a [Server]. A zero field means its default.
@@ -10,6 +13,10 @@ type Limits struct {
 	// Connections is how many may be open at once; more are closed as they come.
 	// Default 10,000.
 	Connections int
+	// ConnectionsPerAddress is how many may be open at once from one address: an IPv4
+	// address, or the /64 network of an IPv6 address; more are closed as they come.
+	// Loopback and Unix sockets are not counted. Default 256; below 0 is no limit.
+	ConnectionsPerAddress int
 	// Sessions is how many may exist, connected or not; a CONNECT that would make
 	// one more is refused with 0x97, quota exceeded. Default 20,000.
 	Sessions int
@@ -21,6 +28,19 @@ type Limits struct {
 	// Packet is the largest packet in bytes taken from a connected client
 	// (Maximum Packet Size). Default 1 MiB.
 	Packet int
+	// TopicLevels is how many levels a topic name or filter may have; more are refused
+	// with 0x90, topic name invalid, or 0x8F, topic filter invalid. Default 128, at
+	// most 65,535.
+	TopicLevels int
+	// UserProperties bound those of one packet, and of a will, in number and bytes
+	// (names and values). More are refused with 0x97, quota exceeded, in CONNACK,
+	// PUBACK, PUBREC and SUBACK; a PUBLISH of QoS 0 is dropped and counted. Those of
+	// other packets are not kept. Default 64, 16 KiB.
+	UserProperties Amount
+	// PublishRate is how many PUBLISH packets a second are taken from one client, on
+	// average: it may send those of one second at once, then the reader pauses, and
+	// nothing is dropped. 0 is no limit; at most 1,000,000.
+	PublishRate int
 	// Filters is how many subscriptions a session may have. Default 1,000.
 	Filters int
 	// SessionExpiry is the longest that a session may outlive its connection: that of
@@ -34,6 +54,12 @@ type Limits struct {
 	// wait is refused with 0x97, quota exceeded. Default 10,000 messages, 8 MiB.
 	QueueMessages int
 	QueueBytes    int64
+	// AllQueues bound what is queued for all sessions together. A session may queue
+	// as much as is free of it, so that one that queues much leaves as much to others;
+	// beyond that its oldest message is dropped and counted. Retained messages that a
+	// SUBSCRIBE asked for count by their number, and are refused with 0x97 when they
+	// are too many. Default 1,000,000 messages, 128 MiB.
+	AllQueues Amount
 	// InFlight is how many messages of QoS 1 and 2 may be on their way at once: to
 	// a client, unless its Receive Maximum is lower, and from it (our Receive
 	// Maximum). Default 1,024; at most 65,535.
@@ -75,8 +101,27 @@ type DelayLimits struct {
 	Longest time.Duration
 }
 
+// Amount is a number of things and of their bytes.
+type Amount struct {
+	Count int
+	Bytes int64
+}
+
+// DefaultLimits are those of a zero Limits.
+func DefaultLimits() Limits {
+	var l Limits
+	l.setDefaults()
+	return l
+}
+
 func (l *Limits) setDefaults() {
 	def(&l.Connections, 10_000)
+	def(&l.ConnectionsPerAddress, 256)
+	def(&l.TopicLevels, 128)
+	def(&l.UserProperties.Count, 64)
+	def(&l.UserProperties.Bytes, 16<<10)
+	def(&l.AllQueues.Count, 1_000_000)
+	def(&l.AllQueues.Bytes, 128<<20)
 	def(&l.Sessions, 20_000)
 	def(&l.ConnectPacket, 64<<10)
 	def(&l.ConnectTime, 5*time.Second)
@@ -107,8 +152,13 @@ func (l *Limits) check() error {
 	case l.Connections < 0, l.Sessions < 0, l.ConnectPacket < 0, l.ConnectTime < 0, l.Packet < 0, l.Filters < 0,
 		l.QueueMessages < 0, l.QueueBytes < 0, l.InFlight < 0, l.Output < 0, l.WriteTime < 0, l.KeepAlive < 0,
 		l.TopicAliases < 0, l.Retained < 0, l.RetainedBytes < 0, l.SessionExpiry < 0,
-		l.Delayed.Messages < 0, l.Delayed.Bytes < 0, l.Delayed.Longest < 0:
+		l.Delayed.Messages < 0, l.Delayed.Bytes < 0, l.Delayed.Longest < 0, l.TopicLevels < 0, l.PublishRate < 0,
+		l.UserProperties.Count < 0, l.UserProperties.Bytes < 0, l.AllQueues.Count < 0, l.AllQueues.Bytes < 0:
 		return fmt.Errorf("a limit is below 0")
+	case l.TopicLevels > 65_535:
+		return fmt.Errorf("limit of topic levels is %d, the most is 65535", l.TopicLevels)
+	case l.PublishRate > 1_000_000:
+		return fmt.Errorf("limit of the publish rate is %d a second, the most is 1000000", l.PublishRate)
 	case l.InFlight > 65_535:
 		return fmt.Errorf("limit of messages in flight is %d, the most is 65535", l.InFlight)
 	case l.TopicAliases > 65_535:
@@ -122,4 +172,21 @@ func (l *Limits) check() error {
 	default:
 		return nil
 	}
+}
+
+// tooDeep reports whether a topic name or filter has too many levels.
+func (l *Limits) tooDeep(topic string) bool {
+	return len(topic) >= l.TopicLevels && strings.Count(topic, "/") >= l.TopicLevels
+}
+
+// tooMany reports whether the user properties of a packet are beyond the limit.
+func (l *Limits) tooMany(properties []message.Property) bool {
+	if len(properties) > l.UserProperties.Count {
+		return true
+	}
+	bytes := int64(0)
+	for i := range properties {
+		bytes += int64(len(properties[i].Key) + len(properties[i].Value))
+	}
+	return bytes > l.UserProperties.Bytes
 }

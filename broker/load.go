@@ -35,6 +35,7 @@ func (srv *Server) load(ctx context.Context) error {
 
 func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 	s := &Session{srv: srv, id: kept.ClientID, origin: "client/" + kept.ClientID, stored: true}
+	s.q.all = &srv.queued
 	if name, ok := strings.CutPrefix(kept.ClientID, busPrefix); ok {
 		s.origin, s.bus = name, newSubscriber()
 	} else {
@@ -119,7 +120,7 @@ func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Sessio
 // pushStored appends a message that only the store has.
 func (q *queue) pushStored(pos uint64, size uint32) {
 	q.slots.push(slot{pos: pos, size: size})
-	q.bytes += int64(size)
+	q.grow(1, int64(size), false)
 }
 
 // resumeTimers starts what sessions without connection wait for, after a load.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,9 +58,12 @@ type Topics struct {
 // methods are called by many goroutines at once, Allow with locks held: it answers
 // from memory, and does not call the server.
 //
-// An Authorizer may also have the method AllowsAll(Identity, Action) bool. It is
-// asked once a connection; when it answers true, Allow is not asked for that
-// action.
+// An Authorizer may have two more methods. AllowsAll(Identity, Action) bool is asked
+// once a connection, and again after each [Server.Reauthorize]; when it answers true,
+// Allow is not asked for that action about topics that do not begin with "$".
+// Stays(Identity) bool is asked about connected clients by Reauthorize; one about
+// whom it answers false is disconnected with 0x87, not authorized. One that is an
+// [Exchanger] too can authenticate by more than a password.
 type Authorizer interface {
 	// Connect returns the principal whom the client acts as. An error that is a
 	// [packet.Reason] is what the client is told; any other is told as 0x87, not
@@ -78,9 +82,37 @@ type Identity struct {
 	Principal string // what Connect returned; empty while it is asked, and for anonymous clients
 	Listener  string // the name of the listener, if it has one
 	Remote    net.Addr
+	// Certificate is the client's own, whose chain the listener has verified; nil
+	// without TLS, or if the client showed none. It is not kept with a session whose
+	// client has left, nor is Remote then; both are nil in one that the store kept.
+	Certificate *x509.Certificate
+	// Since is when the authentication began that has let the client in.
+	Since time.Time
 	// Loopback says that both ends of the connection are on this machine: loopback
 	// addresses or a Unix socket.
 	Loopback bool
+}
+
+// Exchanger is what an [Authorizer] is that authenticates by exchanges of AUTH
+// packets too (MQTT 5.0 §4.12). Without, every method is refused with 0x8C, bad
+// authentication method.
+type Exchanger interface {
+	// Exchange begins an exchange by the method that a CONNECT or AUTH packet names.
+	// Errors are as those of [Authorizer].Connect; a method that is not known is
+	// [packet.BadAuthenticationMethod].
+	Exchange(who Identity, method string) (Exchange, error)
+}
+
+// Exchange is one authentication under way. It is used by one goroutine.
+type Exchange interface {
+	// Step takes the authentication data of the client's next packet, which it does
+	// not keep, and returns what to answer with. Done says that the client is
+	// authenticated: the answer then goes with CONNACK, or with AUTH of success. Any
+	// error ends the exchange and the connection. The context ends with the time that
+	// a client has to be connected.
+	Step(ctx context.Context, data []byte) (answer []byte, done bool, err error)
+	// Principal is whom the client acts as, once Step has said that it is done.
+	Principal() string
 }
 
 // Action is what an [Authorizer] is asked about.

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -31,6 +32,7 @@ type item struct {
 	received bool   // a PUBREC came
 	tried    bool   // sent before: DUP
 	gone     bool   // acknowledged
+	size     uint32 // that it counts in flight, while its message is held
 
 	wait bool // for an in-process subscriber: not safe in the store yet
 }
@@ -57,6 +59,33 @@ type queue struct {
 	askedFor int64      // their bytes
 	zero     int        // slots of QoS 0
 	next     uint64
+	all      *totals // of all sessions; nil when the session has ended
+}
+
+// totals are what all sessions queue together.
+type totals struct{ messages, bytes atomic.Int64 }
+
+// grow counts messages and bytes, and asked ones by their number alone.
+func (q *queue) grow(messages int, bytes int64, asked bool) {
+	q.bytes += bytes
+	if q.all == nil {
+		return
+	}
+	if messages != 0 {
+		q.all.messages.Add(int64(messages))
+	}
+	if !asked && bytes != 0 {
+		q.all.bytes.Add(bytes)
+	}
+}
+
+// uncount takes the queue out of the totals, for good.
+func (q *queue) uncount() {
+	if q.all != nil {
+		q.all.messages.Add(-int64(q.len()))
+		q.all.bytes.Add(q.askedFor - q.bytes)
+		q.all = nil
+	}
 }
 
 func (q *queue) len() int {
@@ -79,7 +108,7 @@ func (q *queue) window() bool { return q.inMemory < windowMessages && q.memory <
 // push appends a message; hold says whether it is held in memory.
 func (q *queue) push(it *item, hold bool) {
 	s := slot{pos: it.pos, size: sizeOf(it.msg), asked: it.asked, zero: it.qos == 0}
-	q.bytes += int64(s.size)
+	q.grow(1, int64(s.size), s.asked)
 	if s.asked {
 		q.asked++
 		q.askedFor += int64(s.size)
@@ -128,7 +157,7 @@ func (q *queue) drop() slot {
 // forget takes a slot that leaves out of the counts.
 func (q *queue) forget(s slot) {
 	q.letGo(&s)
-	q.bytes -= int64(s.size)
+	q.grow(-1, -int64(s.size), s.asked)
 	if s.asked {
 		q.asked--
 		q.askedFor -= int64(s.size)
@@ -142,6 +171,18 @@ func (q *queue) forget(s slot) {
 func (q *queue) over(l *Limits) bool {
 	n := q.len() - q.asked
 	return n > l.QueueMessages || q.bytes-q.askedFor > l.QueueBytes && n > 1
+}
+
+// beyondShare reports whether the queue holds more than is free of what all may
+// hold together (the dynamic threshold of shared buffers: A. Choudhury, E. Hahne,
+// 1998): the total is never exceeded, and one session alone leaves half of it free.
+func (q *queue) beyondShare(l *Limits) bool {
+	n := q.len() - q.asked
+	if q.all == nil || n == 0 {
+		return false
+	}
+	free, freeBytes := int64(l.AllQueues.Count)-q.all.messages.Load(), l.AllQueues.Bytes-q.all.bytes.Load()
+	return int64(n) > max(free, 0) || q.bytes-q.askedFor > max(freeBytes, 0)
 }
 
 // each calls f with every slot, oldest first within a class.
@@ -229,7 +270,7 @@ func (q *queue) fill(from, known uint64, fetched []store.Queued, complete bool) 
 func (q *queue) found(s *slot, f *store.Queued) {
 	grown := int64(sizeOf(f.Message)) - int64(s.size) // it may have been a mean
 	s.size = sizeOf(f.Message)
-	q.bytes += grown
+	q.grow(0, grown, s.asked)
 	if s.asked {
 		q.askedFor += grown
 	}

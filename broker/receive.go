@@ -31,7 +31,15 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 	if p.QoS > 0 && !in.again && c.quota.Add(1) > int32(c.srv.opts.Limits.InFlight) && c.version == packet.V5 {
 		return packet.ReceiveMaximumExceeded // [MQTT-3.3.4-9]
 	}
-	if !in.again {
+	limits := &c.srv.opts.Limits
+	switch {
+	case limits.tooDeep(name):
+		in.reason = packet.TopicNameInvalid
+		c.srv.stats.drop(dropLimits)
+	case limits.tooMany(p.Properties.UserProperties):
+		in.reason = packet.QuotaExceeded
+		c.srv.stats.drop(dropLimits)
+	case !in.again:
 		if err := c.srv.mayPublish(c.srv.ctx, c.access, name); err != nil {
 			in.reason = reasonOf(err, packet.NotAuthorized)
 			c.srv.stats.drop(dropNotAuthorized)
@@ -43,6 +51,7 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 	if c.version == packet.V5 {
 		setProperties(&in.msg, &p.Properties, c.batch.now)
 	}
+	c.pace.take(c.batch.now)
 	stats := &c.srv.stats
 	stats.received[p.QoS].Add(1)
 	stats.receivedBytes[p.QoS].Add(int64(len(name) + len(p.Payload)))

@@ -284,15 +284,19 @@ func (srv *Server) mayReplay(s *Session, filter string) bool {
 	s.mu.Lock()
 	waiting, bytes := s.q.asked, s.q.askedFor
 	s.mu.Unlock()
-	if waiting == 0 {
+	l := &srv.opts.Limits
+	free := l.AllQueues.Count - int(srv.queued.messages.Load())
+	if kept, _ := srv.kept.held(); waiting == 0 && kept <= free {
 		return true
 	}
-	l := &srv.opts.Limits
 	found := srv.kept.match(filter, l.Retained)
 	for _, m := range found {
 		bytes += int64(sizeOf(m))
 	}
-	return waiting+len(found) <= l.Retained && bytes <= l.RetainedBytes
+	if len(found) > max(free, 0) {
+		return false
+	}
+	return waiting == 0 || waiting+len(found) <= l.Retained && bytes <= l.RetainedBytes
 }
 
 // clearMessage clears the retained message of a topic.

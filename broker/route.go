@@ -1,45 +1,11 @@
 package broker
 
 import (
-	"context"
-	"strings"
-
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/topic"
 )
-
-// access is who a session acts for, and what need not be asked.
-type access struct {
-	who         Identity
-	receivesAll bool
-	publishAll  bool
-}
-
-// mayReceive asks the authorizer about a delivery.
-func (s *Session) mayReceive(ctx context.Context, name string) bool {
-	a := s.access.Load()
-	return a == nil || a.receivesAll || s.srv.authz.Allow(ctx, a.who, ActReceive, name) == nil
-}
-
-// mayPublish asks the authorizer about a publish of a client.
-func (srv *Server) mayPublish(ctx context.Context, a *access, name string) error {
-	if strings.HasPrefix(name, delayPrefix) {
-		_, target, ok := splitDelay(name)
-		if !ok {
-			return packet.TopicNameInvalid
-		}
-		name = target
-	}
-	if isSystem(name) {
-		return packet.NotAuthorized
-	}
-	if a.publishAll {
-		return nil
-	}
-	return srv.authz.Allow(ctx, a.who, ActPublish, name)
-}
 
 // intercept lets the interceptor see the batch, and does what it says.
 func (b *batch) intercept() {

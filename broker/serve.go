@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 )
 
@@ -89,27 +90,32 @@ func (srv *Server) take(nc net.Conn) {
 	srv.stats.accepted.Add(1)
 	srv.mu.Lock()
 	full := len(srv.conns) - srv.opts.Limits.Connections
-	if srv.stopped || full >= srv.opts.Offer.surplus() {
+	var from netip.Addr
+	why, ok := whyConnections, false
+	if !srv.stopped && full < srv.opts.Offer.surplus() {
+		why = whyAddress
+		from, ok = srv.admit(nc.RemoteAddr())
+	}
+	if !ok {
 		srv.mu.Unlock()
-		srv.stats.refused.Add(1)
+		srv.refused(nc, why)
 		_ = nc.Close() // it is refused
 		return
 	}
 	c := srv.newConn(nc)
 	c.redirect = full >= 0
-	c.listener = srv.listenerLocked(c.who.Listener)
+	c.from = from
 	srv.conns[c] = struct{}{}
 	srv.work.Add(1)
 	srv.mu.Unlock()
 	srv.stats.connections.Add(1)
-	c.listener.count(1, 1)
 	go c.serve()
 }
 
 func (srv *Server) untake(c *conn) {
 	srv.stats.connections.Add(-1)
-	c.listener.count(0, -1)
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
+	srv.dismiss(c.from)
 	delete(srv.conns, c)
 }

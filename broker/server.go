@@ -30,6 +30,8 @@ type Server struct {
 	authz Authorizer
 	// hearer is the interceptor, if it says what it hears.
 	hearer interface{ Hears(topic string) bool }
+	// rights counts the times that what the authorizer answers has changed, from 1.
+	rights atomic.Uint64
 	stats  counters
 	pools  pools
 	made   time.Time
@@ -41,15 +43,17 @@ type Server struct {
 	halt     context.CancelFunc
 	started  atomic.Bool
 
-	mu        sync.Mutex
-	stopped   bool // no work may begin
-	sessions  map[string]*Session
-	conns     map[*conn]struct{}
-	listeners map[string]*listenerCounters // by name
-	claims    map[string]*claim
-	work      sync.WaitGroup
-	loops     []*loop // nil until there is a plain socket
-	looping   sync.WaitGroup
+	queued totals // of all sessions
+
+	mu       sync.Mutex
+	stopped  bool // no work may begin
+	sessions map[string]*Session
+	conns    map[*conn]struct{}
+	from     addresses
+	claims   map[string]*claim
+	work     sync.WaitGroup
+	loops    []*loop // nil until there is a plain socket
+	looping  sync.WaitGroup
 
 	treeMu   sync.RWMutex
 	tree     topic.Tree[*subscription]
@@ -85,22 +89,23 @@ func New(opts Options) (*Server, error) {
 	def(&opts.Version, "gatehouse")
 	def(&opts.StatusEvery, 10*time.Second)
 	srv := &Server{
-		opts:      opts,
-		log:       opts.Log,
-		authz:     opts.Authorizer,
-		made:      time.Now(),
-		ctx:       context.Background(),
-		ready:     make(chan struct{}),
-		sessions:  make(map[string]*Session),
-		conns:     make(map[*conn]struct{}),
-		listeners: make(map[string]*listenerCounters),
-		claims:    make(map[string]*claim),
-		groups:    make(map[string]*group),
-		journal:   journal{wake: make(chan struct{}, 1)},
-		classes:   priorityTree(opts.Topics.Priorities),
-		lives:     expiryTree(opts.Topics.RetainedExpiry),
-		delays:    delays{wake: make(chan struct{}, 1)},
+		opts:     opts,
+		log:      opts.Log,
+		authz:    opts.Authorizer,
+		made:     time.Now(),
+		ctx:      context.Background(),
+		ready:    make(chan struct{}),
+		sessions: make(map[string]*Session),
+		conns:    make(map[*conn]struct{}),
+		from:     make(addresses),
+		claims:   make(map[string]*claim),
+		groups:   make(map[string]*group),
+		journal:  journal{wake: make(chan struct{}, 1)},
+		classes:  priorityTree(opts.Topics.Priorities),
+		lives:    expiryTree(opts.Topics.RetainedExpiry),
+		delays:   delays{wake: make(chan struct{}, 1)},
 	}
+	srv.rights.Store(1)
 	srv.stopping, srv.halt = context.WithCancel(context.Background())
 	if srv.log == nil {
 		srv.log = slog.New(slog.DiscardHandler)
@@ -304,10 +309,10 @@ func (srv *Server) Stats() Stats {
 	s := Stats{Uptime: time.Since(srv.made)}
 	s.Retained, s.RetainedBytes = srv.kept.held()
 	srv.stats.fill(&s)
+	s.Queued, s.QueuedBytes = srv.queued.messages.Load(), srv.queued.bytes.Load()
 	srv.mu.Lock()
 	srv.countLocked(&s)
 	srv.mu.Unlock()
-	slices.SortFunc(s.Listeners, func(a, b ListenerStats) int { return strings.Compare(a.Name, b.Name) })
 	s.Delayed, s.DelayedBytes = srv.delays.held()
 	s.PacketsReceived, s.PacketsSent = srv.pools.packetsIn.Load(), srv.pools.packetsOut.Load()
 	s.SocketReceived, s.SocketSent = srv.pools.bytesIn.Load(), srv.pools.bytesOut.Load()

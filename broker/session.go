@@ -54,11 +54,12 @@ type Session struct {
 	inFlight    map[uint16]*item
 	order       ring[*item] // of inFlight; those gone are let go at the front
 	resend      []*item     // of inFlight, to be sent again on this connection
+	flyingBytes int64       // bytes of what is in flight and held
 	outstanding int         // sent on this connection and not acknowledged
 	sendMax     int
 	lastID      uint16
 	fetching    bool
-	before      uint64              // messages up to here waited for this connection, and are authorized again
+	before      uint64              // messages up to here waited for this connection or for other rights, and are authorized again
 	held        map[uint16]struct{} // packet identifiers of received QoS 2 messages not released
 }
 
@@ -166,6 +167,10 @@ func (s *Session) limit(b *batch) {
 		s.srv.stats.drop(dropQueue)
 		s.dequeue(b, s.q.drop())
 	}
+	for s.q.beyondShare(&s.srv.opts.Limits) {
+		s.srv.stats.drop(dropAllQueues)
+		s.dequeue(b, s.pop())
+	}
 }
 
 // pop takes the oldest message out of the queue.
@@ -183,9 +188,10 @@ func (s *Session) dequeue(b *batch, gone slot) {
 	}
 }
 
-// maySend reports whether one more message of QoS 1 or 2 may leave.
+// maySend reports whether one more message of QoS 1 or 2 may leave: in flight there
+// may be as many bytes as may be queued, or one message.
 func (s *Session) maySend(c *conn) bool {
-	return s.outstanding < s.sendMax && !c.out.full()
+	return s.outstanding < s.sendMax && !c.out.full() && (s.outstanding == 0 || s.flyingBytes < s.srv.opts.Limits.QueueBytes)
 }
 
 // start puts a message in flight and sends it, or has it sent when the batch is
@@ -196,7 +202,8 @@ func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 		s.dequeue(b, slot{pos: it.pos})
 		return
 	}
-	it.id = s.nextID()
+	it.id, it.size = s.nextID(), sizeOf(it.msg)
+	s.flyingBytes += int64(it.size)
 	s.inFlight[it.id] = it
 	s.order.push(it)
 	s.outstanding++
@@ -247,7 +254,13 @@ func (s *Session) pump(b *batch) (fetch bool) {
 	for len(s.resend) > 0 && s.maySend(c) {
 		it := s.resend[0]
 		s.resend = s.resend[1:]
-		if !it.gone {
+		switch {
+		case it.gone:
+		case !it.received && !s.mayReceive(b.ctx, it.msg.Topic): // rights change
+			s.srv.stats.drop(dropNotAuthorized)
+			s.outstanding++ // which finish takes back
+			s.finish(b, it)
+		default:
 			s.outstanding++
 			s.emit(b, c, it)
 		}
@@ -292,9 +305,15 @@ func (s *Session) finish(b *batch, it *item) {
 	}
 }
 
+// drop lets go of a message in flight that is not sent again.
+func (s *Session) drop(it *item) {
+	s.flyingBytes -= int64(it.size)
+	it.msg, it.size = nil, 0
+}
+
 func (s *Session) land(it *item) {
 	it.gone = true
-	it.msg = nil
+	s.drop(it)
 	delete(s.inFlight, it.id)
 	for s.order.len() > 0 && (*s.order.at(0)).gone {
 		s.order.pop()
@@ -318,7 +337,8 @@ func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Rea
 		if !it.received && s.stored {
 			b.change(store.Change{Op: store.Received, Session: s.id, Position: it.pos, ID: id})
 		}
-		it.received, it.msg = true, nil
+		it.received = true
+		s.drop(it)
 		b.reply(packet.PUBREL, id, packet.Success)
 	default: // an acknowledgement that does not fit is passed over
 	}
@@ -331,10 +351,12 @@ func (s *Session) attach(b *batch, c *conn) {
 	s.outstanding, s.resend = 0, nil
 	s.sendMax, s.owner, c.epoch, s.before = c.sendMax, c, s.epoch, s.q.next
 	s.conn.Store(c)
+	released := 0
+	defer func() { s.outstanding = released }() // those let go here were never sent on c
 	for _, it := range s.flying() {
 		switch {
 		case it.received:
-			s.outstanding++
+			released++
 			s.emit(b, c, it)
 		case it.msg == nil: // the store has lost it
 			s.finish(b, it)

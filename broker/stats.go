@@ -27,7 +27,6 @@ type Stats struct {
 	Expired       int64 // sessions whose expiry interval has passed
 	Waiting       int64 // messages that wait for a client, or are in flight
 	WaitingBytes  int64 // the sizes of those that wait
-	Listeners     []ListenerStats
 	// PacketsReceived and PacketsSent count control packets of all types, and the
 	// other two the bytes of sockets, all of them since the server was made.
 	PacketsReceived, PacketsSent int64
@@ -36,6 +35,13 @@ type Stats struct {
 	// payloads and topics.
 	Received, Sent           [3]int64
 	ReceivedBytes, SentBytes [3]int64
+	// Paused counts how often the reader of a client paused, because it published
+	// more than [Limits].PublishRate.
+	Paused int64
+	// Queued and QueuedBytes are what waits in the queues of all sessions, retained
+	// messages that a SUBSCRIBE asked for among the messages, but not in the bytes.
+	Queued      int64
+	QueuedBytes int64
 	// Published counts messages that came from inside the gateway.
 	Published int64
 	// Dropped counts messages that a subscriber or publisher lost, by reason:
@@ -44,21 +50,13 @@ type Stats struct {
 	// "hops" (too many rules), "handler" (an in-process subscriber failed),
 	// "store" (the store did not take it), "invalid" (a topic no one may use),
 	// "retained" (there are too many retained messages, or bytes of them), "delayed"
-	// (there are too many delayed messages, or bytes of them).
+	// (there are too many delayed messages, or bytes of them), "all-queues" (the queues
+	// of all sessions together are full), "limits" (too many topic levels or user
+	// properties).
 	Dropped map[string]int64
 	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
 	InterceptDrops, InterceptRejects int64
 }
-
-// ListenerStats are the counters of one listener that has a name.
-type ListenerStats struct {
-	Name        string
-	Accepted    int64 // sockets accepted
-	Connections int64 // open sockets
-}
-
-// listenerCounters are written by its connections.
-type listenerCounters struct{ accepted, open atomic.Int64 }
 
 // ClientInfo is one session of an MQTT client, as it stands.
 type ClientInfo struct {
@@ -92,17 +90,20 @@ const (
 	dropInvalid
 	dropRetained
 	dropDelayed
+	dropAllQueues
+	dropLimits
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"slow", "queue", "expired", "too-large", "not-authorized", "hops", "handler", "store", "invalid",
-	"retained", "delayed",
+	"retained", "delayed", "all-queues", "limits",
 }
 
 // counters are written by every connection.
 type counters struct {
 	accepted, connects, refused, published atomic.Int64
+	paused                                 atomic.Int64
 	clients, connections                   atomic.Int64
 	received, sent                         [3]atomic.Int64
 	receivedBytes, sentBytes               [3]atomic.Int64
@@ -123,7 +124,7 @@ func (c *counters) drop(why dropReason) { c.dropped[why].Add(1) }
 
 func (c *counters) fill(s *Stats) {
 	s.Accepted, s.Connects, s.Refused = c.accepted.Load(), c.connects.Load(), c.refused.Load()
-	s.Published = c.published.Load()
+	s.Published, s.Paused = c.published.Load(), c.paused.Load()
 	s.Clients, s.Connections = int(c.clients.Load()), int(c.connections.Load())
 	for q := range 3 {
 		s.Received[q], s.Sent[q] = c.received[q].Load(), c.sent[q].Load()
@@ -137,7 +138,7 @@ func (c *counters) fill(s *Stats) {
 	s.InterceptDrops, s.InterceptRejects = c.interceptDrops.Load(), c.interceptRejects.Load()
 }
 
-// countLocked adds up what the sessions and listeners hold; the caller holds the server's mu.
+// countLocked adds up what the sessions hold; the caller holds the server's mu.
 func (srv *Server) countLocked(s *Stats) {
 	s.Sessions = len(srv.sessions)
 	for _, session := range srv.sessions {
@@ -146,30 +147,5 @@ func (srv *Server) countLocked(s *Stats) {
 		}
 		s.Waiting += session.load.Load()
 		s.WaitingBytes += session.loadBytes.Load()
-	}
-	for name, l := range srv.listeners {
-		s.Listeners = append(s.Listeners, ListenerStats{Name: name, Accepted: l.accepted.Load(), Connections: l.open.Load()})
-	}
-}
-
-// listenerLocked is where the connections of a listener are counted, nil for one
-// without a name; the caller holds the server's mu.
-func (srv *Server) listenerLocked(name string) *listenerCounters {
-	if name == "" {
-		return nil
-	}
-	l := srv.listeners[name]
-	if l == nil {
-		l = &listenerCounters{}
-		srv.listeners[name] = l
-	}
-	return l
-}
-
-// count adds to what a listener has.
-func (l *listenerCounters) count(accepted, open int64) {
-	if l != nil {
-		l.accepted.Add(accepted)
-		l.open.Add(open)
 	}
 }

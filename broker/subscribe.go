@@ -118,11 +118,14 @@ func (srv *Server) removeLocked(sub *subscription) {
 func (c *conn) subscribe(p *packet.Subscribe) {
 	b := c.batch
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, 0, len(p.Filters))}
-	shares := false
+	shares, tooMany := false, c.srv.opts.Limits.tooMany(p.UserProperties)
 	c.srv.commit(b, func() {
 		b.acks = append(b.acks, ack{packet: answer})
 		for i := range p.Filters {
-			reason := c.subscribeOne(p, &p.Filters[i], b)
+			reason := packet.QuotaExceeded
+			if !tooMany {
+				reason = c.subscribeOne(p, &p.Filters[i], b)
+			}
 			if reason.Failed() && c.version == packet.V31 {
 				reason = packet.Reason(p.Filters[i].Options.QoS) // 3.1 has no word for it (§3.9)
 			}
@@ -142,7 +145,7 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) pac
 	filter, share, ok := splitShare(f.Filter)
 	qos := min(f.Options.QoS, c.srv.opts.Offer.maximumQoS()) // [MQTT-3.2.2-10]
 	switch {
-	case !ok:
+	case !ok, c.srv.opts.Limits.tooDeep(filter):
 		return packet.TopicFilterInvalid
 	case c.tooManyFilters(f.Filter):
 		return packet.QuotaExceeded

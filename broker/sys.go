@@ -73,7 +73,7 @@ type report struct {
 }
 
 // publishStatus publishes what has changed: the topics of mosquitto(8), and below
-// dropped and listeners some of our own.
+// dropped some of our own.
 func (srv *Server) publishStatus() {
 	if srv.opts.StatusEvery < 0 {
 		return
@@ -95,11 +95,6 @@ func (srv *Server) publishStatus() {
 	r.loads(&s, st)
 	for name, n := range s.Dropped {
 		r.number("dropped/"+name, n)
-	}
-	for _, l := range s.Listeners {
-		name := "listeners/" + topicLevel(l.Name)
-		r.number(name+"/accepted", l.Accepted)
-		r.number(name+"/connections", l.Connections)
 	}
 	r.b.run()
 }

@@ -1,9 +1,7 @@
 package broker_test
 
 import (
-	"context"
 	"encoding/json"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -13,7 +11,6 @@ import (
 
 	"github.com/gatehouse/gatehouse/broker"
 	"github.com/gatehouse/gatehouse/broker/brokertest"
-	listening "github.com/gatehouse/gatehouse/broker/listen"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 )
@@ -173,36 +170,4 @@ func TestEventsAreOffByDefault(t *testing.T) {
 	if p := readPublish(t, m); p.Topic != "$SYS/end" {
 		t.Errorf("got %s", p.Topic)
 	}
-}
-
-func TestStatusOfListeners(t *testing.T) {
-	o := options()
-	o.StatusEvery = 10 * time.Millisecond
-	server, err := broker.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var ended sync.WaitGroup
-	defer ended.Wait()
-	defer cancel()
-	l, err := listening.Listen(ctx, listening.Options{Name: "ground/floor", Address: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended.Go(func() { _ = server.Run(ctx) })
-	ended.Go(func() { _ = server.Serve(ctx, l) })
-	nc, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	value := func(name string) string {
-		for _, m := range server.Retained("$SYS/broker/listeners/ground%2Ffloor/"+name, 1) {
-			return string(m.Payload)
-		}
-		return ""
-	}
-	eventually(t, "the connection is counted", func() bool { return value("accepted") == "1" && value("connections") == "1" })
-	_ = nc.Close()
-	eventually(t, "it is counted as gone", func() bool { return value("accepted") == "1" && value("connections") == "0" })
 }

@@ -65,6 +65,7 @@ func (srv *Server) disconnected(c *conn) {
 	}
 	s.conn.Store(nil)
 	s.resend = nil
+	s.forgetCertificate()
 	if c.farewell {
 		s.will = nil
 	}
@@ -110,6 +111,7 @@ func (srv *Server) endSession(s *Session) {
 	srv.removeSubs(s)
 	s.mu.Lock()
 	s.over = true
+	s.q.uncount()
 	if s.timer != nil {
 		s.timer.Stop()
 	}

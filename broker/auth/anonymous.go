@@ -26,11 +26,13 @@ func (anonymous) Connect(_ context.Context, who broker.Identity, _ []byte) (stri
 
 // Allow implements [broker.Authorizer].
 func (anonymous) Allow(_ context.Context, _ broker.Identity, action broker.Action, topic string) error {
-	if action == broker.ActPublish && (topic == "$SYS" || strings.HasPrefix(topic, "$SYS/")) {
+	if action == broker.ActPublish && isSystem(topic) {
 		return packet.NotAuthorized
 	}
 	return nil
 }
+
+func isSystem(topic string) bool { return topic == "$SYS" || strings.HasPrefix(topic, "$SYS/") }
 
 // AllowsAll spares the broker the questions whose answer is always yes; publishing
 // below $SYS the broker refuses itself.

@@ -2,6 +2,7 @@ package brokertest
 
 import (
 	"errors"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -36,13 +37,18 @@ func (s *scenario) limits(r *reader) {
 	for key, field := range map[string]*int{
 		"connections": &l.Connections, "sessions": &l.Sessions, "packet": &l.Packet, "filters": &l.Filters,
 		"queue": &l.QueueMessages, "in-flight": &l.InFlight, "aliases": &l.TopicAliases, "retained": &l.Retained,
-		"delayed": &l.Delayed.Messages,
+		"delayed":                 &l.Delayed.Messages,
+		"connections-per-address": &l.ConnectionsPerAddress, "connect-packet": &l.ConnectPacket, "levels": &l.TopicLevels,
+		"user-properties": &l.UserProperties.Count, "all-queues": &l.AllQueues.Count, "rate": &l.PublishRate,
 	} {
 		if n, ok := r.number(key, 31); ok {
 			*field = int(n)
 		}
 	}
-	for key, field := range map[string]*int64{"retained-bytes": &l.RetainedBytes, "delayed-bytes": &l.Delayed.Bytes} {
+	for key, field := range map[string]*int64{
+		"retained-bytes": &l.RetainedBytes, "delayed-bytes": &l.Delayed.Bytes, "queue-bytes": &l.QueueBytes,
+		"all-queues-bytes": &l.AllQueues.Bytes, "user-property-bytes": &l.UserProperties.Bytes,
+	} {
 		if n, ok := r.number(key, 31); ok {
 			*field = int64(n)
 		}
@@ -53,6 +59,9 @@ func (s *scenario) limits(r *reader) {
 		if n, ok := r.number(key, 31); ok {
 			*field = time.Duration(n) * time.Second
 		}
+	}
+	if ip, ok := r.text("from"); ok {
+		s.from = net.ParseIP(ip)
 	}
 	if n, ok := r.number("connect-ms", 31); ok {
 		l.ConnectTime = time.Duration(n) * time.Millisecond

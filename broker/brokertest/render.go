@@ -31,6 +31,10 @@ func render(p packet.Packet) []string {
 		return why(append([]string{"unsuback", fmt.Sprint(p.ID)}, codes(p.Reasons)...), p.ReasonString)
 	case *packet.Pingresp:
 		return []string{"pong"}
+	case *packet.Auth:
+		w := words{"auth", code(p.Reason)}
+		w.authentication(p.AuthenticationMethod, p.AuthenticationData)
+		return w
 	case *packet.Disconnect:
 		w := words{"disconnect", code(p.Reason)}
 		w.value(p.ServerReference != "", "reference", p.ServerReference)
@@ -79,6 +83,11 @@ func (w *words) value(is bool, key string, value any) {
 	}
 }
 
+func (w *words) authentication(method string, data []byte) {
+	w.value(method != "", "method", method)
+	w.value(data != nil, "data", string(data))
+}
+
 func renderConnack(p *packet.Connack) []string {
 	w := words{"connack", code(p.Reason)}
 	props := &p.Properties
@@ -99,6 +108,7 @@ func renderConnack(p *packet.Connack) []string {
 	w.flag(props.RetainAvailable != nil && !*props.RetainAvailable, "no-retain")
 	w.value(props.ResponseInformation != "", "response-info", props.ResponseInformation)
 	w.value(props.ServerReference != "", "reference", props.ServerReference)
+	w.authentication(props.AuthenticationMethod, props.AuthenticationData)
 	return why(w, props.ReasonString)
 }
 

@@ -50,6 +50,7 @@ func Run(t *testing.T, file string, newStore func(t *testing.T) store.Store) {
 type scenario struct {
 	t       *testing.T
 	opts    broker.Options
+	from    net.IP // where clients seem to come from; nil is where they do
 	server  *Server
 	clients map[string]*Client
 }
@@ -93,7 +94,7 @@ func (s *scenario) step(line string) error {
 
 func (s *scenario) start() {
 	if s.server == nil {
-		s.server = Start(s.t, s.opts)
+		s.server = start(s.t, s.opts, s.from)
 	}
 }
 
@@ -153,6 +154,7 @@ func (s *scenario) stats(expected []string) error {
 			"sessions": int64(stats.Sessions), "clients": int64(stats.Clients), "subscriptions": int64(stats.Subscriptions),
 			"retained": int64(stats.Retained), "retained-bytes": stats.RetainedBytes, "refused": stats.Refused, "published": stats.Published,
 			"shared": int64(stats.Shared), "delayed": int64(stats.Delayed), "expired": stats.Expired, "waiting": stats.Waiting,
+			"queued": stats.Queued, "queued-bytes": stats.QueuedBytes, "connections": int64(stats.Connections),
 		}
 		for reason, n := range stats.Dropped {
 			got["dropped-"+reason] = n

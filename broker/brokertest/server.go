@@ -26,6 +26,12 @@ type Server struct {
 // Start runs a broker. It is stopped when the test ends, if not before.
 func Start(t testing.TB, opts broker.Options) *Server {
 	t.Helper()
+	return start(t, opts, nil)
+}
+
+// start runs a broker to which its clients seem to come from an address.
+func start(t testing.TB, opts broker.Options, from net.IP) *Server {
+	t.Helper()
 	server, err := broker.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +39,9 @@ func Start(t testing.TB, opts broker.Options) *Server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if from != nil {
+		l = movedListener{Listener: l, from: from}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{Server: server, listener: l, cancel: cancel, t: t}
@@ -54,6 +63,29 @@ func Start(t testing.TB, opts broker.Options) *Server {
 	t.Cleanup(s.Stop)
 	return s
 }
+
+// movedListener has its connections come from another address.
+type movedListener struct {
+	net.Listener
+	from net.IP
+}
+
+type movedConn struct {
+	net.Conn
+	remote net.TCPAddr
+}
+
+// Accept implements [net.Listener].
+func (l movedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &movedConn{Conn: nc, remote: net.TCPAddr{IP: l.from, Port: 1024}}, nil
+}
+
+// RemoteAddr implements [net.Conn].
+func (c *movedConn) RemoteAddr() net.Addr { return &c.remote }
 
 // Address is where it listens.
 func (s *Server) Address() string { return s.listener.Addr().String() }
@@ -82,8 +114,9 @@ func (everyone) Connect(context.Context, broker.Identity, []byte) (string, error
 func (everyone) Allow(context.Context, broker.Identity, broker.Action, string) error { return nil }
 
 // guard is an authorizer with a rule of each kind: the password is the user's
-// name; a user may not touch what is below "secret", nor publish below "readonly";
-// the user "reader" may not be sent what is below "hidden".
+// name, or the user knows the answer to a riddle; a user may not touch what is below
+// "secret", nor publish below "readonly"; the user "reader" may not be sent what is
+// below "hidden".
 type guard struct{}
 
 // Connect implements [broker.Authorizer].
@@ -105,3 +138,30 @@ func (guard) Allow(_ context.Context, who broker.Identity, action broker.Action,
 		return nil
 	}
 }
+
+// Exchange implements [broker.Exchanger], with the method RIDDLE: the client says who
+// it is, then answers; what it is not told to say twice it may not say.
+func (guard) Exchange(_ broker.Identity, method string) (broker.Exchange, error) {
+	if method != "RIDDLE" {
+		return nil, packet.BadAuthenticationMethod
+	}
+	return &riddle{}, nil
+}
+
+type riddle struct{ user string }
+
+// Step implements [broker.Exchange].
+func (r *riddle) Step(_ context.Context, data []byte) ([]byte, bool, error) {
+	switch {
+	case r.user == "":
+		r.user = string(data)
+		return []byte("what has keys?"), false, nil
+	case string(data) != "a piano":
+		return nil, false, packet.BadUserNameOrPassword
+	default:
+		return []byte("right"), true, nil
+	}
+}
+
+// Principal implements [broker.Exchange].
+func (r *riddle) Principal() string { return r.user }

@@ -140,8 +140,7 @@ func parse(words []string, version packet.Version) (packet.Packet, error) {
 	case "disconnect":
 		p = r.disconnect()
 	case "auth":
-		method, _ := r.text("method")
-		p = &packet.Auth{Reason: packet.ReAuthenticate, AuthenticationMethod: method}
+		p = r.auth()
 	case "connack":
 		p = &packet.Connack{}
 	default:
@@ -176,9 +175,30 @@ func (r *reader) connect() *packet.Connect {
 	p.Properties.TopicAliasMaximum = uint16(am)
 	p.Properties.RequestResponseInfo = r.flag("wants-response-info")
 	p.Properties.NoProblemInfo = r.flag("no-problem-info")
-	p.Properties.AuthenticationMethod, _ = r.text("method")
+	p.Properties.AuthenticationMethod, p.Properties.AuthenticationData = r.method()
+	p.Properties.UserProperties = r.users("property") // user is the user name
 	p.Will = r.will()
 	return p
+}
+
+// method reads "[method=NAME [data=TEXT]]" of enhanced authentication.
+func (r *reader) method() (name string, data []byte) {
+	name, _ = r.text("method")
+	if text, ok := r.text("data"); ok {
+		data = []byte(text)
+	}
+	return name, data
+}
+
+// auth reads "auth [REASON] method=NAME [data=TEXT]"; the reason is 0x19 if it is left
+// out.
+func (r *reader) auth() *packet.Auth {
+	a := &packet.Auth{Reason: packet.ReAuthenticate}
+	a.AuthenticationMethod, a.AuthenticationData = r.method()
+	if len(r.words) > 0 {
+		a.Reason = packet.Reason(r.positional(8))
+	}
+	return a
 }
 
 func (r *reader) will() *packet.Will {
@@ -197,6 +217,7 @@ func (r *reader) will() *packet.Will {
 		e := uint32(expiry)
 		w.Properties.MessageExpiryInterval = &e
 	}
+	w.Properties.UserProperties = r.users("will-user")
 	return w
 }
 
@@ -221,13 +242,19 @@ func (r *reader) publish() *packet.Publish {
 	if data, ok := r.text("correlation"); ok {
 		props.CorrelationData = []byte(data)
 	}
+	props.UserProperties = r.users("user")
+	return p
+}
+
+// users reads user properties, "WORD=NAME:VALUE" each.
+func (r *reader) users(word string) (all []message.Property) {
 	for {
-		user, ok := r.text("user")
+		user, ok := r.text(word)
 		if !ok {
-			return p
+			return all
 		}
 		key, value, _ := strings.Cut(user, ":")
-		props.UserProperties = append(props.UserProperties, message.Property{Key: key, Value: value})
+		all = append(all, message.Property{Key: key, Value: value})
 	}
 }
 
@@ -242,11 +269,12 @@ func (r *reader) ack(kind string) *packet.Ack {
 	return a
 }
 
-// subscribe reads "sub ID [id=N] FILTER[:q1][:nl][:rap][:rh1] ...".
+// subscribe reads "sub ID [id=N] [user=NAME:VALUE] FILTER[:q1][:nl][:rap][:rh1] ...".
 func (r *reader) subscribe() *packet.Subscribe {
 	p := &packet.Subscribe{ID: uint16(r.positional(16))}
 	id, _ := r.number("id", 32)
 	p.SubscriptionID = uint32(id)
+	p.UserProperties = r.users("user")
 	for _, w := range r.words {
 		parts := strings.Split(w, ":")
 		f := packet.Filter{Filter: parts[0]}

@@ -1,10 +1,27 @@
 // Package listen turns addresses into listeners whose connections a broker serves:
-// plain TCP, Unix sockets and MQTT over WebSocket.
+// plain TCP, TLS, Unix sockets, and MQTT over WebSocket with and without TLS.
 //
 //	l, err := listen.Listen(ctx, listen.Options{Name: "local", Address: "127.0.0.1:1883", Protocol: "mqtt"})
 //	...
 //	err = server.Serve(ctx, l)
 //
-// A connection has the method Listener, which returns the Name of its listener; it
-// and its addresses are what an authorizer learns of where a client came from.
+// What a broker, and an authorizer behind it, may ask of a connection besides what
+// [net.Conn] says:
+//
+//   - Listener() string is the Name of its listener.
+//   - PeerCertificates() []*x509.Certificate, on a TLS listener, is the verified
+//     chain of the client's certificate, leaf first; nil without one.
+//   - Wait() error, where something comes before the first byte of MQTT or holds a
+//     buffer, blocks until Read has something, and holds no memory meanwhile.
+//   - Refused(why string) counts the connection as refused by whoever serves it.
+//
+// The words. A late connection is one on which something happens before its first
+// byte: a PROXY header is read, a TLS handshake made. Both happen in the first Read
+// or Wait, in the goroutine that calls it and under the deadline that it has set,
+// and never in Accept, so a client that says nothing holds up nobody. Until then
+// RemoteAddr of a connection that comes through a proxy is a [PendingAddr].
+//
+// A listener counts what it takes and refuses ([Listener.Stats]); one with TLS
+// reads its certificates again when told to ([Listener.Reload]), and keeps those
+// that it has when the new ones are broken.
 package listen

@@ -5,137 +5,175 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
-	"os"
-	"syscall"
-	"time"
+	"net/netip"
+	"strings"
 )
 
 // Options say what to listen on.
 type Options struct {
-	// Name is for authorizers and logs. Empty means the address.
+	// Name is for authorizers, counters and logs. Empty means the address.
 	Name string
-	// Address is "host:port" for mqtt and ws, where port 0 takes a free one, and a
-	// path for unix.
+	// Address is "host:port" for mqtt, mqtts, ws and wss, where port 0 takes a free
+	// one; a path for unix; or "systemd:NAME" for a socket of Sockets.
 	Address string
-	// Protocol is "mqtt" (TCP), "ws" (WebSocket, path /mqtt) or "unix". Empty means
-	// mqtt.
+	// Protocol is "mqtt" (TCP), "mqtts" (TLS), "ws" (WebSocket, path /mqtt), "wss"
+	// (WebSocket over TLS) or "unix". Empty means mqtt.
 	Protocol string
+	// TLS is required for mqtts and wss, and must be nil for the others.
+	TLS *TLS
 	// Origins are host patterns, as of [path.Match], of the web pages that may
-	// connect to ws besides those of the same host.
+	// connect to ws and wss besides those of the same host.
 	Origins []string
+	// Proxies, when there are any, are the networks whose connections begin with a
+	// PROXY protocol header of version 2, which says where the client is; all other
+	// connections are refused. Not for unix.
+	Proxies []netip.Prefix
+	// Mode is the mode of the socket file of unix; 0 means 0600.
+	Mode fs.FileMode
+	// Sockets are those that a service manager passed.
+	Sockets *Sockets
+	// Log is where failing handshakes are told; nil discards.
+	Log *slog.Logger
 }
 
-// Listen opens a listener. The socket file of a unix listener has mode 0600, and is
-// taken over if nobody listens on it any more.
-func Listen(ctx context.Context, o Options) (net.Listener, error) {
+// The kinds of Protocol.
+func (o *Options) overTLS() bool       { return o.Protocol == "mqtts" || o.Protocol == "wss" }
+func (o *Options) overWebSocket() bool { return o.Protocol == "ws" || o.Protocol == "wss" }
+
+func (o *Options) check() error {
+	switch o.Protocol {
+	case "mqtt", "mqtts", "ws", "wss", "unix":
+	default:
+		return fmt.Errorf("protocol %q is none of mqtt, mqtts, ws, wss, unix", o.Protocol)
+	}
+	switch {
+	case o.overTLS() && o.TLS == nil:
+		return fmt.Errorf("protocol %s needs a certificate", o.Protocol)
+	case !o.overTLS() && o.TLS != nil:
+		return fmt.Errorf("protocol %s has no TLS", o.Protocol)
+	case o.Protocol == "unix" && len(o.Proxies) > 0:
+		return errors.New("a Unix socket has no PROXY protocol")
+	default:
+		return nil
+	}
+}
+
+// Listener accepts connections of one address. Its methods may be called by any
+// goroutine.
+type Listener struct {
+	net.Listener
+	front *front
+}
+
+// Listen opens a listener. The socket file of a unix listener is taken over if
+// nobody listens on it any more. The error says what is wrong with the address, or
+// with a file of TLS.
+func Listen(ctx context.Context, o Options) (*Listener, error) {
 	if o.Name == "" {
 		o.Name = o.Address
 	}
-	switch o.Protocol {
-	case "", "mqtt":
-		l, err := listenTCP(ctx, o.Address)
-		if err != nil {
-			return nil, err
-		}
-		return &tcpListener{TCPListener: l, name: o.Name}, nil
-	case "unix":
-		l, err := listenUnix(ctx, o.Address)
-		if err != nil {
-			return nil, err
-		}
-		return &unixListener{UnixListener: l, name: o.Name}, nil
-	case "ws":
-		l, err := listenTCP(ctx, o.Address)
-		if err != nil {
-			return nil, err
-		}
-		return newWebSocket(l, o), nil
-	default:
-		return nil, fmt.Errorf("cannot listen on %q: protocol %q is none of mqtt, ws, unix", o.Address, o.Protocol)
+	if o.Protocol == "" {
+		o.Protocol = "mqtt"
 	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	l, err := listen(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %q: %w", o.Address, err)
+	}
+	return l, nil
 }
 
-func listenTCP(ctx context.Context, address string) (*net.TCPListener, error) {
+func listen(ctx context.Context, o Options) (*Listener, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	f := &front{options: o}
+	if o.TLS != nil {
+		var err error
+		if f.certificates, err = newCertificates(*o.TLS); err != nil {
+			return nil, err
+		}
+	}
+	socket, err := open(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{front: f}
+	switch socket := socket.(type) {
+	case *net.UnixListener:
+		l.Listener = &unixListener{UnixListener: socket, front: f}
+	case *net.TCPListener:
+		l.Listener = &tcpListener{TCPListener: socket, front: f}
+		if o.overWebSocket() {
+			l.Listener = newWebSocket(l.Listener, f)
+		}
+	}
+	return l, nil
+}
+
+// open opens the socket, or takes the one that was passed.
+func open(ctx context.Context, o *Options) (net.Listener, error) {
+	if name, ok := strings.CutPrefix(o.Address, socketPrefix); ok {
+		return o.Sockets.take(name, o.Protocol == "unix")
+	}
+	if o.Protocol == "unix" {
+		return listenUnix(ctx, o.Address, o.Mode)
+	}
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %q: %w", address, err)
-	}
-	return l.(*net.TCPListener), nil //nolint:forcetypeassert // it is what "tcp" gives
+	return config.Listen(ctx, "tcp", o.Address)
 }
 
-func listenUnix(ctx context.Context, path string) (*net.UnixListener, error) {
-	if err := removeStale(ctx, path); err != nil {
-		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
-	}
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot listen on %q: %w", path, err), l.Close())
-	}
-	return l.(*net.UnixListener), nil //nolint:forcetypeassert // it is what "unix" gives
-}
-
-// removeStale removes a socket that a process left when it was killed.
-func removeStale(ctx context.Context, path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("there is a file that is not a socket")
-	}
-	dialer := net.Dialer{Timeout: time.Second}
-	c, err := dialer.DialContext(ctx, "unix", path)
-	switch {
-	case err == nil:
-		return errors.Join(errors.New("somebody listens there already"), c.Close())
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return os.Remove(path)
-	default:
-		return err
-	}
-}
-
-// tcpListener names its connections.
+// tcpListener makes connections of what it accepts: plain ones as they are, so that
+// their descriptor can be used, and late ones.
 type tcpListener struct {
 	*net.TCPListener
-	name string
-}
-
-type tcpConn struct {
-	*net.TCPConn
-	name string
+	front *front
 }
 
 // Accept implements [net.Listener].
 func (l *tcpListener) Accept() (net.Conn, error) {
-	c, err := l.AcceptTCP()
-	if err != nil {
-		return nil, err
+	for {
+		c, err := l.AcceptTCP()
+		if err != nil {
+			return nil, err
+		}
+		l.front.accepted.Add(1)
+		f := l.front
+		switch {
+		case len(f.options.Proxies) > 0 && !f.trusts(c.RemoteAddr()):
+			f.refuse(whyProxySource)
+			_ = c.Close() // it is refused
+		case len(f.options.Proxies) > 0, f.certificates != nil:
+			return newLate(c, f), nil
+		default:
+			return &tcpConn{TCPConn: c, front: f}, nil
+		}
 	}
-	return &tcpConn{TCPConn: c, name: l.name}, nil
+}
+
+type tcpConn struct {
+	*net.TCPConn
+	front *front
 }
 
 // Listener is the name of the listener.
-func (c *tcpConn) Listener() string { return c.name }
+func (c *tcpConn) Listener() string { return c.front.options.Name }
 
-// unixListener names its connections.
+// Refused counts the connection as refused.
+func (c *tcpConn) Refused(why string) { c.front.refuse(why) }
+
 type unixListener struct {
 	*net.UnixListener
-	name string
+	front *front
 }
 
 type unixConn struct {
 	*net.UnixConn
-	name string
+	front *front
 }
 
 // Accept implements [net.Listener].
@@ -144,8 +182,12 @@ func (l *unixListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &unixConn{UnixConn: c, name: l.name}, nil
+	l.front.accepted.Add(1)
+	return &unixConn{UnixConn: c, front: l.front}, nil
 }
 
 // Listener is the name of the listener.
-func (c *unixConn) Listener() string { return c.name }
+func (c *unixConn) Listener() string { return c.front.options.Name }
+
+// Refused counts the connection as refused.
+func (c *unixConn) Refused(why string) { c.front.refuse(why) }

@@ -23,7 +23,15 @@ import (
 	"github.com/gatehouse/gatehouse/broker/store/mem"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// noContext is for a child process, which has no test.
+var noContext = context.Background()
+
+func TestMain(m *testing.M) {
+	if os.Getenv("LISTEN_TEST_CHILD") != "" {
+		os.Exit(passedMain())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const patience = 10 * time.Second
 
@@ -31,11 +39,17 @@ const patience = 10 * time.Second
 // listens.
 func serve(t *testing.T, o listen.Options) (string, *broker.Server) {
 	t.Helper()
+	l, server := serveWith(t, o, broker.Limits{})
+	return l.Addr().String(), server
+}
+
+func serveWith(t *testing.T, o listen.Options, limits broker.Limits) (*listen.Listener, *broker.Server) {
+	t.Helper()
 	l, err := listen.Listen(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := broker.New(broker.Options{Store: mem.New(), Authorizer: auth.Anonymous()})
+	server, err := broker.New(broker.Options{Store: mem.New(), Authorizer: auth.Anonymous(), Limits: limits, StatusEvery: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +69,7 @@ func serve(t *testing.T, o listen.Options) (string, *broker.Server) {
 		cancel()
 		ended.Wait()
 	})
-	return l.Addr().String(), server
+	return l, server
 }
 
 func TestListenRefuses(t *testing.T) {
@@ -67,7 +81,11 @@ func TestListenRefuses(t *testing.T) {
 		o    listen.Options
 		want string
 	}{
-		"a protocol that is not there": {listen.Options{Address: "127.0.0.1:0", Protocol: "mqtts"}, `protocol "mqtts" is none of mqtt, ws, unix`},
+		"a protocol that is not there": {listen.Options{Address: "127.0.0.1:0", Protocol: "coap"}, `protocol "coap" is none of mqtt, mqtts, ws, wss, unix`},
+		"TLS without a certificate":    {listen.Options{Address: "127.0.0.1:0", Protocol: "mqtts"}, "protocol mqtts needs a certificate"},
+		"TLS with no certificate":      {listen.Options{Address: "127.0.0.1:0", Protocol: "mqtts", TLS: &listen.TLS{}}, "TLS needs a certificate"},
+		"a certificate without TLS":    {listen.Options{Address: "127.0.0.1:0", TLS: &listen.TLS{}}, "protocol mqtt has no TLS"},
+		"a socket nobody passed":       {listen.Options{Address: "systemd:mqtt"}, "no service manager passed sockets"},
 		"an address that is none":      {listen.Options{Address: "nowhere"}, `cannot listen on "nowhere"`},
 		"a ws address that is none":    {listen.Options{Address: "nowhere", Protocol: "ws"}, `cannot listen on "nowhere"`},
 		"a file that is no socket":     {listen.Options{Address: file, Protocol: "unix"}, "not a socket"},

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"crypto/x509"
 	"io"
 	"log"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -22,14 +24,18 @@ const (
 	messageLimit  = 256 << 20
 	headerTimeout = 5 * time.Second
 	headerLimit   = 16 << 10
+	// openingMost bounds the connections of a listener whose WebSocket is not open
+	// yet; each is there for headerTimeout at most.
+	openingMost = 1024
 )
 
 // webSocket is an HTTP server that presents the WebSockets it accepts as
 // connections.
 type webSocket struct {
-	tcp     *net.TCPListener
-	options Options
+	below   net.Listener
+	front   *front
 	server  *http.Server
+	opening atomic.Int64
 	conns   chan net.Conn // not buffered: a handshake waits for Accept
 	closed  chan struct{}
 	once    sync.Once
@@ -37,22 +43,50 @@ type webSocket struct {
 	served  chan struct{}
 }
 
-func newWebSocket(l *net.TCPListener, o Options) *webSocket {
+func newWebSocket(below net.Listener, f *front) *webSocket {
 	w := &webSocket{
-		tcp: l, options: o,
+		below: below, front: f,
 		conns: make(chan net.Conn), closed: make(chan struct{}), served: make(chan struct{}),
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+path, w.handle)
+	mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) {
+		w.deny(rw, "MQTT is at "+path, http.StatusNotFound)
+	})
 	w.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: headerTimeout, MaxHeaderBytes: headerLimit,
-		ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is answered, not logged
+		ConnState: w.state, ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is answered, not logged
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, socketKey{}, c) },
 	}
 	go func() {
 		defer close(w.served)
-		w.err = w.server.Serve(l)
+		w.err = w.server.Serve(below)
 	}()
 	return w
+}
+
+// socketKey is the key, in a request's context, of the connection that it came by.
+type socketKey struct{}
+
+// state counts the connections whose WebSocket is not open yet, and ends those that
+// are too many.
+func (w *webSocket) state(c net.Conn, now http.ConnState) {
+	switch now {
+	case http.StateNew:
+		if w.opening.Add(1) > openingMost {
+			w.front.refuse(whyBusy)
+			_ = c.Close() // it is refused
+		}
+	case http.StateHijacked, http.StateClosed:
+		w.opening.Add(-1)
+	default:
+	}
+}
+
+// deny answers a request that opens no WebSocket.
+func (w *webSocket) deny(rw http.ResponseWriter, why string, status int) {
+	w.front.refuse(whyHTTP)
+	http.Error(rw, why, status)
 }
 
 // Accept implements [net.Listener].
@@ -79,51 +113,36 @@ func (w *webSocket) Close() error {
 }
 
 // Addr implements [net.Listener].
-func (w *webSocket) Addr() net.Addr { return w.tcp.Addr() }
+func (w *webSocket) Addr() net.Addr { return w.below.Addr() }
 
-// handle is the life of one WebSocket.
+// handle opens one WebSocket and hands it out; then the goroutine and the memory of
+// the request are free.
 func (w *webSocket) handle(rw http.ResponseWriter, r *http.Request) {
 	if !w.originAllowed(r) {
-		http.Error(rw, "origin not allowed", http.StatusForbidden)
+		w.deny(rw, "origin not allowed", http.StatusForbidden)
 		return
 	}
 	if !offers(r.Header, subprotocol) {
-		http.Error(rw, "subprotocol mqtt expected", http.StatusBadRequest)
+		w.deny(rw, "subprotocol mqtt expected", http.StatusBadRequest)
 		return
 	}
 	ws, err := websocket.Accept(rw, r, &websocket.AcceptOptions{
-		Subprotocols: []string{subprotocol}, OriginPatterns: w.options.Origins, CompressionMode: websocket.CompressionDisabled,
+		Subprotocols: []string{subprotocol}, OriginPatterns: w.front.options.Origins, CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
+		w.front.refuse(whyHTTP)
 		return // it has been answered
 	}
-	defer ws.CloseNow() //nolint:errcheck // closed already, when all went well
 	ws.SetReadLimit(messageLimit)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	defer cancel()
-	c := &wsConn{
-		Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary),
-		name: w.options.Name, local: w.tcp.Addr(), ending: make(chan struct{}),
-	}
-	if a, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		c.local = a
-	}
-	c.remote = remoteAddr(r)
+	ctx, cancel := context.WithCancel(context.Background()) // that of the request would keep all of it
+	c := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), front: w.front, ws: ws, cancel: cancel}
+	c.below, _ = r.Context().Value(socketKey{}).(net.Conn) // ConnContext has put it there
 	select {
-	case w.conns <- c:
+	case w.conns <- c: // which is closed by whoever accepts it
 	case <-w.closed:
-		return
+		cancel()
+		_ = ws.CloseNow() // nobody wants it
 	}
-	<-c.ending
-	_ = ws.Close(websocket.StatusNormalClosure, "") // the peer is told, if it is there
-}
-
-func remoteAddr(r *http.Request) net.Addr {
-	a, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return &net.TCPAddr{}
-	}
-	return net.TCPAddrFromAddrPort(a)
 }
 
 func offers(h http.Header, protocol string) bool {
@@ -141,7 +160,7 @@ func offers(h http.Header, protocol string) bool {
 // own that resolves to 127.0.0.1; that the origin is of the same host, or
 // configured, Accept checks.
 func (w *webSocket) originAllowed(r *http.Request) bool {
-	if r.Header.Get("Origin") == "" || len(w.options.Origins) > 0 {
+	if r.Header.Get("Origin") == "" || len(w.front.options.Origins) > 0 {
 		return true
 	}
 	host := r.Host
@@ -152,27 +171,41 @@ func (w *webSocket) originAllowed(r *http.Request) bool {
 	if _, err := netip.ParseAddr(host); err == nil || strings.EqualFold(host, "localhost") {
 		return true
 	}
-	remote, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && !remote.Addr().Unmap().IsLoopback()
+	below, _ := r.Context().Value(socketKey{}).(net.Conn) // ConnContext has put it there
+	remote, ok := below.RemoteAddr().(*net.TCPAddr)
+	return ok && !remote.IP.IsLoopback()
 }
 
 // wsConn is a WebSocket as a connection.
 type wsConn struct {
 	net.Conn
-	name          string
-	local, remote net.Addr
-	once          sync.Once
-	ending        chan struct{}
+	front  *front
+	below  net.Conn // the socket, or TLS on it
+	ws     *websocket.Conn
+	cancel context.CancelFunc
+	once   sync.Once
 }
 
 // Listener is the name of the listener.
-func (c *wsConn) Listener() string { return c.name }
+func (c *wsConn) Listener() string { return c.front.options.Name }
+
+// Refused counts the connection as refused.
+func (c *wsConn) Refused(why string) { c.front.refuse(why) }
+
+// PeerCertificates is the verified chain of the client's certificate, leaf first;
+// nil without one.
+func (c *wsConn) PeerCertificates() []*x509.Certificate {
+	if late, ok := c.below.(*lateConn); ok {
+		return late.PeerCertificates()
+	}
+	return nil
+}
 
 // LocalAddr implements [net.Conn].
-func (c *wsConn) LocalAddr() net.Addr { return c.local }
+func (c *wsConn) LocalAddr() net.Addr { return c.below.LocalAddr() }
 
 // RemoteAddr implements [net.Conn].
-func (c *wsConn) RemoteAddr() net.Addr { return c.remote }
+func (c *wsConn) RemoteAddr() net.Addr { return c.below.RemoteAddr() }
 
 // SetReadDeadline implements [net.Conn]. A deadline that has passed asks the peer
 // to close, which lets it read what it was sent last; Read then ends.
@@ -183,8 +216,15 @@ func (c *wsConn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Close implements [net.Conn]. It does not wait for the peer.
+// Close implements [net.Conn]. It does not wait for the peer, who is told, if it is
+// there, within the seconds that the library gives it.
 func (c *wsConn) Close() error {
-	c.once.Do(func() { close(c.ending) })
+	c.once.Do(func() {
+		go func() {
+			defer c.cancel()
+			_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may have left
+			_ = c.ws.CloseNow()                               // closed already, when all went well
+		}()
+	})
 	return nil
 }

@@ -30,7 +30,7 @@ type client struct {
 }
 
 // dial connects to mqtt://HOST:PORT or unix:///PATH.
-func dial(ctx context.Context, server, id string) (*client, error) {
+func dial(ctx context.Context, server string, as login) (*client, error) {
 	u, err := url.Parse(server)
 	if err != nil {
 		return nil, fmt.Errorf("server %q is not a URL such as mqtt://127.0.0.1:1883: %w", server, err)
@@ -54,16 +54,19 @@ func dial(ctx context.Context, server, id string) (*client, error) {
 		return nil, fmt.Errorf("cannot connect to %s: %w (is the gateway running?)", server, err)
 	}
 	c := &client{conn: conn, reader: bufio.NewReader(conn)}
-	if err := c.connect(id); err != nil {
+	if err := c.connect(as); err != nil {
 		_ = conn.Close() // the error at hand says more
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *client) connect(id string) error {
-	err := c.send(&packet.Connect{Version: packet.V5, Clean: true, KeepAlive: uint16(keepAlive / time.Second), ClientID: id})
-	if err != nil {
+func (c *client) connect(as login) error {
+	hello := &packet.Connect{Version: packet.V5, Clean: true, KeepAlive: uint16(keepAlive / time.Second)}
+	if as.user != "" {
+		hello.Username, hello.HasUsername, hello.Password, hello.HasPassword = as.user, true, as.password, true
+	}
+	if err := c.send(hello); err != nil {
 		return err
 	}
 	p, err := c.receive(10 * time.Second)

@@ -45,6 +45,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newPub(), newSub(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newPub(), newSub(), newPasswd(), newVersion())
 	return root
 }

@@ -15,10 +15,8 @@ import (
 	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
-const defaultServer = "mqtt://127.0.0.1:1883"
-
 type pubFlags struct {
-	server string
+	server serverFlags
 	qos    uint8
 	retain bool
 	lines  bool
@@ -35,7 +33,7 @@ func newPub() *cobra.Command {
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	cmd.Flags().StringVar(&f.server, "server", defaultServer, "the broker: mqtt://HOST:PORT or unix:///PATH")
+	f.server.add(cmd)
 	cmd.Flags().Uint8VarP(&f.qos, "qos", "q", 0, "quality of service: 0, 1 or 2")
 	cmd.Flags().BoolVarP(&f.retain, "retain", "r", false, "retain the message; an empty payload clears what is retained")
 	cmd.Flags().BoolVarP(&f.lines, "lines", "l", false, "publish each line of standard input")
@@ -49,12 +47,12 @@ func (f *pubFlags) run(cmd *cobra.Command, args []string) error {
 	if f.qos > 2 {
 		return fmt.Errorf("quality of service %d is not 0, 1 or 2", f.qos)
 	}
-	// A read of standard input cannot be interrupted, so a signal ends the program.
-	signal.Reset(os.Interrupt, syscall.SIGTERM)
-	c, err := dial(cmd.Context(), f.server, "")
+	c, err := f.server.dial(cmd)
 	if err != nil {
 		return err
 	}
+	// A read of standard input cannot be interrupted, so a signal ends the program.
+	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	pinged := make(chan struct{})
 	go func() { // standard input may take its time

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse/gatehouse/broker/listen"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/cmd/internal/gateway"
 )
@@ -45,12 +46,16 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	level := &slog.LevelVar{}
 	level.Set(cfg.LogLevel())
 	log := newLog(out, cfg.Log.Format, level)
+	sockets, err := listen.PassedSockets(os.Getenv)
+	if err != nil {
+		return err
+	}
 	notifier := gateway.NewNotifier(os.Getenv)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before anything takes time: it would end the program
 	defer signal.Stop(hangups)
 	g, err := gateway.New(cfg, gateway.Options{
-		Data: f.data, Log: log, Level: level, Version: version, Worker: workerCommand(),
+		Data: f.data, Log: log, Level: level, Sockets: sockets, Version: version, Worker: workerCommand(),
 		Up: func() {
 			log.Info("gateway is up", "version", version, "pid", os.Getpid())
 			tell(notifier, log, "READY=1")

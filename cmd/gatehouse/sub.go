@@ -16,7 +16,7 @@ import (
 )
 
 type subFlags struct {
-	server     string
+	server     serverFlags
 	qos        uint8
 	count      int
 	noRetained bool
@@ -33,7 +33,7 @@ func newSub() *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	cmd.Flags().StringVar(&f.server, "server", defaultServer, "the broker: mqtt://HOST:PORT or unix:///PATH")
+	f.server.add(cmd)
 	cmd.Flags().Uint8VarP(&f.qos, "qos", "q", 0, "highest quality of service wanted: 0, 1 or 2")
 	cmd.Flags().IntVarP(&f.count, "count", "n", 0, "end after so many messages; 0 goes on until interrupted")
 	cmd.Flags().BoolVar(&f.noRetained, "no-retained", false, "leave out messages that were retained before")
@@ -52,7 +52,7 @@ func (f *subFlags) run(cmd *cobra.Command, filters []string) error {
 	if f.count < 0 {
 		return fmt.Errorf("count %d is below 0", f.count)
 	}
-	c, err := dial(cmd.Context(), f.server, "")
+	c, err := f.server.dial(cmd)
 	if err != nil {
 		return err
 	}

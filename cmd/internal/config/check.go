@@ -20,21 +20,23 @@ func (c *Config) check() error {
 	seen := make(map[string]bool)
 	for i, l := range c.Broker.Listeners {
 		key := fmt.Sprintf("broker.listeners[%d]", i)
-		if msg := l.problem(); msg != "" {
+		if msg := c.problem(&l); msg != "" {
 			fail(key+".address", "%s", msg)
-		} else if seen[l.Address] {
+		} else if seen[l.Address] && !strings.HasSuffix(l.Address, ":0") { // each gets a port of its own
 			fail(key+".address", "%q is listed twice", l.Address)
 		}
-		switch l.Protocol {
-		case "mqtt", "ws", "unix":
-		case "mqtts", "wss":
-			fail(key+".protocol", "%q: TLS is not available in this version; use mqtt, ws or unix", l.Protocol)
-		default:
-			fail(key+".protocol", "%q is not one of mqtt, ws, unix", l.Protocol)
-		}
+		l.check(func(below, format string, args ...any) { fail(key+"."+below, format, args...) })
 		seen[l.Address] = true
 	}
 	c.Broker.checkFeatures(fail)
+	if c.Broker.Users != "" && c.Broker.ACL == "" {
+		fail("broker.users", "users may do nothing without broker.acl: name a file there, such as one with "+
+			"rules: [{allow: readwrite, topics: [\"#\"], all: true}]")
+	}
+	if !oneOf(c.Broker.CertificateName, "cn", "dns", "email", "uri") {
+		fail("broker.certificate_name", "%q is not one of cn, dns, email, uri", c.Broker.CertificateName)
+	}
+	c.Broker.Limits.check(func(below, format string, args ...any) { fail("broker.limits."+below, format, args...) })
 	if len(c.Uplinks) > 0 {
 		fail("uplinks", "uplinks are not available in this version: the list must be empty")
 	}
@@ -62,35 +64,46 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func (l Listener) problem() string {
-	if l.Protocol == "unix" {
-		if l.Address == "" {
-			return "the path of the socket is needed"
-		}
-		if len(l.Address) > 100 {
-			return fmt.Sprintf("a Unix socket's path has at most 100 bytes, this one has %d", len(l.Address))
-		}
+// OffLoopback says why a listener may not be open on an address that is not on
+// loopback, "" if it may: a client there has to come over TLS, and to say who it is.
+func (c *Config) OffLoopback(l *Listener, address string) string {
+	certified := l.TLS.ClientCA != "" && l.TLS.ClientCertificate != "optional" && c.Broker.ACL != ""
+	if l.OverTLS() && (c.Broker.Users != "" || certified) {
 		return ""
 	}
-	return loopbackProblem(l.Address)
+	return fmt.Sprintf("%q is not on loopback: a listener there needs TLS, which is protocol mqtts or wss, and users, "+
+		"which are a file that gatehouse passwd makes and broker.users names, or have certificates that tls.client_ca verifies "+
+		"and an ACL in broker.acl", address)
 }
 
-// loopbackProblem says what is wrong with an address, "" if nothing is. Off loopback
-// there would be neither TLS nor users, and nothing listens in clear text there.
+// loopbackProblem says what is wrong with an address that has to be on loopback, "" if
+// nothing is.
 func loopbackProblem(address string) string {
-	host, port, err := net.SplitHostPort(address)
+	if msg := addressProblem(address); msg != "" || onLoopback(address) {
+		return msg
+	}
+	return fmt.Sprintf("%q is not on loopback, and what listens there has neither TLS nor users; "+
+		"use 127.0.0.1 or [::1] and reach it through a tunnel", address)
+}
+
+func addressProblem(address string) string {
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return fmt.Sprintf("%q is not HOST:PORT, such as 127.0.0.1:1883", address)
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || (n == 0 && port != "0") {
 		return fmt.Sprintf("port %q is not a number from 0 to 65535", port)
 	}
-	ip, err := netip.ParseAddr(host)
-	if host == "localhost" || (err == nil && ip.IsLoopback()) {
-		return ""
+	return ""
+}
+
+func onLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
 	}
-	return fmt.Sprintf("%q is not on loopback: there a listener needs TLS and users, which this version does not have; "+
-		"use 127.0.0.1 or [::1] and reach it through a tunnel", address)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || (err == nil && ip.IsLoopback())
 }
 
 func durabilityProblem(s string) string {

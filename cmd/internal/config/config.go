@@ -57,14 +57,20 @@ type Broker struct {
 	// ClientEvents publishes who connects, disconnects, subscribes and unsubscribes
 	// below $SYS/broker/clients; default false.
 	ClientEvents bool `yaml:"client_events"`
-}
-
-// Listener is one address that clients connect to.
-type Listener struct {
-	// Address is HOST:PORT, or the path of a Unix socket.
-	Address string `yaml:"address"`
-	// Protocol is mqtt (default), ws (MQTT over WebSocket, path /mqtt) or unix.
-	Protocol string `yaml:"protocol"`
+	// Users is a file of users and their hashed passwords, one NAME:HASH a line, such
+	// as "gatehouse passwd" and mosquitto_passwd make; default none. A relative path
+	// counts from the folder of the configuration file. It needs an ACL.
+	Users string `yaml:"users"`
+	// ACL is a file that says who may do what: in YAML if its name ends in .yaml or
+	// .yml, else as mosquitto's acl_file; default none, which lets anonymous clients
+	// do everything and others nothing.
+	ACL string `yaml:"acl"`
+	// CertificateName says which name of a client's certificate is its user name: cn
+	// (the subject's common name, default), or the first subject alternative name of
+	// a kind: dns, email, uri.
+	CertificateName string `yaml:"certificate_name"`
+	// Limits bound what clients may use.
+	Limits Limits `yaml:"limits"`
 }
 
 // Rules is the rules engine.
@@ -115,9 +121,10 @@ func Default() *Config {
 	return &Config{
 		Broker: Broker{
 			Listeners: []Listener{{Address: "127.0.0.1:1883", Protocol: "mqtt"}},
-			Anonymous: true,
-			Offer:     defaultOffer(),
-			Delayed:   defaultDelayed(),
+			Anonymous: true, CertificateName: "cn",
+			Limits:  defaultLimits(),
+			Offer:   defaultOffer(),
+			Delayed: defaultDelayed(),
 		},
 		Rules:   Rules{Folder: "scripts"},
 		Devices: Devices{Folder: "devices"},
@@ -166,7 +173,7 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 	c := Default()
 	c.file, c.text = file, text
 	if len(bytes.TrimSpace(text)) > 0 {
-		if err := c.decode(); err != nil {
+		if err := c.decode(c, maxBytes); err != nil {
 			return nil, err
 		}
 	}
@@ -182,13 +189,23 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 		return nil, err
 	}
 	c.body = nil
-	base := filepath.Dir(file)
-	for _, folder := range []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder} {
-		if file != "" && !filepath.IsAbs(*folder) {
-			*folder = filepath.Join(base, *folder)
-		}
+	if file != "" {
+		c.anchor(filepath.Dir(file))
 	}
 	return c, nil
+}
+
+// anchor has relative paths count from the folder of the configuration file.
+func (c *Config) anchor(base string) {
+	paths := []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder, &c.Broker.Users, &c.Broker.ACL}
+	for i := range c.Broker.Listeners {
+		paths = append(paths, c.Broker.Listeners[i].TLS.paths()...)
+	}
+	for _, path := range paths {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(base, *path)
+		}
+	}
 }
 
 // empty reports whether a document holds nothing but comments.
@@ -219,11 +236,11 @@ func tooDeep(text []byte) int {
 	return 0
 }
 
-// decode reads the text strictly: an unknown key, a key given twice, a tag, an anchor
-// or a second document is an error.
-func (c *Config) decode() (err error) {
-	if len(c.text) > maxBytes {
-		return &Error{File: c.file, Line: 1, Column: 1, Msg: fmt.Sprintf("the file is over %d bytes", maxBytes)}
+// decode reads the text, of at most so many bytes, strictly: an unknown key, a key
+// given twice, a tag, an anchor or a second document is an error.
+func (c *Config) decode(into any, most int) (err error) {
+	if len(c.text) > most {
+		return &Error{File: c.file, Line: 1, Column: 1, Msg: fmt.Sprintf("the file is over %d bytes", most)}
 	}
 	if line := tooDeep(c.text); line > 0 {
 		return &Error{File: c.file, Line: line, Column: 1, Msg: fmt.Sprintf("nested deeper than %d levels", maxDepth)}
@@ -254,7 +271,7 @@ func (c *Config) decode() (err error) {
 	if t := findTrap(body); t != nil {
 		return c.place(t)
 	}
-	if err := yaml.NodeToValue(body, c, yaml.Strict()); err != nil {
+	if err := yaml.NodeToValue(body, into, yaml.Strict()); err != nil {
 		return c.place(err)
 	}
 	return nil

@@ -38,6 +38,9 @@ broker:
     - {address: "/run/gatehouse.mqtt", protocol: unix}
     - {address: "localhost:1884"}
   anonymous: false
+  users: users
+  acl: /etc/acl.yaml
+  certificate_name: dns
 rules:   {folder: my/rules}
 devices: {folder: /etc/devices}
 uplinks: []
@@ -60,6 +63,9 @@ log:     {level: debug, format: json}
 	}
 	if c.Broker.Anonymous || c.Console.Address != "" || c.Log.Level != "debug" {
 		t.Errorf("anonymous %v, console %q, level %q", c.Broker.Anonymous, c.Console.Address, c.Log.Level)
+	}
+	if b := c.Broker; b.Users != "/etc/gatehouse/users" || b.ACL != "/etc/acl.yaml" || b.CertificateName != "dns" {
+		t.Errorf("users %q, ACL %q, certificate name %q", b.Users, b.ACL, b.CertificateName)
 	}
 	if c.Rules.Folder != "/etc/gatehouse/my/rules" || c.Devices.Folder != "/etc/devices" || c.Plugins.Folder != "/etc/gatehouse/plugins" {
 		t.Errorf("folders %q, %q, %q", c.Rules.Folder, c.Devices.Folder, c.Plugins.Folder)
@@ -84,28 +90,18 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"a port that is too high":        {"console: {address: \"127.0.0.1:70000\"}\n", "f.yaml:1:20:", "70000"},
 		"a console off loopback":         {"console: {address: \"192.168.1.2:80\"}\n", "f.yaml:1:20:", "not on loopback"},
 		"an address listed twice":        {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\"}\n    - {address: \"127.0.0.1:1\"}\n", "f.yaml:4:17:", "twice"},
-		"TLS, which is not there yet":    {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", protocol: mqtts}\n", "f.yaml:3:42:", "TLS"},
 		"an unknown protocol":            {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", protocol: amqp}\n", "f.yaml:3:42:", `"amqp"`},
 		"uplinks, not there yet":         {"uplinks: [{name: a}]\n", "f.yaml:1:10:", "uplinks"},
 		"an unknown durability":          {"store: {durability: sometimes}\n", "f.yaml:1:21:", `"sometimes"`},
 		"an interval of no length":       {"store: {durability: interval 0s}\n", "f.yaml:1:21:", "interval"},
 		"an unknown log level":           {"log: {level: loud}\n", "f.yaml:1:14:", `"loud"`},
 		"a folder without a name":        {"rules: {folder: \"\"}\n", "f.yaml:1:17:", "folder"},
+		"users without an ACL":           {"broker: {users: u}\n", "f.yaml:1:17:", "users may do nothing without broker.acl"},
+		"another name of certificates":   {"broker: {certificate_name: ou}\n", "f.yaml:1:28:", "cn, dns, email, uri"},
+		"clear text off loopback":        {"broker:\n  users: u\n  acl: a\n  listeners:\n    - {address: \"0.0.0.0:1883\"}\n", "f.yaml:5:17:", "a listener there needs TLS, which is protocol mqtts or wss, and users"},
 		"a socket path that is too long": {"broker:\n  listeners:\n    - {address: /" + strings.Repeat("a", 120) + ", protocol: unix}\n", "f.yaml:3:17:", "100 bytes"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := config.Parse("f.yaml", []byte(tt.text), nil)
-			var e *config.Error
-			if !errors.As(err, &e) {
-				t.Fatalf("got %v, want an *Error", err)
-			}
-			if !strings.HasPrefix(err.Error(), tt.at) || !strings.Contains(err.Error(), tt.says) {
-				t.Errorf("got  %v\nwant %s ... %s", err, tt.at, tt.says)
-			}
-			if e.Snippet == "" || !strings.Contains(e.Snippet, "^") {
-				t.Errorf("no source line with a caret in:\n%v", err)
-			}
-		})
+		t.Run(name, func(t *testing.T) { refused(t, tt.text, tt.at, tt.says) })
 	}
 }
 
@@ -130,6 +126,22 @@ func TestAFileThatIsNestedTooDeep(t *testing.T) {
 	}
 }
 
+// refused parses a text that is wrong, at a place and for a reason.
+func refused(t *testing.T, text, at, says string) {
+	t.Helper()
+	_, err := config.Parse("f.yaml", []byte(text), nil)
+	var e *config.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("got %v, want an *Error", err)
+	}
+	if !strings.HasPrefix(err.Error(), at) || !strings.Contains(err.Error(), says) {
+		t.Errorf("got  %v\nwant %s ... %s", err, at, says)
+	}
+	if e.Snippet == "" || !strings.Contains(e.Snippet, "^") {
+		t.Errorf("no source line with a caret in:\n%v", err)
+	}
+}
+
 func TestAllMistakesAreToldAtOnce(t *testing.T) {
 	_, err := config.Parse("f.yaml", []byte("log: {level: loud, format: xml}\n"), nil)
 	if err == nil || !strings.Contains(err.Error(), "loud") || !strings.Contains(err.Error(), "xml") {
@@ -149,7 +161,7 @@ func TestEnvironment(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Console.Address != "127.0.0.1:2" || c.Broker.Anonymous || c.Broker.Listeners[0] != (config.Listener{Address: "127.0.0.1:3", Protocol: "mqtt"}) {
+		if c.Console.Address != "127.0.0.1:2" || c.Broker.Anonymous || !cmp.Equal(c.Broker.Listeners[0], config.Listener{Address: "127.0.0.1:3", Protocol: "mqtt"}) {
 			t.Errorf("got %+v", c)
 		}
 	})

@@ -5,6 +5,9 @@
 //	  listeners:
 //	    - {address: "127.0.0.1:1883", protocol: mqtt}
 //	  anonymous: true
+//	  users: users
+//	  acl: acl.yaml
+//	  limits: {connections: 10000, publish_rate: 0}
 //	rules:   {folder: scripts}
 //	devices: {folder: devices}
 //	plugins: {folder: plugins}
@@ -16,5 +19,6 @@
 //	GATEHOUSE_CONSOLE__ADDRESS=127.0.0.1:9090
 //	GATEHOUSE_BROKER__LISTENERS='[{address: "127.0.0.1:1884"}]'
 //
-// What is wrong is an [Error] with the place and the source line.
+// What is wrong is an [Error] with the place and the source line. [ParseACL] reads the
+// file that says who may do what the same way.
 package config

@@ -26,6 +26,7 @@ func (c *Console) api(mux *http.ServeMux) {
 	api := humago.New(mux, config)
 
 	list(api, "clients", "Sessions and who is connected", c.opt.Source.Clients)
+	list(api, "listeners", "Listeners, what they took and refused, their certificates", c.opt.Listeners)
 	list(api, "rules", "Rule files with their rules, counters, errors and last runs", c.opt.Source.Rules)
 	list(api, "devices", "Devices with their points", c.opt.Source.Devices)
 	list(api, "plugins", "Plugin processes", c.opt.Source.Plugins)

@@ -24,6 +24,8 @@ type Options struct {
 	Listener net.Listener
 	// Source is what it shows. Required.
 	Source Source
+	// Listeners says what clients connect to, as Source says the rest; nil is nothing.
+	Listeners func() []Listener
 	// Metrics is what /metrics gathers. Required.
 	Metrics prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.
@@ -45,6 +47,9 @@ type Console struct {
 func New(opt Options) (*Console, error) {
 	if opt.Listener == nil || opt.Source == nil || opt.Metrics == nil || opt.Ready == nil {
 		return nil, errors.New("console needs a listener, a source, metrics and a readiness check")
+	}
+	if opt.Listeners == nil {
+		opt.Listeners = func() []Listener { return nil }
 	}
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)

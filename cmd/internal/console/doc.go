@@ -3,6 +3,7 @@
 //
 //	GET /                  the page
 //	GET /api/v1/clients    who is connected, or has a session
+//	GET /api/v1/listeners  what they took and refused, and their certificates
 //	GET /api/v1/topics     retained messages; ?filter=home/#&limit=100
 //	GET /api/v1/rules      rule files, their counters, errors and last runs
 //	GET /api/v1/devices    devices with their points

@@ -115,3 +115,22 @@ type Plugin struct {
 	Error    string   `json:"error,omitempty"`
 	Drivers  []string `json:"drivers"`
 }
+
+// Listener is one address that clients connect to.
+type Listener struct {
+	Name         string           `json:"name"`
+	Protocol     string           `json:"protocol" enum:"mqtt,mqtts,ws,wss,unix"`
+	Address      string           `json:"address" doc:"As it is bound"`
+	Accepted     int64            `json:"accepted" doc:"Sockets taken, those refused later among them"`
+	Refused      map[string]int64 `json:"refused" doc:"Connections refused, by why"`
+	Handshakes   int64            `json:"handshakes" doc:"TLS handshakes made"`
+	Certificates []Certificate    `json:"certificates"`
+}
+
+// Certificate is one that a listener shows.
+type Certificate struct {
+	File    string    `json:"file"`
+	Names   []string  `json:"names" doc:"DNS names and addresses that it is for"`
+	Expires time.Time `json:"expires"`
+	SHA256  string    `json:"sha256" doc:"Fingerprint"`
+}

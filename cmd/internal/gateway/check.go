@@ -14,11 +14,14 @@ import (
 )
 
 // Check judges the files of a configuration without running anything of them:
-// rules, devices, plugin manifests. It returns every error that there is.
+// users, ACL, certificates, rules, devices, plugin manifests. It returns every error
+// that there is.
 func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 	opt.Log = slog.New(slog.DiscardHandler)
+	_, err := readPolicy(cfg)
+	all := append(each(err), checkListeners(cfg.Broker.Listeners)...)
 	manifests, err := plugins.ReadManifests(cfg.Plugins.Folder)
-	all := each(err)
+	all = append(all, each(err)...)
 	for i := range manifests {
 		if err := manifests[i].Verify(); err != nil {
 			all = append(all, fmt.Errorf("%s: %w", manifests[i].File, err))
@@ -26,6 +29,21 @@ func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 	}
 	all = append(all, each(checkRules(ctx, cfg.Rules.Folder, opt))...)
 	return append(all, each(checkDevices(ctx, cfg.Devices.Folder, manifests, opt))...)
+}
+
+// checkListeners reads the certificates that listeners name.
+func checkListeners(listeners []config.Listener) []error {
+	var all []error
+	for i := range listeners {
+		l := &listeners[i]
+		if !l.OverTLS() || len(l.TLS.Certificates) == 0 {
+			continue
+		}
+		if err := tlsOf(l).Check(); err != nil {
+			all = append(all, fmt.Errorf("listener %s://%s: %w", l.Protocol, l.Address, err))
+		}
+	}
+	return all
 }
 
 func checkRules(ctx context.Context, folder string, opt Options) error {

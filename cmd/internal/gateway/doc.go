@@ -3,7 +3,7 @@
 //
 //	g, err := gateway.New(cfg, gateway.Options{Log: log})
 //	err = g.Run(ctx)           // blocks until ctx ends
-//	err = g.Reload(ctx, cfg2)  // rules, devices, plugins and the log level; the rest needs a restart
+//	err = g.Reload(ctx, cfg2)  // rules, devices, plugins, users, ACL and the log level; the rest needs a restart
 //
 // The start order is store, broker, rules, plugins, devices, listeners, console: no
 // reading passes before the filters stand. No step waits for a device or a plugin.

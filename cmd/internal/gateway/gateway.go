@@ -38,6 +38,8 @@ type Options struct {
 	Log *slog.Logger
 	// Level is the level of Log, which Reload changes; nil leaves it alone.
 	Level *slog.LevelVar
+	// Sockets are those that a service manager passed; nil is none.
+	Sockets *listen.Sockets
 	// Version is the program's.
 	Version string
 	// Worker is the command that starts a script worker. Required.
@@ -51,6 +53,7 @@ type Gateway struct {
 	opt Options
 
 	store   store.Store
+	access  *auth.Authority
 	broker  *broker.Server
 	rules   *rules.Engine
 	devices *drivers.Host
@@ -62,8 +65,9 @@ type Gateway struct {
 
 	told map[string]string // by folder: what was wrong with it when it was last loaded; loading guards it
 
-	mu  sync.Mutex
-	cfg *config.Config
+	mu        sync.Mutex
+	cfg       *config.Config
+	listeners []*listen.Listener // once they are open
 }
 
 // New builds the parts and starts nothing.
@@ -72,6 +76,12 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
+	policy, err := readPolicy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.access = auth.New(auth.Options{AdminListener: g.adminListener(), Log: opt.Log.With("part", "broker"), Policy: policy})
+	g.warnOfReaders(cfg)
 	languages, _, err := newLanguages(opt)
 	if err != nil {
 		return nil, err
@@ -81,7 +91,8 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	options := broker.Options{
 		Store:       g.store,
-		Authorizer:  authorizer(cfg),
+		Authorizer:  g.access,
+		Limits:      cfg.Broker.Limits.Broker(),
 		Interceptor: g.rules,
 		Log:         opt.Log.With("part", "broker"),
 		Version:     "gatehouse " + opt.Version,
@@ -97,14 +108,16 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	return g, err
 }
 
-// authorizer lets local clients in if they may be anonymous: this version has no
-// users, so otherwise nobody can come in.
-func authorizer(cfg *config.Config) broker.Authorizer {
-	if cfg.Broker.Anonymous {
-		return auth.Anonymous()
+// adminListener is the name of the Unix socket whose clients act as the local admin:
+// only who runs the gateway can open it. It is empty if there is none.
+func (g *Gateway) adminListener() string {
+	if g.opt.Data == "" {
+		return ""
 	}
-	return nil
+	return listenerName(config.Listener{Address: filepath.Join(g.opt.Data, SocketName), Protocol: "unix"})
 }
+
+func listenerName(l config.Listener) string { return l.Protocol + "://" + l.Address }
 
 // Run opens the listeners, starts the parts, and blocks until ctx ends or a part
 // fails.
@@ -126,7 +139,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		return err
 	}
 	parts = append(parts, fronts...)
-	parts = append(parts, part{name: "file watch", run: g.watch})
+	parts = append(parts, part{name: "file watch", run: g.watch}, part{name: "listener status", run: g.listenerStatus})
 	defer g.up.Store(false)
 	return runParts(ctx, g.opt.Log, parts, func() {
 		g.up.Store(true)
@@ -152,16 +165,21 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 	if g.opt.Data != "" {
 		listeners = append(slices.Clone(listeners), config.Listener{Address: filepath.Join(g.opt.Data, SocketName), Protocol: "unix"})
 	}
-	for _, l := range listeners {
-		name := l.Protocol + "://" + l.Address
-		ln, err := listen.Listen(ctx, listen.Options{Name: name, Address: l.Address, Protocol: l.Protocol})
+	var opened []*listen.Listener
+	for i := range listeners {
+		ln, err := g.openListener(ctx, &listeners[i])
 		if err != nil {
 			return nil, err
 		}
-		bound = append(bound, ln)
-		g.opt.Log.Info("listening", "protocol", l.Protocol, "address", ln.Addr().String())
-		parts = append(parts, part{name: "listener " + name, run: func(ctx context.Context) error { return g.broker.Serve(ctx, ln) }})
+		bound, opened = append(bound, ln), append(opened, ln)
+		parts = append(parts, part{name: "listener " + ln.Stats().Name, run: func(ctx context.Context) error { return g.serve(ctx, ln) }})
 	}
+	if unused := g.opt.Sockets.Unused(); len(unused) > 0 {
+		g.opt.Log.Warn("systemd passed sockets that no listener names", "sockets", unused)
+	}
+	g.mu.Lock()
+	g.listeners = opened
+	g.mu.Unlock()
 	if address := g.config().Console.Address; address != "" {
 		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err != nil {
@@ -170,7 +188,7 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 		bound = append(bound, ln)
 		g.opt.Log.Info("console", "url", "http://"+ln.Addr().String())
 		c, err := console.New(console.Options{
-			Listener: ln, Source: view{g}, Metrics: g.metrics(), Ready: g.Healthy, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, Metrics: g.metrics(), Ready: g.Healthy, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 		})
 		if err != nil {
 			return nil, err

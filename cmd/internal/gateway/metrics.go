@@ -31,6 +31,7 @@ func (collector) Describe(chan<- *prometheus.Desc) {}
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	s := sink{ch}
 	c.broker(s)
+	c.listeners(s)
 	c.rules(s)
 	c.devices(s)
 	for _, p := range c.g.plugins.Status() {
@@ -60,6 +61,28 @@ func (c collector) broker(s sink) {
 	}
 	s.counter("gatehouse_filter_drops_total", "Messages that a filter dropped.", float64(st.InterceptDrops))
 	s.counter("gatehouse_filter_rejects_total", "Messages that a filter rejected.", float64(st.InterceptRejects))
+	s.gauge("gatehouse_queued_messages", "Messages that wait in the queues of all sessions.", float64(st.Queued))
+	s.gauge("gatehouse_queued_bytes", "Their bytes.", float64(st.QueuedBytes))
+	s.counter("gatehouse_paused_readers_total", "Times the reader of a client paused, because it published too fast.", float64(st.Paused))
+}
+
+func (c collector) listeners(s sink) {
+	for _, l := range c.g.opened() {
+		st := l.Stats()
+		s.counter("gatehouse_listener_accepted_total", "Sockets that a listener took.", float64(st.Accepted), "listener", st.Name)
+		for why, n := range st.Refused {
+			s.counter("gatehouse_listener_refused_total", "Connections of a listener that were refused.", float64(n), "listener", st.Name, "reason", why)
+		}
+		shown := l.Certificates()
+		if len(shown) == 0 {
+			continue
+		}
+		s.counter("gatehouse_listener_handshakes_total", "TLS handshakes that were made.", float64(st.Handshakes), "listener", st.Name)
+		for _, cert := range shown {
+			s.gauge("gatehouse_certificate_expires_seconds", "When a certificate expires, as Unix time.", float64(cert.Expires.Unix()),
+				"listener", st.Name, "file", cert.File)
+		}
+	}
 }
 
 func (c collector) rules(s sink) {

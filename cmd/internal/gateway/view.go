@@ -18,6 +18,9 @@ type view struct{ g *Gateway }
 func (v view) Clients() []console.Client {
 	var all []console.Client
 	for _, c := range v.g.broker.Clients() {
+		if c.Principal != "" { // the name that counts: that of a certificate, say
+			c.Username = c.Principal
+		}
 		all = append(all, console.Client{
 			ID: c.ClientID, Username: c.Username, Connected: c.Connected, Version: versionName(c.Version),
 			Listener: c.Listener, Remote: c.Remote, Since: c.Since,
@@ -111,6 +114,25 @@ func viewPoint(p drivers.PointStatus) console.Point {
 		Name: p.Name, Topic: p.Topic, Unit: p.Unit, Writable: p.Writable, Value: json.RawMessage(p.Value.AppendJSON(nil)),
 		Quality: p.Quality.String(), At: p.At, Error: p.Error,
 	}
+}
+
+// listeners is what clients connect to.
+func (v view) listeners() []console.Listener {
+	var all []console.Listener
+	for _, l := range v.g.opened() {
+		st := l.Stats()
+		shown := console.Listener{
+			Name: st.Name, Protocol: st.Protocol, Address: st.Address,
+			Accepted: st.Accepted, Refused: st.Refused, Handshakes: st.Handshakes, Certificates: []console.Certificate{},
+		}
+		for _, c := range l.Certificates() {
+			shown.Certificates = append(shown.Certificates, console.Certificate{
+				File: c.File, Names: c.Names, Expires: c.Expires, SHA256: c.Fingerprint,
+			})
+		}
+		all = append(all, shown)
+	}
+	return all
 }
 
 func (v view) Plugins() []console.Plugin {

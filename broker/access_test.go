@@ -1,0 +1,143 @@
+package broker_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/broker"
+	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+)
+
+// moody lets everyone in and do everything until it is told otherwise, and counts how
+// often it is asked.
+type moody struct {
+	closed, gone atomic.Bool
+	asked        atomic.Int64
+}
+
+func (*moody) Connect(_ context.Context, who broker.Identity, _ []byte) (string, error) {
+	return who.Username, nil
+}
+
+func (f *moody) Allow(context.Context, broker.Identity, broker.Action, string) error {
+	f.asked.Add(1)
+	if f.closed.Load() {
+		return packet.NotAuthorized
+	}
+	return nil
+}
+
+func (f *moody) AllowsAll(broker.Identity, broker.Action) bool { return !f.closed.Load() }
+
+func (f *moody) Stays(who broker.Identity) bool { return !f.gone.Load() || who.Principal != "leaver" }
+
+// user is a CONNECT of a user.
+func user(id, name string, expiry uint32) *packet.Connect {
+	p := v5(id, expiry)
+	p.Username, p.HasUsername = name, true
+	return p
+}
+
+// The server remembers that a client may do everything; it must not do so for longer
+// than that is true.
+func TestReauthorize(t *testing.T) {
+	f := &moody{}
+	o := options()
+	o.Authorizer = f
+	s := brokertest.Start(t, o)
+	a := brokertest.Dial(t, s, user("a", "stayer", 100))
+	subscribe(t, a, "x", 1)
+	pub := func(reason packet.Reason) {
+		t.Helper()
+		send(t, a, &packet.Publish{Topic: "x", QoS: 1, ID: 7, Payload: []byte("1")})
+		for range 2 {
+			switch p := read(t, a).(type) {
+			case *packet.Publish:
+				if reason.Failed() {
+					t.Error("it is sent what it may not receive")
+				}
+				send(t, a, &packet.Ack{Kind: packet.PUBACK, ID: p.ID})
+			case *packet.Ack:
+				if p.Reason != reason {
+					t.Errorf("got %v, want %v", p.Reason, reason)
+				}
+				if reason.Failed() {
+					return
+				}
+			}
+		}
+	}
+	pub(packet.Success)
+	before := f.asked.Load()
+	pub(packet.Success)
+	if now := f.asked.Load(); now != before {
+		t.Errorf("it was asked %d times what it had answered for all", now-before)
+	}
+	f.closed.Store(true)
+	s.Reauthorize()
+	pub(packet.NotAuthorized)
+	if err := s.Publish(t.Context(), message.Message{Topic: "x", QoS: 1, Payload: []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	f.closed.Store(false)
+	s.Reauthorize()
+	pub(packet.Success)
+}
+
+func TestReauthorizeDisconnectsWhoMayNotStay(t *testing.T) {
+	f := &moody{}
+	o := options()
+	o.Authorizer = f
+	s := brokertest.Start(t, o)
+	stayer, leaver := brokertest.Dial(t, s, user("a", "stayer", 0)), brokertest.Dial(t, s, user("b", "leaver", 100))
+	old := user("c", "leaver", 0)
+	old.Version, old.Properties, old.Clean = packet.V311, packet.ConnectProperties{}, true
+	classic := brokertest.Dial(t, s, old)
+	f.gone.Store(true)
+	s.Reauthorize()
+	if d, ok := read(t, leaver).(*packet.Disconnect); !ok || d.Reason != packet.NotAuthorized {
+		t.Errorf("got %+v, want DISCONNECT 0x87", d)
+	}
+	if p, err := classic.Read(); err == nil {
+		t.Errorf("a 3.1.1 client got %+v, want the end", p)
+	}
+	send(t, stayer, &packet.Pingreq{})
+	if _, ok := read(t, stayer).(*packet.Pingresp); !ok {
+		t.Error("the other is not served any more")
+	}
+}
+
+// What waits for a client is asked about again when rights have changed, though the
+// client was connected all the time.
+func TestReauthorizeWithholdsWhatWaits(t *testing.T) {
+	f := &moody{}
+	o := options()
+	o.Authorizer = f
+	s := brokertest.Start(t, o)
+	hello := user("a", "stayer", 100)
+	hello.Properties.ReceiveMaximum = 1
+	a := brokertest.Dial(t, s, hello)
+	subscribe(t, a, "x", 1)
+	for range 3 {
+		if err := s.Publish(t.Context(), message.Message{Topic: "x", QoS: 1, Payload: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, ok := read(t, a).(*packet.Publish)
+	if !ok {
+		t.Fatal("nothing came")
+	}
+	f.closed.Store(true)
+	s.Reauthorize()
+	send(t, a, &packet.Ack{Kind: packet.PUBACK, ID: first.ID})
+	send(t, a, &packet.Pingreq{})
+	if p, ok := read(t, a).(*packet.Pingresp); !ok {
+		t.Errorf("got %+v, want nothing but the PINGRESP", p)
+	}
+	if n := s.Stats().Dropped["not-authorized"]; n != 2 {
+		t.Errorf("%d messages were dropped as not authorized, want 2", n)
+	}
+}

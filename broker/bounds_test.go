@@ -1,0 +1,68 @@
+package broker_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/packet"
+)
+
+// TestAllQueuesHoldNoMoreThanTheirLimit has sessions queue in turns, with sizes that
+// differ, and looks at the total after each message.
+func TestAllQueuesHoldNoMoreThanTheirLimit(t *testing.T) {
+	o := options()
+	o.Limits.AllQueues.Count, o.Limits.AllQueues.Bytes = 100, 10_000
+	s := brokertest.Start(t, o)
+	const sessions = 12
+	for i := range sessions {
+		c := brokertest.Dial(t, s, v5(fmt.Sprint("c", i), 1000))
+		subscribe(t, c, fmt.Sprint("t", i), 1)
+		_ = c.Close() // without a word
+	}
+	eventually(t, "all have left", func() bool { return s.Stats().Clients == 0 })
+	for n := range 3000 {
+		publish(t, s, message.Message{Topic: fmt.Sprint("t", (n*5+n/7)%sessions), Payload: make([]byte, n%400), QoS: 1})
+		if st := s.Stats(); st.Queued > 100 || st.QueuedBytes > 10_000 {
+			t.Fatalf("after %d messages %d of %d bytes are queued", n, st.Queued, st.QueuedBytes)
+		}
+	}
+	sum := 0
+	for _, c := range s.Clients() {
+		sum += c.Queued
+	}
+	if st := s.Stats(); int64(sum) != st.Queued || sum == 0 {
+		t.Errorf("the sessions queue %d, the total says %d", sum, st.Queued)
+	}
+	for i := range sessions { // they end, and give back what they held
+		brokertest.Dial(t, s, v5(fmt.Sprint("c", i), 0))
+	}
+	if st := s.Stats(); st.Queued != 0 || st.QueuedBytes != 0 {
+		t.Errorf("%d messages of %d bytes are still counted", st.Queued, st.QueuedBytes)
+	}
+}
+
+// TestNobodyIsDroppedForPublishingFast has a client publish faster than its rate.
+func TestNobodyIsDroppedForPublishingFast(t *testing.T) {
+	o := options()
+	o.Limits.PublishRate = 200
+	s := brokertest.Start(t, o)
+	c := brokertest.Dial(t, s, v5("fast", 0))
+	const n = 400
+	go func() {
+		for i := range n {
+			if err := c.Send(&packet.Publish{Topic: "x", QoS: 1, ID: uint16(i + 1)}); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for i := range n {
+		if ack, ok := read(t, c).(*packet.Ack); !ok || ack.ID != uint16(i+1) || ack.Reason.Failed() {
+			t.Fatalf("message %d: got %+v", i, ack)
+		}
+	}
+	if s.Stats().Paused == 0 {
+		t.Error("the reader did not pause")
+	}
+}

@@ -1,0 +1,4 @@
+package listen
+
+// ReadProxyHeader is for the fuzzer.
+var ReadProxyHeader = readProxyHeader
