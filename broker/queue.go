@@ -246,24 +246,41 @@ func (q *queue) fill(from, known uint64, fetched []store.Queued, complete bool) 
 		end = min(known, fetched[len(fetched)-1].Position+1)
 	}
 	for r := range q.rings {
-		i := 0
-		r.keep(func(s *slot) bool {
-			if s.item != nil || s.pos < from || s.pos >= end {
-				return true
-			}
-			for i < len(fetched) && fetched[i].Position < s.pos {
-				i++
-			}
-			if i == len(fetched) || fetched[i].Position != s.pos || fetched[i].Message == nil {
-				lost++
+		if gone := q.fillRing(r, from, end, fetched); gone > 0 {
+			lost += gone
+			r.keep(func(s *slot) bool {
+				if s.item != nil || s.pos < from || s.pos >= end {
+					return true
+				}
 				q.forget(*s)
 				return false
-			}
-			q.found(s, &fetched[i])
-			return true
-		})
+			})
+		}
 	}
 	return lost
+}
+
+// fillRing fills the slots at the front of a ring, where the positions from up to
+// below end are, and counts those that were not fetched.
+func (q *queue) fillRing(r *ring[slot], from, end uint64, fetched []store.Queued) (gone int) {
+	for i, at := 0, 0; i < r.len(); i++ {
+		s := r.at(i)
+		if s.pos >= end {
+			break
+		}
+		if s.item != nil || s.pos < from {
+			continue
+		}
+		for at < len(fetched) && fetched[at].Position < s.pos {
+			at++
+		}
+		if at == len(fetched) || fetched[at].Position != s.pos || fetched[at].Message == nil {
+			gone++
+			continue
+		}
+		q.found(s, &fetched[at])
+	}
+	return gone
 }
 
 // found has a slot hold what was fetched for it.
