@@ -129,7 +129,6 @@ func (b *batch) match() {
 }
 
 func (b *batch) matchOne(p *pub) {
-	clear(b.seen)
 	for sub := range b.srv.tree.Match(p.msg.Topic) {
 		if sub.group != nil {
 			b.matchGroup(p, sub.group)
@@ -143,13 +142,42 @@ func (b *batch) matchOne(p *pub) {
 			b.targets = append(b.targets, t)
 			continue
 		}
-		if at, twice := b.seen[sub.s]; twice {
-			b.targets[at].merge(&t)
+		if twice := b.targetOf(p, sub.s); twice != nil {
+			twice.merge(&t)
 			continue
 		}
-		b.seen[sub.s] = len(b.targets)
 		b.targets = append(b.targets, t)
 	}
+	clear(b.seen)
+}
+
+// fewTargets is up to how many targets of a publish one is looked for among all.
+const fewTargets = 16
+
+// targetOf is what a session is to get of a publish already by a subscription of its
+// own, or nil; then the next target is the session's.
+func (b *batch) targetOf(p *pub, s *Session) *target {
+	own := b.targets[p.from:]
+	if len(own) < fewTargets {
+		for i := range own {
+			if own[i].s == s && own[i].share == "" {
+				return &own[i]
+			}
+		}
+		return nil
+	}
+	if len(b.seen) == 0 {
+		for i := range own {
+			if own[i].share == "" {
+				b.seen[own[i].s] = p.from + i
+			}
+		}
+	}
+	if at, twice := b.seen[s]; twice {
+		return &b.targets[at]
+	}
+	b.seen[s] = len(b.targets)
+	return nil
 }
 
 // merge makes one delivery of two overlapping subscriptions: the higher QoS, all

@@ -15,10 +15,66 @@ type Tree[T comparable] struct {
 }
 
 type node[T comparable] struct {
-	values   []T                 // of the filter that ends here
-	many     []T                 // of the filter that ends in "#" below here
+	values   set[T]              // of the filter that ends here
+	many     set[T]              // of the filter that ends in "#" below here
 	children map[string]*node[T] // by the text of the next level
 	one      *node[T]            // below "+"
+}
+
+// set is the values of one filter. Most have one, which is here and not behind a
+// pointer more: in a large tree each costs a look into memory that no cache has.
+type set[T comparable] struct {
+	n    int
+	one  T
+	more []T // all but one
+}
+
+func (s *set[T]) add(v T) bool {
+	switch {
+	case s.n == 0:
+		s.one = v
+	case s.one == v || slices.Contains(s.more, v):
+		return false
+	default:
+		s.more = append(s.more, v)
+	}
+	s.n++
+	return true
+}
+
+func (s *set[T]) remove(v T) bool {
+	if s.n == 0 {
+		return false
+	}
+	at := slices.Index(s.more, v)
+	switch {
+	case at >= 0:
+	case s.one != v:
+		return false
+	case s.n == 1:
+		*s = set[T]{}
+		return true
+	default: // the next one takes its place
+		s.one, at = s.more[0], 0
+	}
+	s.more = slices.Delete(s.more, at, at+1)
+	s.n--
+	return true
+}
+
+func (s *set[T]) yield(yield func(T) bool) bool {
+	if s.n == 0 {
+		return true
+	}
+	if !yield(s.one) {
+		return false
+	}
+	for _, v := range s.more {
+		if !yield(v) {
+			return false
+		}
+	}
+	return true
 }
 
 // Add puts the pair into the tree and reports whether it was new. The filter must
@@ -36,11 +92,10 @@ func (t *Tree[T]) Add(filter string, value T) bool {
 	return t.insert(&n.values, value)
 }
 
-func (t *Tree[T]) insert(values *[]T, value T) bool {
-	if slices.Contains(*values, value) {
+func (t *Tree[T]) insert(values *set[T], value T) bool {
+	if !values.add(value) {
 		return false
 	}
-	*values = append(*values, value)
 	t.size++
 	return true
 }
@@ -75,12 +130,12 @@ func (t *Tree[T]) Remove(filter string, value T) bool {
 
 func (n *node[T]) remove(filter string, more bool, value T) bool {
 	if !more {
-		return takeOut(&n.values, value)
+		return n.values.remove(value)
 	}
 	level, rest, more := strings.Cut(filter, "/")
 	switch level {
 	case "#":
-		return takeOut(&n.many, value)
+		return n.many.remove(value)
 	case "+":
 		removed := n.one != nil && n.one.remove(rest, more, value)
 		if removed && n.one.empty() {
@@ -97,17 +152,8 @@ func (n *node[T]) remove(filter string, more bool, value T) bool {
 	}
 }
 
-func takeOut[T comparable](values *[]T, value T) bool {
-	i := slices.Index(*values, value)
-	if i < 0 {
-		return false
-	}
-	*values = slices.Delete(*values, i, i+1)
-	return true
-}
-
 func (n *node[T]) empty() bool {
-	return len(n.values) == 0 && len(n.many) == 0 && len(n.children) == 0 && n.one == nil
+	return n.values.n == 0 && n.many.n == 0 && len(n.children) == 0 && n.one == nil
 }
 
 // Len is the number of pairs.
@@ -125,24 +171,15 @@ func (t *Tree[T]) Match(name string) iter.Seq[T] {
 // match goes down with the rest of the name; more says whether a level is left,
 // and hidden that this level must not be met by a wildcard.
 func (n *node[T]) match(rest string, more, hidden bool, yield func(T) bool) bool {
-	if !hidden && !yieldAll(n.many, yield) {
+	if !hidden && !n.many.yield(yield) {
 		return false
 	}
 	if !more {
-		return yieldAll(n.values, yield)
+		return n.values.yield(yield)
 	}
 	level, rest, more := strings.Cut(rest, "/")
 	if child := n.children[level]; child != nil && !child.match(rest, more, false, yield) {
 		return false
 	}
 	return hidden || n.one == nil || n.one.match(rest, more, false, yield)
-}
-
-func yieldAll[T any](values []T, yield func(T) bool) bool {
-	for _, v := range values {
-		if !yield(v) {
-			return false
-		}
-	}
-	return true
 }
