@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -13,7 +14,7 @@ import (
 // the tables and initializers of every package, which the kernel reads again should
 // they be wanted. On a machine of 512 MB they would count against everything else.
 func trim() error {
-	maps, err := os.Open("/proc/self/maps")
+	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return err
 	}
@@ -22,22 +23,43 @@ func trim() error {
 	if err != nil {
 		return err
 	}
-	lines := bufio.NewScanner(maps)
-	for lines.Scan() {
-		var from, to uintptr
-		var perms string
-		if !strings.HasSuffix(lines.Text(), " "+self) {
-			continue
-		}
-		if _, err := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &perms); err != nil {
-			return err
-		}
-		if strings.Contains(perms, "w") {
-			continue // what was written would be lost
-		}
-		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED); errno != 0 {
+	clean, err := cleanMappings(maps, self)
+	if err != nil {
+		return err
+	}
+	for _, m := range clean {
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED); errno != 0 {
 			return errno
 		}
 	}
-	return lines.Err()
+	return nil
+}
+
+// mapping is a range of addresses.
+type mapping struct{ from, to uintptr }
+
+// cleanMappings reads smaps, proc_pid_smaps(5), and returns the mappings of a file
+// that hold what is in it. What was written would be lost: that of a mapping that may
+// be written, and that of one that may no more, as the relocated tables of a
+// position-independent program.
+func cleanMappings(smaps io.Reader, file string) ([]mapping, error) {
+	var clean []mapping
+	var now mapping
+	ours := false
+	for lines := bufio.NewScanner(smaps); ; {
+		if !lines.Scan() {
+			return clean, lines.Err()
+		}
+		key, value, _ := strings.Cut(lines.Text(), " ")
+		switch {
+		case !strings.HasSuffix(key, ":"): // "FROM-TO PERMS OFFSET DEVICE INODE PATH"
+			perms, rest, _ := strings.Cut(value, " ")
+			ours = strings.HasSuffix(rest, " "+file) && !strings.Contains(perms, "w")
+			if _, err := fmt.Sscanf(key, "%x-%x", &now.from, &now.to); err != nil {
+				return nil, err
+			}
+		case key == "Anonymous:" && ours && strings.TrimSpace(value) == "0 kB":
+			clean = append(clean, now)
+		}
+	}
 }
