@@ -34,7 +34,8 @@ func Build(o Options) (string, error) {
 		return "", fmt.Errorf("cannot create the package: %w", err)
 	}
 	if err := deb.Default.Package(info, file); err != nil {
-		_ = file.Close() // half a package is no use to anybody
+		_ = file.Close()    // the error at hand says more
+		_ = os.Remove(name) // half a package is no use to anybody
 		return "", fmt.Errorf("cannot write package %q: %w", name, err)
 	}
 	if err := file.Close(); err != nil {

@@ -149,6 +149,20 @@ func listing(t *testing.T, name string) []string {
 	}
 }
 
+func TestPackageThatCannotBeMadeLeavesNothing(t *testing.T) {
+	out := t.TempDir()
+	_, err := Build(Options{
+		Architecture: "amd64", Version: "1.2.3", Binary: "files/postinst", Files: "files",
+		Documents: t.TempDir(), Built: day, Out: out,
+	})
+	if err == nil || !strings.Contains(err.Error(), changelogName) {
+		t.Errorf("without documents: %v", err)
+	}
+	if left, err := os.ReadDir(out); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+}
+
 func TestPackageIsReproducible(t *testing.T) {
 	digest := func(built time.Time) string {
 		content, err := os.ReadFile(packageOf(t, built))
