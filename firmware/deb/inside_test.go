@@ -237,7 +237,10 @@ func installAgain() error {
 		return err
 	}
 	changed := string(content) + note
+	const editors = 60 // a group that everybody has: games
 	if err := errors.Join(
+		os.Chown("/etc/gatehouse/rules", 0, editors),
+		os.Chmod("/etc/gatehouse/rules", 0o775),
 		os.WriteFile(installedConfig, []byte(changed), 0o640),
 		os.WriteFile(ownRule, []byte("rules: []\n"), 0o640),
 		dpkg("-i", "/tmp/gatehouse.deb"),
@@ -248,7 +251,7 @@ func installAgain() error {
 	if err != nil || string(kept) != changed {
 		return fmt.Errorf("the changed configuration was not kept: %w:\n%s", err, kept)
 	}
-	return exists(ownRule, true)
+	return errors.Join(exists(ownRule, true), belongs("/etc/gatehouse/rules", 0o775, 0, editors))
 }
 
 func remove() error {
