@@ -77,7 +77,7 @@ func (f *subFlags) print(c *client, filters []string, out io.Writer) error {
 	}
 	for n := 0; f.count == 0 || n < f.count; n++ {
 		err := c.next(func(p *packet.Publish) error {
-			_, err := fmt.Fprintf(out, "%s %s\n", p.Topic, f.shown(out, p.Payload))
+			_, err := fmt.Fprintf(out, "%s %s\n", shown(out, []byte(p.Topic)), shown(out, p.Payload))
 			return err
 		})
 		if err != nil {
@@ -87,19 +87,19 @@ func (f *subFlags) print(c *client, filters []string, out io.Writer) error {
 	return nil
 }
 
-// shown is a payload as it is, but on a terminal without what would steer it.
-func (*subFlags) shown(out io.Writer, payload []byte) []byte {
+// shown is a topic or a payload as it is, but on a terminal without what would steer it.
+func shown(out io.Writer, text []byte) []byte {
 	file, ok := out.(*os.File)
 	if !ok {
-		return payload
+		return text
 	}
 	if info, err := file.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return payload
+		return text
 	}
 	return bytes.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\t' {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, payload)
+	}, text)
 }
