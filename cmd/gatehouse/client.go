@@ -24,6 +24,7 @@ type client struct {
 	conn   net.Conn
 	reader *bufio.Reader
 	lastID uint16
+	limit  int               // of a packet that the server takes, in bytes; 0 is none
 	early  []*packet.Publish // that came before the SUBACK
 
 	mu sync.Mutex // of writes
@@ -80,6 +81,7 @@ func (c *client) connect(as login) error {
 	if ack.Reason.Failed() {
 		return fmt.Errorf("the server refused the connection: %w", ack.Reason)
 	}
+	c.limit = int(min(ack.Properties.MaximumPacketSize, maxPacket))
 	return nil
 }
 
@@ -93,6 +95,9 @@ func (c *client) send(p packet.Packet) error {
 	b, err := packet.Append(nil, p, packet.V5)
 	if err != nil {
 		return err
+	}
+	if c.limit > 0 && len(b) > c.limit { // [MQTT-3.2.2-15]
+		return fmt.Errorf("the packet is too large: it has %d bytes, the server takes at most %d", len(b), c.limit)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

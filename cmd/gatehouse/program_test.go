@@ -235,3 +235,19 @@ func TestPubThatWaitsForItsInputCanBeInterrupted(t *testing.T) {
 		t.Error("pub goes on reading")
 	}
 }
+
+func TestPubSaysThatAMessageIsTooLarge(t *testing.T) {
+	g := startGateway(t, nil)
+	pub := func(stdin string, args ...string) (string, int) {
+		return run(t, stdin, binary, append([]string{"pub", "--server", "mqtt://" + g.mqtt, "a/b"}, args...)...)
+	}
+	if out, code := pub(strings.Repeat("x", 20<<20)); code != 1 || !strings.Contains(out, "the packet is too large: it has 20971") {
+		t.Errorf("20 MiB: exit code %d, %.300s", code, out)
+	}
+	if out, code := pub("short\n"+strings.Repeat("x", 15<<20), "-l"); code != 1 || !strings.Contains(out, "line 2: the packet is too large") {
+		t.Errorf("a line of 15 MiB: exit code %d, %.300s", code, out)
+	}
+	if out, code := pub("short\n"+strings.Repeat("x", 17<<20), "-l"); code != 1 || !strings.Contains(out, "line 2 is longer than 16777216 bytes") {
+		t.Errorf("a line of 17 MiB: exit code %d, %.300s", code, out)
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,9 @@ import (
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/topic"
 )
+
+// maxLine is the longest line that is published, in bytes.
+const maxLine = 16 << 20
 
 type pubFlags struct {
 	server serverFlags
@@ -47,6 +51,9 @@ func (f *pubFlags) run(cmd *cobra.Command, args []string) error {
 	if f.qos > 2 {
 		return fmt.Errorf("quality of service %d is not 0, 1 or 2", f.qos)
 	}
+	if f.lines && len(args) == 2 {
+		return errors.New("--lines reads the payloads from standard input: leave out PAYLOAD")
+	}
 	c, err := f.server.dial(cmd)
 	if err != nil {
 		return err
@@ -79,12 +86,16 @@ func (f *pubFlags) run(cmd *cobra.Command, args []string) error {
 
 func publishLines(c *client, m message.Message, in io.Reader) error {
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
+	lines.Buffer(nil, maxLine)
+	n := 1
+	for ; lines.Scan(); n++ {
 		m.Payload = lines.Bytes()
 		if err := c.publish(m); err != nil {
-			return err
+			return fmt.Errorf("line %d: %w", n, err)
 		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("line %d is longer than %d bytes", n, maxLine)
 	}
 	return lines.Err()
 }
