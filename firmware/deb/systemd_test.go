@@ -175,6 +175,7 @@ func probe() int {
 		{"running after the reload", serviceIs("active", "success")},
 		{"stop", func() error { return command("systemctl", "stop", "gatehouse.service") }},
 		{"stopped", serviceIs("inactive", "success")},
+		{"children stopped by the gateway", childrenLeftAlone},
 		{"probe", func() error { return nil }},
 	})
 	if code != 0 {
@@ -229,6 +230,15 @@ func sandboxed() error {
 		if !strings.Contains(string(status), "\n"+want+"\n") {
 			return fmt.Errorf("the status of the process lacks %q:\n%s", want, status)
 		}
+	}
+	return nil
+}
+
+// childrenLeftAlone wants the service manager to tell only the gateway to end, which
+// ends its plugins and its worker when their time has come.
+func childrenLeftAlone() error {
+	if mode, err := property("KillMode"); err != nil || mode != "mixed" {
+		return fmt.Errorf("KillMode is %q, want mixed: %w", mode, err)
 	}
 	return nil
 }
