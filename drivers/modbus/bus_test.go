@@ -159,6 +159,36 @@ func TestUnitThatRefusesAFunctionIsNotAskedMoreAndMore(t *testing.T) {
 	}
 }
 
+// A PLC that boots refuses everything, and is read as before when it is up.
+func TestUnitThatRefusedEverythingForATimeIsReadInBlocksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		var points []fakePoint
+		for addr := range uint16(40) {
+			points = append(points, fakePoint{4, addr})
+		}
+		dev := open(t, d, rtuFile(1, time.Second, points))
+		line.with(1, func(u *fakeUnit) { u.refuse, u.refused = modbus.DeviceFailure, modbus.ReadInputRegisters })
+		for range 10 {
+			read(t, dev, names(points)...)
+			later(10 * time.Second)
+		}
+		line.with(1, func(u *fakeUnit) { u.refuse = 0 })
+		for range 4 {
+			if got := read(t, dev, names(points)...); got["input7"] != points[7].want(1) {
+				t.Errorf("%v", got)
+			}
+			later(10 * time.Second)
+		}
+		line.with(1, func(u *fakeUnit) { u.asked = 0 })
+		read(t, dev, names(points)...)
+		if n := line.asked(1); n != 1 {
+			t.Errorf("%d requests half a minute after it refused the last time, want 1", n)
+		}
+	})
+}
+
 // Some devices answer nothing where others answer exception 2.
 func TestUnitThatIsMuteAboutAnAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,8 +23,10 @@ const (
 	defaultUnit    = 1
 	defaultBaud    = 19200
 	defaultPort    = "502"
+	minTimeout     = time.Millisecond
 	maxTimeout     = time.Minute
 	maxSerialUnit  = 247
+	maxBaud        = 4_000_000 // that a serial port takes
 	maxPoints      = 10000
 )
 
@@ -37,7 +39,8 @@ type deviceFile struct {
 	Serial *serialFile `yaml:"serial"`
 	// Unit is the unit identifier: 1 to 247, over TCP 0 to 255; 1 if absent.
 	Unit *scalar `yaml:"unit"`
-	// Timeout is from the end of a request to its answer; 1 s if absent.
+	// Timeout is from the end of a request to its answer, 1 ms to 1 minute; 1 s if
+	// absent.
 	Timeout time.Duration        `yaml:"timeout"`
 	Points  map[string]pointFile `yaml:"points"`
 }
@@ -133,8 +136,8 @@ func decodeDevice(cfg drivers.Config) (*deviceSpec, error) {
 	if err := s.setLine(cfg, &f); err != nil {
 		return nil, err
 	}
-	if f.Timeout < 0 || f.Timeout > maxTimeout {
-		return nil, cfg.Errorf("$.timeout", "timeout must be up to %v", maxTimeout)
+	if f.Timeout != 0 && f.Timeout < minTimeout || f.Timeout > maxTimeout {
+		return nil, cfg.Errorf("$.timeout", "timeout must be %v to %v", minTimeout, maxTimeout)
 	}
 	if f.Timeout > 0 {
 		s.timeout = f.Timeout
@@ -206,7 +209,7 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 		low, high int64
 		to        *int
 	}{
-		{"baud", f.Baud, 50, 10_000_000, &c.Baud},
+		{"baud", f.Baud, 50, maxBaud, &c.Baud},
 		{"stop_bits", f.StopBits, 1, 2, &c.StopBits},
 	} {
 		if n.text == nil {

@@ -2,6 +2,7 @@ package modbus
 
 import (
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -166,4 +167,11 @@ func Registers(cfg drivers.Config, formula drivers.Formula) (drivers.Device, err
 		return nil, err
 	}
 	return newSimulator(spec, slog.New(slog.DiscardHandler)), nil
+}
+
+// ServeSimulator serves a simulator of no points until stop is called.
+func ServeSimulator(ln net.Listener, log *slog.Logger) (stop func()) {
+	s := newSimServer(ln, func([]byte, uint8, []byte) []byte { return nil }, log)
+	s.start()
+	return func() { s.stop() }
 }

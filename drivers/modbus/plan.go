@@ -145,6 +145,9 @@ const (
 	// refusalTime is how long a refusal is remembered; then the device is asked
 	// again, as it may have been restarted meanwhile.
 	refusalTime = 10 * time.Minute
+	// settleTime is how long a refusal counts at least: a span that is given again
+	// is forgiven only then, so that one that comes and goes costs few requests.
+	settleTime = 30 * time.Second
 	// muteTime is how long a point is left out that a device does not answer for
 	// while it answers for the rest.
 	muteTime = time.Minute
@@ -161,7 +164,7 @@ type refusals struct {
 
 type refusal struct {
 	span
-	until time.Time
+	since, until time.Time
 }
 
 // add remembers a refused span.
@@ -173,7 +176,19 @@ func (r *refusals) add(s span, d time.Duration) {
 	if len(r.list) >= maxRefusals {
 		r.list = slices.Delete(r.list, 0, 1)
 	}
-	r.list = append(r.list, refusal{span: s, until: now.Add(d)})
+	r.list = append(r.list, refusal{span: s, since: now, until: now.Add(d)})
+}
+
+// forgive forgets that a span was refused: the device gives it again, as after it
+// was started.
+func (r *refusals) forgive(s span) {
+	if len(r.list) == 0 {
+		return
+	}
+	now := r.now()
+	r.list = slices.DeleteFunc(r.list, func(old refusal) bool {
+		return old.span == s && now.Sub(old.since) >= settleTime
+	})
 }
 
 // bars reports whether a span is known to be refused.

@@ -101,6 +101,7 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	data, from, err := r.fetch(ctx, b.span, readAttempts)
 	switch {
 	case err == nil:
+		r.refused.forgive(from)
 		r.judge(b, data, from)
 		return true, nil
 	case !isRefusal(err):

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -92,7 +93,24 @@ func decodeSimulator(cfg drivers.Config, compile drivers.Formula) (*simSpec, err
 		}
 		s.points = append(s.points, p)
 	}
-	return s, nil
+	return s, s.checkNames(cfg)
+}
+
+// checkNames refuses two points that formulas cannot tell apart, if there are any
+// formulas.
+func (s *simSpec) checkNames(cfg drivers.Config) error {
+	if !slices.ContainsFunc(s.points, func(p simPointSpec) bool { return p.formula != nil }) {
+		return nil
+	}
+	known := make(map[string]string, len(s.points))
+	for _, p := range s.points {
+		name := variable(p.Name)
+		if other, ok := known[name]; ok {
+			return cfg.Errorf(drivers.PointPath(p.Name), "the name is %s in formulas, as that of %q is", name, other)
+		}
+		known[name] = p.Name
+	}
+	return nil
 }
 
 // checkLoopback refuses an address that others than this machine reach.

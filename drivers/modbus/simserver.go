@@ -60,15 +60,22 @@ func (s *simServer) stop() bool {
 }
 
 func (s *simServer) accept() {
+	failed := 0 // in a row; only the first is told
 	for {
 		c, err := s.ln.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			s.log.Warn("modbus simulator cannot accept", "address", s.ln.Addr().String(), "err", err)
+			if failed++; failed == 1 {
+				s.log.Warn("modbus simulator cannot accept", "address", s.ln.Addr().String(), "err", err)
+			}
 			_ = pause(context.Background(), acceptPause) // it has no end that would be an error
 			continue
+		}
+		if failed > 0 {
+			s.log.Info("modbus simulator accepts again", "address", s.ln.Addr().String(), "failed", failed)
+			failed = 0
 		}
 		if !s.add(c) {
 			_ = c.Close()

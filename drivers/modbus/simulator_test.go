@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,5 +255,52 @@ func TestSimulatorSaysThatItsAddressIsTaken(t *testing.T) {
 	_, err := d.Simulator().Open(t.Context(), config(t, "driver: modbus-simulator\nlisten: "+addr+"\npoints:\n  a: {coil: 0}\n"))
 	if err == nil || !strings.Contains(err.Error(), "cannot listen on") {
 		t.Errorf("%v", err)
+	}
+}
+
+// exhausted is a listener of a machine that has no descriptors left for a while.
+type exhausted struct {
+	net.Listener
+	failures int
+	clients  chan net.Conn
+}
+
+func (e *exhausted) Accept() (net.Conn, error) {
+	if e.failures--; e.failures >= 0 {
+		return nil, syscall.EMFILE
+	}
+	c, ok := <-e.clients
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (*exhausted) Addr() net.Addr { return &net.TCPAddr{} }
+func (e *exhausted) Close() error { close(e.clients); return nil }
+
+func TestSimulatorSaysOnceThatItCannotAccept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		ln := &exhausted{failures: 100, clients: make(chan net.Conn)}
+		stop := modbus.ServeSimulator(ln, slog.New(slog.NewTextHandler(&log, nil)))
+		near, far := net.Pipe()
+		ln.clients <- near
+		_ = far.Close()
+		stop()
+		if n := strings.Count(log.String(), "cannot accept"); n != 1 || !strings.Contains(log.String(), "accepts again") || !strings.Contains(log.String(), "failed=100") {
+			t.Errorf("it said so %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+func TestSimulatorRefusesPointsThatFormulasCannotTellApart(t *testing.T) {
+	sim := newDriver(t, modbus.Options{Formula: formulas}).Simulator()
+	file := "driver: modbus-simulator\nlisten: 127.0.0.1:0\npoints:\n  oil/level: {holding: 1}\n  oil_level: {holding: 2}\n"
+	if _, err := sim.Check(config(t, file)); err != nil {
+		t.Errorf("without a formula: %v", err)
+	}
+	_, err := sim.Check(config(t, file+"  warm: {coil: 1, formula: oil_level > 5}\n"))
+	if err == nil || !strings.Contains(err.Error(), `press.yaml:5:14: the name is oil_level in formulas, as that of "oil/level" is`) {
+		t.Errorf("with one: %v", err)
 	}
 }
