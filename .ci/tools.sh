@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${GO:=go}"
 
-stamp=$({ "$GO" version; cat .ci/tools/go.mod .ci/tools/go.sum .ci/tools/testreport/*.go; } | sha256sum)
+stamp=$({ "$GO" version; cat .ci/tools/go.mod .ci/tools/go.sum; } | sha256sum)
 if [ "$(cat bin/tools/.stamp 2>/dev/null)" = "$stamp" ]; then
 	exit 0
 fi
 mkdir -p bin/tools
-"$GO" build -C .ci/tools -trimpath -buildvcs=false -ldflags "-s -w" -o ../../bin/tools/ tool ./testreport
+"$GO" build -C .ci/tools -trimpath -buildvcs=false -ldflags "-s -w" -o ../../bin/tools/ tool
 echo "$stamp" >bin/tools/.stamp

@@ -23,8 +23,9 @@ if [ -n "${VULNDB:-}" ]; then
 	echo "vulncheck: with the snapshot $VULNDB"
 fi
 
+modules=$(.ci/modules.sh) # on a line of its own: a failure ends the script
 status=0
-for module in $(.ci/modules.sh); do
+for module in $modules; do
 	echo "vulncheck: module $module"
 	code=0
 	(cd "$module" && "$root/bin/tools/govulncheck" "${database[@]}" ./...) >"$scratch/report" 2>&1 || code=$?
