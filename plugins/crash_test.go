@@ -2,7 +2,9 @@ package plugins_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -70,6 +72,16 @@ func TestStartFailures(t *testing.T) {
 				must(t, os.Chmod(filepath.Join(dir, "p", "probe"), 0o644))
 			},
 			[]string{"program refused", "not executable"},
+		},
+		{
+			"an interpreter that is missing",
+			func(t *testing.T, dir string) {
+				text := []byte("#!/usr/bin/no-such-python -u\n")
+				must(t, os.MkdirAll(filepath.Join(dir, "p"), 0o755))
+				must(t, os.WriteFile(filepath.Join(dir, "p", "main"), text, 0o755))
+				manifest(t, dir, "p", "name: p", "command: main", fmt.Sprintf("sha256: %x", sha256.Sum256(text)), "drivers: [probe]")
+			},
+			[]string{`cannot start "main": "/usr/bin/no-such-python", which it needs to run, is missing on this machine`},
 		},
 		{
 			"not a plugin",

@@ -141,7 +141,7 @@ func (p *process) spawn(pp pipes) error {
 	if p.killed {
 		err = context.Canceled
 	} else {
-		err = cmd.Start()
+		err = p.explain(cmd.Start())
 	}
 	if err != nil {
 		closeAll(pp.inW, pp.outR, pp.errR)
@@ -149,6 +149,14 @@ func (p *process) spawn(pp pipes) error {
 	}
 	p.cmd, p.stdin = cmd, pp.inW
 	return nil
+}
+
+// explain tells what is missing when the kernel says that a file is which was opened.
+func (p *process) explain(err error) error {
+	if loader := p.program.loader(); errors.Is(err, syscall.ENOENT) && loader != "" {
+		return fmt.Errorf("%q, which it needs to run, is missing on this machine", loader)
+	}
+	return err
 }
 
 // reap waits until the process has ended, kills what it left behind in its group,

@@ -1,12 +1,15 @@
 package plugins
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -79,6 +82,29 @@ func (p *program) verify(m *Manifest) error {
 		return fmt.Errorf("its sha256 is %x, but %s pins %x", got, m.File, m.SHA256)
 	}
 	return p.unchanged()
+}
+
+// loader is what the kernel runs the program with: the interpreter of a script, the
+// dynamic loader of a program. It is empty if there is none.
+func (p *program) loader() string {
+	head := make([]byte, 256) // the kernel reads no more of a first line
+	n, _ := p.ReadAt(head, 0) // what is short is no script
+	if line, ok := bytes.CutPrefix(head[:n], []byte("#!")); ok {
+		line, _, _ = bytes.Cut(line, []byte("\n"))
+		path, _, _ := strings.Cut(strings.Trim(string(line), " \t"), " ")
+		return path
+	}
+	file, err := elf.NewFile(p)
+	if err != nil {
+		return ""
+	}
+	for _, part := range file.Progs {
+		if part.Type == elf.PT_INTERP {
+			path, _ := io.ReadAll(io.LimitReader(part.Open(), 4096)) // for an error text
+			return strings.TrimRight(string(path), "\x00")
+		}
+	}
+	return ""
 }
 
 // stamp is that of the program's file, zero if it is not there.
