@@ -94,9 +94,10 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.opt.Ready()) })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'")
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
 		http.ServeFileFS(w, r, web, "web/index.html")
 	})
+	mux.Handle("GET /web/{$}", http.RedirectHandler("/", http.StatusMovedPermanently)) // the page's links are relative
 	mux.Handle("GET /web/", http.FileServerFS(web))
 	return mux
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,39 @@ func TestWhatItAnswers(t *testing.T) {
 				t.Errorf("got %d %s\nwant %d %s", status, text, tt.status, tt.says)
 			}
 		})
+	}
+}
+
+// The page's links are relative to "/", so it is served nowhere else, and its policy
+// lets everything in that it refers to.
+func TestThePageAndItsLinks(t *testing.T) {
+	address := serve(t, func() error { return nil })
+	for _, path := range []string{"/", "/web", "/web/", "/web/index.html"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != 200 || resp.Request.URL.Path != "/" {
+			t.Errorf("%s is at %s: %s, %v", path, resp.Request.URL.Path, resp.Status, err)
+		}
+		if policy := resp.Header.Get("Content-Security-Policy"); strings.Contains(string(text), `"data:`) && !strings.Contains(policy, "img-src 'self' data:") {
+			t.Errorf("the policy %q keeps the icon out", policy)
+		}
+		for _, link := range regexp.MustCompile(`(?:href|src)="([^":]+)"`).FindAllStringSubmatch(string(text), -1) {
+			to, err := resp.Request.URL.Parse(link[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status, _ := get(t, to.String(), ""); status != 200 {
+				t.Errorf("the link %s of %s gives %d", to, path, status)
+			}
+		}
 	}
 }
 
