@@ -23,6 +23,9 @@ func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 	manifests, err := plugins.ReadManifests(cfg.Plugins.Folder)
 	all = append(all, each(err)...)
 	for i := range manifests {
+		if !manifests[i].Enabled {
+			continue // its program may be gone already, or not be there yet
+		}
 		if err := manifests[i].Verify(); err != nil {
 			all = append(all, fmt.Errorf("%s: %w", manifests[i].File, err))
 		}
