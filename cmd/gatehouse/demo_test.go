@@ -81,6 +81,7 @@ func TestAPlugin(t *testing.T) {
 	sum := sha256.Sum256(text)
 	g := startGateway(t, map[string]string{
 		"devices/living-room.yaml": "driver: thermostat\n",
+		"devices/wrong.yaml":       "driver: thermostat\nsetpiont: 20\n",
 		"scripts/a.js":             "on('a', m => {})",
 		"plugins/thermostat/plugin.yaml": "name: thermostat\ncommand: ../../thermostat\nsha256: " + hex.EncodeToString(sum[:]) +
 			"\ndrivers: [thermostat]\n",
@@ -91,6 +92,7 @@ func TestAPlugin(t *testing.T) {
 	}
 	g.write(t, "plugins/thermostat/plugin.yaml", "name: thermostat\ncommand: thermostat\nsha256: "+hex.EncodeToString(sum[:])+"\ndrivers: [thermostat]\n")
 	g.online(t, "living-room")
+	g.says(t, `"folder":"devices","error":"wrong.yaml:2:`) // only the plugin can tell
 	result := subscribe(t, g, "living-room/setpoint/set/result")
 	g.publish(t, "living-room/setpoint/set", "23.5")
 	result.says(t, `{"ok":true,"value":23.5}`)

@@ -101,7 +101,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if g.broker, err = broker.New(options); err != nil {
 		return nil, err
 	}
-	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins")}); err != nil {
+	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins"), StopTimeout: pluginStopTime}); err != nil {
 		return nil, err
 	}
 	g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup)
@@ -247,9 +247,7 @@ func (g *Gateway) runPlugins(ctx context.Context) error {
 	wait.Go(func() {
 		for {
 			changed := g.plugins.Changed() // asked for first: what changes meanwhile is not missed
-			if err := g.devices.Refresh(); err != nil {
-				g.opt.Log.Debug("devices refreshed, some files are not right", "error", err)
-			}
+			_ = g.refreshDevices(ctx)      // told in the log, file by file
 			select {
 			case <-ctx.Done():
 				return
@@ -269,6 +267,16 @@ func (g *Gateway) loadRules(ctx context.Context) error {
 func (g *Gateway) loadDevices(ctx context.Context) error {
 	return g.load(ctx, "devices", func(ctx context.Context, cfg *config.Config) error {
 		return g.devices.Load(ctx, os.DirFS(cfg.Devices.Folder))
+	})
+}
+
+// refreshDevices has the drivers of plugins judge the device files that wait for them.
+// A plugin that ends meanwhile says nothing of a file: it is asked when it is back.
+func (g *Gateway) refreshDevices(ctx context.Context) error {
+	return g.load(ctx, "devices", func(context.Context, *config.Config) error {
+		return errors.Join(slices.DeleteFunc(each(g.devices.Refresh()), func(err error) bool {
+			return errors.Is(err, plugins.ErrNotRunning)
+		})...)
 	})
 }
 

@@ -20,6 +20,10 @@ type part struct {
 // the next one is stopped.
 const stopTime = 5 * time.Second
 
+// pluginStopTime is how long a plugin may take to stop: it is named and killed before
+// all plugins together are late.
+const pluginStopTime = stopTime - time.Second
+
 type running struct {
 	part
 	stop context.CancelFunc
