@@ -3,6 +3,7 @@ package jsvm_test
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -186,7 +187,7 @@ filter('f', () => true)`, state)
 	began := time.Now()
 	pid := worker2(t)
 	o := s.hear(t, bad, 0, "count", "")
-	if o.Err == nil || !strings.Contains(o.Err.Error(), "not run any more until the file changes: it ended the script worker 3 times in a minute; the last time it ran out of memory") {
+	if o.Err == nil || !regexp.MustCompile(`not run before \d\d:\d\d:\d\d unless the file changes: it ended the script worker 3 times in a minute; the last time it ran out of memory`).MatchString(o.Err.Error()) {
 		t.Errorf("the fourth call: %v", o.Err)
 	}
 	if o := s.hear(t, bad, 1, "f", ""); o.Verdict.Action != message.Reject {
@@ -205,8 +206,37 @@ filter('f', () => true)`, state)
 	if got := show(s.hear(t, next, 0, "count", "")); got != "publish n \"1\" q0\nstate n=1" {
 		t.Errorf("the next version of the file: %s", got)
 	}
-	if !strings.Contains(log.String(), `msg="script is not run any more until its file changes" script=bad.js`) {
+	if !strings.Contains(log.String(), `msg="script is not run for a while, unless its file changes" script=bad.js pause=1m0s`) {
 		t.Errorf("the log does not say so:\n%s", log.String())
+	}
+
+	s.lang.Later(time.Minute)
+	if o := s.hear(t, bad, 0, "count", ""); o.Err != nil {
+		t.Errorf("after the pause: %v", o.Err)
+	}
+	if o := s.hear(t, bad, 0, "count", "die"); o.Err == nil || !strings.Contains(o.Err.Error(), "ran out of memory") {
+		t.Errorf("the next death: %s", show(o))
+	}
+	if o := s.hear(t, bad, 0, "count", ""); o.Err == nil || !strings.Contains(o.Err.Error(), "it ended the script worker again; the last time it ran out of memory") {
+		t.Errorf("after the next death: %s", show(o))
+	}
+}
+
+func TestQuarantineBacksOff(t *testing.T) {
+	const m = time.Minute
+	for _, c := range []struct {
+		behaviour    string
+		deaths, want []time.Duration
+	}{
+		{"three in a minute", []time.Duration{0, m / 2, m}, []time.Duration{0, 0, m}},
+		{"three in more", []time.Duration{0, m / 2, 2 * m}, []time.Duration{0, 0, 0}},
+		{"one on its way", []time.Duration{0, 0, 0, 1}, []time.Duration{0, 0, m, 0}},
+		{"again and again", []time.Duration{0, 0, 0, m, 3 * m, 7 * m, 15 * m, 31 * m, 63 * m, 123 * m}, []time.Duration{0, 0, m, 2 * m, 4 * m, 8 * m, 16 * m, 32 * m, 60 * m, 60 * m}},
+		{"after a probation without", []time.Duration{0, 0, 0, m, 5 * m, 5 * m, 5 * m}, []time.Duration{0, 0, m, 2 * m, 0, 0, m}},
+	} {
+		if diff := cmp.Diff(c.want, jsvm.Quarantine(c.deaths...)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.behaviour, diff)
+		}
 	}
 }
 
@@ -242,7 +272,7 @@ func TestHoarderIsNamed(t *testing.T) {
 	for range 200 {
 		// The race detector's own memory may reach the limit first.
 		o := s.hear(t, bad, 0, "x", "")
-		if o.Err != nil && !strings.Contains(o.Err.Error(), "not run any more") && !raceEnabled {
+		if o.Err != nil && !strings.Contains(o.Err.Error(), "not run before") && !raceEnabled {
 			t.Fatalf("the hoarder: %s", show(o))
 		}
 		for _, p := range []rules.Program{good, other} {

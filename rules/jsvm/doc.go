@@ -34,8 +34,10 @@
 // and sets is dropped. Timers of the top level keep their identifiers and go on;
 // those that handlers had set are gone, which is logged. When one of these is due,
 // the top level's timeouts are set again, once, so that a chain of timeouts starts
-// over. A script that brings the worker down three times in a minute is not run any
-// more: its calls fail at once, until its file changes. A script that holds more
+// over. A script that brings the worker down three times in a minute is not run for
+// a minute: its calls fail at once, with an error that says until when, unless its
+// file changes. If it does so again soon after, the pause is 2, 4 ... 60 minutes. A
+// script that holds more
 // than three eighths of Options.Memory between events is found and counts as one that
 // did; so does one whose event leaves less than a quarter of it.
 //

@@ -1,6 +1,9 @@
 package jsvm
 
-import "bytes"
+import (
+	"bytes"
+	"time"
+)
 
 // What the external tests need of the pipe's format.
 
@@ -64,4 +67,27 @@ func Settle(body []byte) error {
 		}
 	}
 	return err
+}
+
+// Later lets the time pass that quarantines are reckoned by.
+func (l *Language) Later(d time.Duration) {
+	l.link.mu.Lock()
+	defer l.link.mu.Unlock()
+	now := l.link.now
+	l.link.now = func() time.Time { return now().Add(d) }
+}
+
+// Quarantine counts deaths at times after a beginning; it gives the pauses that
+// began, 0 where none did.
+func Quarantine(deaths ...time.Duration) (pauses []time.Duration) {
+	var q quarantine
+	begin := time.Now()
+	for _, d := range deaths {
+		if _, begins := q.strike(begin.Add(d)); begins {
+			pauses = append(pauses, q.pause)
+		} else {
+			pauses = append(pauses, 0)
+		}
+	}
+	return pauses
 }

@@ -23,12 +23,6 @@ const (
 	maxAfter   = 65536 // the same for all others
 )
 
-// When a script is not run any more.
-const (
-	quarantineDeaths = 3
-	quarantineSpan   = time.Minute
-)
-
 var (
 	errQueueFull = errors.New("too many calls wait for the script worker")
 	errTooLarge  = fmt.Errorf("the message is over the %d bytes that a script can take", maxPayload)
@@ -38,6 +32,7 @@ var (
 // the worker when there is something to do, and starts another when it dies.
 type link struct {
 	options Options
+	now     func() time.Time
 	wake    chan struct{} // something to send
 	busy    chan struct{} // something was sent
 	stop    chan struct{}
@@ -60,8 +55,8 @@ type link struct {
 
 func newLink(o Options) *link {
 	return &link{
-		options: o,
-		wake:    make(chan struct{}, 1), busy: make(chan struct{}, 1),
+		options: o, now: time.Now,
+		wake: make(chan struct{}, 1), busy: make(chan struct{}, 1),
 		stop: make(chan struct{}), done: make(chan struct{}),
 		programs: make(map[uint32]*program),
 		versions: make(map[*rules.State][]*program),
@@ -163,8 +158,8 @@ func (l *link) take() (batch []*item, refused []refusal, unload []uint32) {
 		*queue = (*queue)[1:]
 		switch {
 		case it.status.Load() != pending: // abandoned before it was sent
-		case it.prog.quarantine != nil:
-			refused = append(refused, refusal{it, it.prog.quarantine})
+		case it.prog.quarantine.holds(l.now()):
+			refused = append(refused, refusal{it, it.prog.quarantine.reason})
 		case it.size > maxItem:
 			refused = append(refused, refusal{it, errTooLarge})
 		default:

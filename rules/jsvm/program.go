@@ -25,11 +25,10 @@ type program struct {
 	held *loadedRecord     // what the top level did
 
 	// Below the link's mutex.
-	generation uint64          // of the worker that has it; 0 for none
-	loaded     uint64          // the seq of its last load
-	stale      bool            // the worker's copy of the state is not ours
-	deaths     []time.Time     // of workers, within quarantineSpan
-	quarantine error           // not nil: it may not run any more
+	generation uint64 // of the worker that has it; 0 for none
+	loaded     uint64 // the seq of its last load
+	stale      bool   // the worker's copy of the state is not ours
+	quarantine quarantine
 	timers     map[string]bool // pending ones that handlers set; true for every
 }
 

@@ -283,17 +283,21 @@ func (l *link) forgottenTimers() []*program {
 
 // strike counts a worker's death against a program.
 func (l *link) strike(p *program, why string) {
-	now := time.Now()
 	l.mu.Lock()
-	p.deaths = slices.DeleteFunc(p.deaths, func(t time.Time) bool { return now.Sub(t) > quarantineSpan })
-	p.deaths = append(p.deaths, now)
-	out := len(p.deaths) >= quarantineDeaths && p.quarantine == nil
-	if out {
-		p.quarantine = p.errorAt(0, 0, fmt.Sprintf("not run any more until the file changes: it ended the script worker %d times in a minute; the last time it %s", len(p.deaths), why))
+	q := &p.quarantine
+	times, begins := q.strike(l.now())
+	if begins {
+		often := "again"
+		if times >= quarantineDeaths {
+			often = fmt.Sprintf("%d times in a minute", times)
+		}
+		q.reason = p.errorAt(0, 0, fmt.Sprintf("not run before %s unless the file changes: it ended the script worker %s; the last time it %s",
+			q.until.Format(time.TimeOnly), often, why))
 	}
+	pause := q.pause
 	l.mu.Unlock()
-	if out {
-		p.src.Log.Error("script is not run any more until its file changes", "script", p.src.Name, "reason", why)
+	if begins {
+		p.src.Log.Error("script is not run for a while, unless its file changes", "script", p.src.Name, "pause", pause, "reason", why)
 	}
 }
 
