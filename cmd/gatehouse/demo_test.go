@@ -1,11 +1,13 @@
 package main_test
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,6 +44,10 @@ func TestTheDemoHouse(t *testing.T) {
 	all.says(t, `clean/hall/temp {"c":2`)
 	all.says(t, "plant/press/fan true")
 
+	if topics := g.api(t, "topics"); !slices.IsSortedFunc(topics, byTopic) {
+		t.Errorf("the topics are in disorder: %v", topics)
+	}
+
 	g.publish(t, "raw/kitchen/temp", `{"c": 20}`)
 	all.says(t, `clean/kitchen/temp {"c":20,"f":68}`)
 	g.publish(t, "raw/kitchen/temp", `{"c": 999}`)
@@ -56,6 +62,8 @@ func TestTheDemoHouse(t *testing.T) {
 	}
 	g.stop(t)
 }
+
+func byTopic(a, b map[string]any) int { return cmp.Compare(a["topic"].(string), b["topic"].(string)) }
 
 // The shipped configuration of the demo house is right as it is in the tree.
 func TestTheDemoHouseIsRight(t *testing.T) {

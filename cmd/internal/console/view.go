@@ -9,8 +9,8 @@ import (
 // goroutine, and return fresh slices.
 type Source interface {
 	Clients() []Client
-	// Topics returns the retained messages that filter matches, by name, at most
-	// limit of them. The error says that filter is not a topic filter.
+	// Topics returns the retained messages that filter matches, or limit of them if
+	// there are more, by name. The error says that filter is not a topic filter.
 	Topics(filter string, limit int) ([]Topic, error)
 	Rules() []RuleFile
 	Devices() []Device

@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/gatehouse/gatehouse/broker/packet"
@@ -57,6 +59,7 @@ func (v view) Topics(filter string, limit int) ([]console.Topic, error) {
 			QoS: int(m.QoS), Origin: m.Origin, At: m.At,
 		})
 	}
+	slices.SortFunc(all, func(a, b console.Topic) int { return cmp.Compare(a.Topic, b.Topic) })
 	return all, nil
 }
 
