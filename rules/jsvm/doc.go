@@ -37,9 +37,8 @@
 // over. A script that brings the worker down three times in a minute is not run for
 // a minute: its calls fail at once, with an error that says until when, unless its
 // file changes. If it does so again soon after, the pause is 2, 4 ... 60 minutes. A
-// script that holds more
-// than three eighths of Options.Memory between events is found and counts as one that
-// did; so does one whose event leaves less than a quarter of it.
+// script that holds more than three eighths of Options.Memory between events is found
+// and counts as one that did; so does one whose event leaves less than a quarter of it.
 //
 // An event that Run gave up, because its ctx ended, may still run; then the script's
 // copy of the state is put right before its next event.
