@@ -170,8 +170,9 @@ func (b *batch) answer(c *conn, a *ack, err error) {
 		if a.kind == packet.PUBREC {
 			c.session.unhold(a.id)
 		}
-		if c.version != packet.V5 {
-			return // not acknowledged: the client will send it again
+		if c.version != packet.V5 { // [MQTT3-4.8.0-2]; the client will send it again
+			c.shut(packet.ImplementationSpecificError)
+			return
 		}
 		a.reason = packet.ImplementationSpecificError
 		if errors.Is(err, store.ErrFull) {

@@ -42,11 +42,11 @@ type conn struct {
 	maxPacket int      // that the client takes; 0 is no limit
 	keepAlive time.Duration
 	since     time.Time
-	aliases   map[uint16]string
-	parted    packet.Reason // of the client's DISCONNECT
-	quiet     bool          // the client wants no reason strings
-	redirect  bool          // there is no room: the client is to use another server
-	farewell  bool          // the client said that it leaves, and wants no will
+	aliases   map[uint16]string // [MQTT-3.3.2-7]
+	parted    packet.Reason     // of the client's DISCONNECT
+	quiet     bool              // the client wants no reason strings
+	redirect  bool              // there is no room: the client is to use another server
+	farewell  bool              // the client said that it leaves, and wants no will
 
 	turn     atomic.Int32  // of a connection of a loop: who runs it
 	half     atomic.Bool   // by the loop: the client has said its last
@@ -126,7 +126,7 @@ func (c *conn) begun() bool {
 		return false
 	}
 	if c.keepAlive > 0 {
-		patience := c.keepAlive + c.keepAlive/2 // [MQTT-3.1.2-22]
+		patience := c.keepAlive + c.keepAlive/2 // [MQTT-3.1.2-22], [MQTT3-3.1.2-24]
 		c.alive.Store(time.AfterFunc(patience, func() { c.checkAlive(patience) }))
 	}
 	if c.loop == nil {
@@ -231,7 +231,7 @@ func (c *conn) failed(err error) {
 	switch {
 	case errors.As(err, &reason):
 		c.srv.log.Debug("packet refused", "client", c.who.ClientID, "remote", c.who.Remote, "reason", reason)
-		c.shut(reason)
+		c.shut(reason) // [MQTT-4.13.1-1], [MQTT3-4.8.0-1]
 	case errors.Is(err, io.EOF), c.ended.Load(), errors.Is(err, net.ErrClosed):
 	default:
 		c.srv.log.Debug("connection lost", "client", c.who.ClientID, "remote", c.who.Remote, "err", err)
@@ -251,8 +251,8 @@ func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 		b.ops = append(b.ops, op{kind: p.Kind, id: p.ID, reason: p.Reason})
 		return 0, true
 	case *packet.Pingreq:
-		b.run() // what came before is answered before
-		b.addTo(c, &packet.Pingresp{})
+		b.run()                        // what came before is answered before
+		b.addTo(c, &packet.Pingresp{}) // [MQTT-3.12.4-1], [MQTT3-3.12.4-1]
 		return 0, true
 	case *packet.Disconnect:
 		return c.goodbye(p), false
@@ -270,7 +270,7 @@ func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 	case *packet.Auth:
 		b.run()
 		return c.reauthenticate(p)
-	default: // [MQTT-3.1.0-2], and what only servers send
+	default: // [MQTT-3.1.0-2], [MQTT3-3.1.0-2], and what only servers send
 		return packet.ProtocolError, false
 	}
 }
@@ -281,13 +281,13 @@ func (c *conn) goodbye(p *packet.Disconnect) packet.Reason {
 	if p.SessionExpiryInterval != nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.expiry == 0 && *p.SessionExpiryInterval != 0 { // [MQTT-3.1.2-23]
+		if s.expiry == 0 && *p.SessionExpiryInterval != 0 { // MQTT 5.0 §3.14.2.2.2
 			return packet.ProtocolError
 		}
 		s.expiry = c.srv.capExpiry(expiryOf(*p.SessionExpiryInterval))
 	}
 	c.parted = p.Reason
-	c.farewell = p.Reason == packet.NormalDisconnection // [MQTT-3.14.4-3]
+	c.farewell = p.Reason == packet.NormalDisconnection // [MQTT-3.14.4-3], [MQTT3-3.14.4-3]
 	return packet.Success
 }
 
@@ -312,7 +312,7 @@ func (c *conn) shut(reason packet.Reason) {
 	last := c.lastWords(reason)
 	c.ended.Store(true)
 	c.cause.CompareAndSwap(0, causeKnown|uint32(reason))
-	c.out.end(&c.srv.pools, last) // wakes the reader when the last bytes are out
+	c.out.end(&c.srv.pools, last) // wakes the reader when the last bytes are out, [MQTT-3.14.4-1], [MQTT-3.14.4-2], [MQTT-4.13.2-1]
 	if c.loop != nil {
 		c.wake()
 	}

@@ -17,6 +17,8 @@ import (
 // may use it.
 const busPrefix = "$bus/"
 
+// maxClientID is how many bytes a client identifier may have; at least 23
+// ([MQTT-3.1.3-5], [MQTT3-3.1.3-5]).
 const maxClientID = 1024
 
 // expiryOf makes a session expiry interval (MQTT 5.0 §3.1.2.11.2) a duration.
@@ -46,8 +48,8 @@ func (c *conn) connect() bool {
 	}
 	if reason.Failed() {
 		c.srv.refused(c.nc, whyConnack)
-		c.refuse(reason)
-		return false
+		c.refuse(reason) // [MQTT-3.1.4-2]
+		return false     // [MQTT-3.1.4-6], [MQTT3-3.1.4-5]
 	}
 	_ = c.nc.SetReadDeadline(time.Time{}) // an error shows in the read
 	c.srv.collect(c.session)
@@ -82,7 +84,7 @@ func (c *conn) readConnect() (*packet.Connect, bool) {
 		return nil, false
 	}
 	c.srv.refused(c.nc, whyMalformed)
-	if connect != nil && err != nil { // [MQTT-3.1.2-2]
+	if connect != nil && err != nil { // [MQTT-3.1.2-2], [MQTT-3.1.4-1], [MQTT-4.13.1-1]
 		c.version = min(max(connect.Version, packet.V31), packet.V5)
 		c.refuse(reasonOf(err, packet.MalformedPacket))
 	}
@@ -117,7 +119,8 @@ func (c *conn) readEarly(version packet.Version) (packet.Packet, error) {
 	}
 }
 
-// refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7]).
+// refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7],
+// [MQTT3-3.2.2-5]).
 func (c *conn) refuse(reason packet.Reason) {
 	c.srv.log.Info("client refused", "client", c.who.ClientID, "remote", c.who.Remote, "reason", reason)
 	reason = told(reason, packet.CONNACK)
@@ -126,9 +129,23 @@ func (c *conn) refuse(reason packet.Reason) {
 	if reason == packet.UseAnotherServer || reason == packet.ServerMoved {
 		answer.Properties.ServerReference = c.srv.opts.Offer.Reference
 	}
-	last := c.encode(nil, answer)
+	var last []byte
+	if c.version == packet.V5 || hasReturnCode(reason) {
+		last = c.encode(nil, answer)
+	}
 	c.ended.Store(true)
 	c.out.end(&c.srv.pools, last)
+}
+
+// hasReturnCode reports whether 3.x has a word for a refusal: a CONNECT that does
+// not conform ends the connection without one ([MQTT3-3.1.4-1], [MQTT3-3.2.2-6]).
+func hasReturnCode(reason packet.Reason) bool {
+	switch reason {
+	case packet.MalformedPacket, packet.ProtocolError, packet.TopicNameInvalid, packet.PacketTooLarge:
+		return false
+	default:
+		return true
+	}
 }
 
 // check looks at what a CONNECT says, and gives the client a name if it has none.
@@ -139,9 +156,9 @@ func (c *conn) check(p *packet.Connect) packet.Reason {
 	switch {
 	case c.redirect:
 		return c.srv.opts.Offer.elsewhere()
-	case p.ClientID == "" && (c.version == packet.V31 || c.version == packet.V311 && !p.Clean): // [MQTT-3.1.3-8]
+	case p.ClientID == "" && (c.version == packet.V31 || c.version == packet.V311 && !p.Clean): // [MQTT3-3.1.3-7], [MQTT3-3.1.3-8]
 		return packet.ClientIdentifierNotValid
-	case len(p.ClientID) > maxClientID, strings.HasPrefix(p.ClientID, busPrefix):
+	case len(p.ClientID) > maxClientID, strings.HasPrefix(p.ClientID, busPrefix): // [MQTT-3.1.3-8], [MQTT3-3.1.3-9]
 		return packet.ClientIdentifierNotValid
 	case p.Will != nil && (!topic.ValidName(p.Will.Topic) || c.srv.opts.Limits.tooDeep(p.Will.Topic)):
 		return packet.TopicNameInvalid
@@ -153,7 +170,7 @@ func (c *conn) check(p *packet.Connect) packet.Reason {
 			return reason
 		}
 	}
-	if p.ClientID == "" { // [MQTT-3.1.3-6]
+	if p.ClientID == "" { // [MQTT-3.1.3-6], [MQTT-3.2.2-16], [MQTT3-3.1.3-6]
 		c.who.ClientID = "auto-" + rand.Text()
 	}
 	return packet.Success
@@ -187,17 +204,21 @@ func (c *conn) authenticate(ctx context.Context, p *packet.Connect, answer *pack
 // answers.
 func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Connack) packet.Reason {
 	srv := c.srv
+	c.settle(p, answer)
+	if c.encode(nil, answer) == nil { // larger than the client takes, [MQTT-3.1.2-24], [MQTT-3.2.2-19], [MQTT-3.2.2-20]
+		return packet.PacketTooLarge
+	}
 	release, err := srv.claim(ctx, c.who.ClientID)
 	if err != nil {
 		return packet.ServerBusy
 	}
 	defer release()
-	s, reason := c.takeOver(ctx, p.Clean)
+	s, reason := c.takeOver(ctx, p.Clean) // [MQTT-3.1.2-5], [MQTT3-3.1.2-4]
 	if reason.Failed() {
 		return reason
 	}
 	expiry := c.expiry(p)
-	answer.SessionPresent = s != nil // [MQTT-3.2.2-2], [MQTT-3.2.2-3]
+	answer.SessionPresent = s != nil // [MQTT-3.2.2-2], [MQTT-3.2.2-3], [MQTT3-3.2.2-1], [MQTT3-3.2.2-2], [MQTT3-3.2.2-3]
 	if s == nil {
 		if s = srv.newSession(c.who.ClientID, "client/"+c.who.ClientID, expiry > 0); s == nil {
 			return srv.opts.Offer.full(packet.QuotaExceeded)
@@ -206,7 +227,6 @@ func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Conna
 	if err := srv.recall(ctx, s); err != nil {
 		return packet.ServerUnavailable
 	}
-	c.settle(p, answer)
 	if !c.begin(ctx, s, p, expiry) {
 		if !answer.SessionPresent {
 			srv.endSession(s)
@@ -218,11 +238,12 @@ func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Conna
 }
 
 // takeOver finds the session that the client goes on with, if any, after ending
-// its other connection ([MQTT-3.1.4-3]) and, for a clean start, itself.
+// its other connection ([MQTT-3.1.4-3], [MQTT3-3.1.4-2]) and, for a clean start,
+// itself.
 func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reason) {
 	id := c.who.ClientID
-	s := c.srv.session(id)
-	if s == nil {
+	s := c.srv.session(id) // [MQTT-3.1.3-2], [MQTT3-3.1.3-2]
+	if s == nil {          // [MQTT-3.1.2-6]
 		return nil, packet.Success
 	}
 	s.mu.Lock()
@@ -242,7 +263,7 @@ func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reaso
 			return nil, packet.ServerBusy
 		}
 	}
-	if s = c.srv.session(id); s != nil && clean { // [MQTT-3.1.2-4]
+	if s = c.srv.session(id); s != nil && clean { // [MQTT-3.1.2-4], [MQTT-3.1.4-4], [MQTT3-3.1.2-6], [MQTT3-3.1.4-3]
 		c.srv.endSession(s)
 		s = nil
 	}
@@ -269,21 +290,22 @@ func (srv *Server) capExpiry(expiry time.Duration) time.Duration {
 	return expiry
 }
 
-// settle agrees on the limits of the connection, and tells ours.
+// settle agrees on the limits of the connection, and tells ours. It tells no response
+// information ([MQTT-3.1.2-28]) and no reason, which nobody asked for.
 func (c *conn) settle(p *packet.Connect, answer *packet.Connack) {
 	limits := &c.srv.opts.Limits
 	c.since = time.Now()
-	c.keepAlive = time.Duration(p.KeepAlive) * time.Second
+	c.keepAlive = time.Duration(p.KeepAlive) * time.Second // [MQTT-3.2.2-22]
 	c.sendMax = limits.InFlight
 	if c.version != packet.V5 {
 		return
 	}
 	if most := limits.KeepAlive.Round(time.Second); most > 0 && (c.keepAlive == 0 || c.keepAlive > most) {
 		seconds := uint16(most / time.Second)
-		c.keepAlive, answer.Properties.ServerKeepAlive = most, &seconds // [MQTT-3.1.2-21]
+		c.keepAlive, answer.Properties.ServerKeepAlive = most, &seconds
 	}
 	if p.Properties.ReceiveMaximum > 0 {
-		c.sendMax = min(c.sendMax, int(p.Properties.ReceiveMaximum))
+		c.sendMax = min(c.sendMax, int(p.Properties.ReceiveMaximum)) // [MQTT-4.9.0-1]
 	}
 	c.quiet = p.Properties.NoProblemInfo
 	c.out.aliases = newAliases(min(int(p.Properties.TopicAliasMaximum), limits.TopicAliases), c.maxPacket)
@@ -296,7 +318,7 @@ func (c *conn) settle(p *packet.Connect, answer *packet.Connack) {
 	answer.Properties.MaximumPacketSize = uint32(limits.Packet)
 	answer.Properties.TopicAliasMaximum = uint16(limits.TopicAliases)
 	if p.ClientID == "" {
-		answer.Properties.AssignedClientID = c.who.ClientID // [MQTT-3.2.2-16]
+		answer.Properties.AssignedClientID = c.who.ClientID // [MQTT-3.1.3-7]
 	}
 }
 
@@ -308,11 +330,11 @@ func (c *conn) begin(ctx context.Context, s *Session, p *packet.Connect, expiry 
 	}
 	s.access.Store(c.access)
 	s.version, s.expiry, s.ended, s.willAt = c.version, expiry, time.Time{}, time.Time{}
-	s.will, s.willWait = willOf(p.Will, s.origin), 0
+	s.will, s.willWait = willOf(p.Will, s.origin), 0 // [MQTT-3.1.2-7], [MQTT3-3.1.2-12]
 	if p.Will != nil {
 		s.willWait = time.Duration(p.Will.Properties.DelayInterval) * time.Second
 	}
-	s.epoch++ // whatever the timer does now is for nothing
+	s.epoch++ // whatever the timer does now is for nothing, [MQTT-3.1.3-9]
 	record := s.record()
 	s.mu.Unlock()
 	if !s.stored {
@@ -343,7 +365,7 @@ func (c *conn) welcome(s *Session, answer *packet.Connack) {
 	c.session = s
 	c.told.Store(c.version == packet.V5)
 	c.srv.stats.connect()
-	b.addTo(c, answer)
+	b.addTo(c, answer) // [MQTT-3.1.4-5], [MQTT-3.2.0-1], [MQTT-3.2.0-2], [MQTT-4.12.0-6], [MQTT3-3.1.4-4], [MQTT3-3.2.0-1]
 	c.srv.commit(b, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

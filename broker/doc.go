@@ -1,5 +1,6 @@
 // Package broker is the MQTT server: versions 3.1, 3.1.1 and 5.0 over anything
-// that is a [net.Listener].
+// that is a [net.Listener]. It asks nothing of clients that is not in these
+// ([MQTT3-7.0.0-2]).
 //
 // The words. A connection is one client on one socket. A [Session] is what one
 // client identifier keeps between connections: subscriptions, a queue of messages

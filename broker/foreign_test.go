@@ -105,7 +105,8 @@ func TestAutopahoComesBack(t *testing.T) {
 	<-c.Done()
 }
 
-// TestPahoV3 has Eclipse's client for 3.1 and 3.1.1 go through the levels.
+// TestPahoV3 has Eclipse's client for 3.1 and 3.1.1, which knows nothing of this
+// server, go through the levels [MQTT3-7.0.0-2].
 func TestPahoV3(t *testing.T) {
 	for name, version := range map[string]uint{"3.1": 3, "3.1.1": 4} {
 		t.Run(name, func(t *testing.T) { testPahoV3(t, version) })

@@ -16,11 +16,11 @@ func (c *conn) why() packet.Reason { return packet.Reason(c.cause.Load() & 0xff)
 // lastWords is a DISCONNECT that says why, as long as the client takes it; nothing
 // for a client that is not told.
 func (c *conn) lastWords(reason packet.Reason) []byte {
-	if !c.told.Load() {
+	if !c.told.Load() { // [MQTT-3.14.0-1]
 		return nil
 	}
 	reason = told(reason, packet.DISCONNECT)
-	p := &packet.Disconnect{Reason: reason, ReasonString: c.srv.hint(reason, packet.DISCONNECT)}
+	p := &packet.Disconnect{Reason: reason, ReasonString: c.srv.hint(reason, packet.DISCONNECT)} // [MQTT-3.14.2-2]
 	if reason == packet.UseAnotherServer || reason == packet.ServerMoved {
 		p.ServerReference = c.srv.opts.Offer.Reference
 	}
@@ -28,8 +28,11 @@ func (c *conn) lastWords(reason packet.Reason) []byte {
 }
 
 // encode writes a packet for the client. A reason string that would make it more
-// than the client takes is left out ([MQTT-3.14.2-3], [MQTT-3.9.2-1], ...); if it is
-// too large still, nothing is written.
+// than the client takes is left out ([MQTT-3.2.2-19], [MQTT-3.4.2-2], [MQTT-3.5.2-2],
+// [MQTT-3.6.2-2], [MQTT-3.7.2-2], [MQTT-3.9.2-1], [MQTT-3.11.2-1], [MQTT-3.14.2-3]);
+// user properties there are none ([MQTT-3.2.2-20], [MQTT-3.4.2-3], [MQTT-3.5.2-3],
+// [MQTT-3.6.2-3], [MQTT-3.7.2-3], [MQTT-3.9.2-2], [MQTT-3.11.2-2], [MQTT-3.14.2-4]).
+// If it is too large still, nothing is written ([MQTT-3.1.2-24]).
 func (c *conn) encode(to []byte, p packet.Packet) []byte {
 	encoded, err := packet.Append(to, p, c.version)
 	if err == nil && !c.takes(len(encoded)-len(to)) && curt(p) {
@@ -148,7 +151,7 @@ func (srv *Server) quotaHint(t packet.Type) string {
 	l := &srv.opts.Limits
 	switch t {
 	case packet.CONNACK:
-		return fmt.Sprintf("there are %d sessions, the most that may be", l.Sessions)
+		return fmt.Sprintf("there may be %d sessions, and %d user properties in a packet", l.Sessions, l.UserProperties.Count)
 	case packet.SUBACK:
 		return fmt.Sprintf("a session has at most %d subscriptions, and as many retained messages may wait as exist", l.Filters)
 	case packet.PUBACK, packet.PUBREC:

@@ -26,10 +26,10 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 	}
 	in := pub{id: p.ID, qos: p.QoS, by: c.access, borrowed: true}
 	if p.QoS == 2 {
-		in.again = !c.session.hold(p.ID) // [MQTT-4.3.3-10]
+		in.again = !c.session.hold(p.ID) // [MQTT-4.3.3-10], [MQTT3-4.3.3-2]
 	}
 	if p.QoS > 0 && !in.again && c.quota.Add(1) > int32(c.srv.opts.Limits.InFlight) && c.version == packet.V5 {
-		return packet.ReceiveMaximumExceeded // [MQTT-3.3.4-9]
+		return packet.ReceiveMaximumExceeded // [MQTT-3.3.4-7]
 	}
 	limits := &c.srv.opts.Limits
 	switch {
@@ -67,7 +67,7 @@ func (c *conn) topicOf(p *packet.Publish) (string, packet.Reason) {
 		return "", packet.ProtocolError
 	case alias == 0:
 		return p.Topic, packet.Success
-	case int(alias) > c.srv.opts.Limits.TopicAliases: // [MQTT-3.3.2-9]
+	case int(alias) > c.srv.opts.Limits.TopicAliases: // [MQTT-3.3.2-9], [MQTT-3.2.2-17]
 		return "", packet.TopicAliasInvalid
 	case p.Topic == "":
 		name, known := c.aliases[alias]
@@ -79,7 +79,7 @@ func (c *conn) topicOf(p *packet.Publish) (string, packet.Reason) {
 	if c.aliases == nil {
 		c.aliases = make(map[uint16]string)
 	}
-	c.aliases[alias] = strings.Clone(p.Topic)
+	c.aliases[alias] = strings.Clone(p.Topic) // [MQTT-3.3.2-12]
 	return p.Topic, packet.Success
 }
 

@@ -32,7 +32,7 @@ type level struct {
 func (r *retained) set(m *message.Message, l *Limits) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(m.Payload) == 0 {
+	if len(m.Payload) == 0 { // [MQTT-3.3.1-6], [MQTT-3.3.1-7], [MQTT3-3.3.1-10], [MQTT3-3.3.1-11]
 		r.clear(&r.root, m.Topic, true)
 		return true
 	}
@@ -53,7 +53,7 @@ func (r *retained) set(m *message.Message, l *Limits) bool {
 		}
 		at = next
 	}
-	r.put(at, m)
+	r.put(at, m) // [MQTT-3.3.1-5], [MQTT3-3.3.1-5], [MQTT3-3.3.1-7]
 	return true
 }
 
@@ -260,7 +260,7 @@ func (srv *Server) limitLife(m *message.Message, now time.Time) *message.Message
 // seen before if seen is not nil. The caller holds commitMu.
 func (srv *Server) replay(b *batch, sub *subscription, seen map[*message.Message]bool) {
 	s := sub.s
-	for _, m := range srv.kept.match(sub.filter, -1) {
+	for _, m := range srv.kept.match(sub.filter, -1) { // [MQTT-3.3.1-9], [MQTT3-3.3.1-6]
 		if m.Expired(b.now) || sub.noLocal && m.Origin == s.origin || seen[m] {
 			continue
 		}
@@ -272,7 +272,7 @@ func (srv *Server) replay(b *batch, sub *subscription, seen map[*message.Message
 			continue
 		}
 		s.mu.Lock()
-		s.put(b, &item{msg: m, qos: min(m.QoS, sub.qos), retain: true, ids: sub.ids, asked: true}, false)
+		s.put(b, &item{msg: m, qos: min(m.QoS, sub.qos), retain: true, ids: sub.ids, asked: true}, false) // [MQTT3-3.3.1-8]
 		s.mu.Unlock()
 	}
 }

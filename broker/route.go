@@ -129,12 +129,12 @@ func (b *batch) match() {
 }
 
 func (b *batch) matchOne(p *pub) {
-	for sub := range b.srv.tree.Match(p.msg.Topic) {
+	for sub := range b.srv.tree.Match(p.msg.Topic) { // [MQTT-3.3.2-3], [MQTT-4.5.0-1], [MQTT3-3.3.2-3], [MQTT3-4.5.0-1]
 		if sub.group != nil {
 			b.matchGroup(p, sub.group)
 			continue
 		}
-		if sub.noLocal && sub.s.origin == p.msg.Origin {
+		if sub.noLocal && sub.s.origin == p.msg.Origin { // [MQTT-3.8.3-3]
 			continue
 		}
 		t := target{s: sub.s, qos: sub.qos, asKept: sub.asKept, ids: sub.ids}
@@ -181,7 +181,7 @@ func (b *batch) targetOf(p *pub, s *Session) *target {
 }
 
 // merge makes one delivery of two overlapping subscriptions: the higher QoS, all
-// identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3]).
+// identifiers ([MQTT-3.3.4-2], [MQTT-3.3.4-3], [MQTT-3.3.4-4], [MQTT3-3.3.5-1]).
 func (t *target) merge(other *target) {
 	t.qos = max(t.qos, other.qos)
 	t.asKept = t.asKept || other.asKept
@@ -202,7 +202,7 @@ func (b *batch) publish(p *pub) {
 			b.hold(p)
 		}
 	}
-	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) {
+	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) { // [MQTT-3.3.1-8], [MQTT3-3.3.1-12]
 		p.reason, routed = packet.QuotaExceeded, false
 		b.srv.stats.drop(dropRetained)
 	}
@@ -222,13 +222,15 @@ func (b *batch) publish(p *pub) {
 		return
 	}
 	if p.qos == 1 {
+		// [MQTT-2.2.1-5], [MQTT-3.3.4-1], [MQTT-4.3.2-4], [MQTT-4.3.2-5], [MQTT3-2.3.1-6],
+		// [MQTT3-3.3.4-1], [MQTT3-3.3.5-2], [MQTT3-4.3.2-2]
 		b.acks = append(b.acks, ack{kind: packet.PUBACK, id: p.id, reason: p.reason, quota: true})
 		return
 	}
-	if p.reason.Failed() && b.c.version == packet.V5 {
+	if p.reason.Failed() && b.c.version == packet.V5 { // [MQTT-4.3.3-9]
 		b.c.session.unhold(p.id)
 	}
-	b.reply(packet.PUBREC, p.id, p.reason)
+	b.reply(packet.PUBREC, p.id, p.reason) // [MQTT-4.3.3-8], [MQTT-4.3.3-13]
 }
 
 // hold has the store remember the identifier of a QoS 2 message of a client.
@@ -242,13 +244,13 @@ func (b *batch) hold(p *pub) {
 // another member of the group is to have it, because this one has left.
 func (b *batch) deliver(p *pub, t *target, later bool) bool {
 	s := t.s
-	qos := min(t.qos, p.msg.QoS)
-	retain := p.msg.Retain && t.asKept
+	qos := min(t.qos, p.msg.QoS)       // [MQTT-3.8.4-8], [MQTT-4.8.2-3], [MQTT3-3.8.4-6]
+	retain := p.msg.Retain && t.asKept // [MQTT-3.3.1-12], [MQTT-3.3.1-13], [MQTT3-3.3.1-9]
 	if !s.mayReceive(b.ctx, p.msg.Topic) {
 		b.srv.stats.drop(dropNotAuthorized)
 		return true
 	}
-	if p.msg.Expired(b.now) { // an interval of 0, or a late interceptor
+	if p.msg.Expired(b.now) { // an interval of 0, or a late interceptor, [MQTT-3.3.2-5]
 		b.srv.stats.drop(dropExpired)
 		return true
 	}
@@ -357,8 +359,10 @@ func (f *frames) write(to []byte, m *message.Message, b *batch, v packet.Version
 		f.pub.ID = 1
 	}
 	if v == packet.V5 {
+		// [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-18],
+		// [MQTT-3.3.2-20]
 		f.pub.Properties = packet.PublishProperties{
-			UTF8: m.UTF8, MessageExpiryInterval: remaining(m, b.now), ResponseTopic: m.ResponseTopic,
+			UTF8: m.UTF8, MessageExpiryInterval: remaining(m, b.now), ResponseTopic: m.ResponseTopic, // [MQTT-3.3.2-6]
 			CorrelationData: m.CorrelationData, UserProperties: m.UserProperties, SubscriptionIDs: ids, ContentType: m.ContentType,
 		}
 	}

@@ -120,7 +120,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	if s.over || it.share != "" && !it.waits && !s.listens() { // whoever found it was late
 		return false
 	}
-	it.pos = s.q.position()
+	it.pos = s.q.position() // [MQTT-4.6.0-5], [MQTT-4.6.0-6], [MQTT3-3.1.2-5], [MQTT3-4.6.0-5], [MQTT3-4.6.0-6]
 	stored := s.stored && it.qos > 0
 	if stored {
 		b.change(store.Change{
@@ -188,8 +188,9 @@ func (s *Session) dequeue(b *batch, gone slot) {
 	}
 }
 
-// maySend reports whether one more message of QoS 1 or 2 may leave: in flight there
-// may be as many bytes as may be queued, or one message.
+// maySend reports whether one more message of QoS 1 or 2 may leave ([MQTT-3.3.4-9],
+// [MQTT-4.9.0-2]): in flight there may be as many bytes as may be queued, or one
+// message. Nothing else waits for that ([MQTT-3.3.4-10], [MQTT-4.9.0-3]).
 func (s *Session) maySend(c *conn) bool {
 	return s.outstanding < s.sendMax && !c.out.full() && (s.outstanding == 0 || s.flyingBytes < s.srv.opts.Limits.QueueBytes)
 }
@@ -197,14 +198,14 @@ func (s *Session) maySend(c *conn) bool {
 // start puts a message in flight and sends it, or has it sent when the batch is
 // safe.
 func (s *Session) start(b *batch, c *conn, it *item, later bool) {
-	if b.frame(c, it) == nil { // larger than the client takes
+	if b.frame(c, it) == nil { // larger than the client takes, [MQTT-3.1.2-25]
 		s.srv.stats.drop(dropTooLarge)
 		s.dequeue(b, slot{pos: it.pos})
 		return
 	}
 	it.id, it.size = s.nextID(), sizeOf(it.msg)
 	s.flyingBytes += int64(it.size)
-	s.inFlight[it.id] = it
+	s.inFlight[it.id] = it // [MQTT-4.3.2-3], [MQTT-4.3.3-3]
 	s.order.push(it)
 	s.outstanding++
 	if s.stored {
@@ -217,7 +218,8 @@ func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 	s.emit(b, c, it)
 }
 
-// nextID is a packet identifier that is not in use. There is one: sendMax and
+// nextID is a packet identifier that is not in use ([MQTT-2.2.1-4], [MQTT-4.3.2-1],
+// [MQTT-4.3.3-1], [MQTT3-2.3.1-4], [MQTT3-4.3.2-1]). There is one: sendMax and
 // what was in flight before are fewer than there are identifiers.
 func (s *Session) nextID() uint16 {
 	if s.inFlight == nil {
@@ -233,11 +235,11 @@ func (s *Session) nextID() uint16 {
 
 // emit sends a message that is in flight, or its PUBREL.
 func (s *Session) emit(b *batch, c *conn, it *item) {
-	if it.received {
+	if it.received { // [MQTT-4.3.3-5], [MQTT-4.3.3-6]
 		b.addTo(c, &packet.Ack{Kind: packet.PUBREL, ID: it.id})
 		return
 	}
-	dup := it.tried
+	dup := it.tried // [MQTT-3.3.1-1], [MQTT-3.3.1-3], [MQTT-4.3.2-2], [MQTT-4.3.3-2], [MQTT3-3.3.1-1], [MQTT3-3.3.1-3]
 	it.tried = true
 	if frame := b.frame(c, it); frame != nil && b.append(c, frame, it.id, dup, true) {
 		c.countSent(it.msg, it.qos)
@@ -271,7 +273,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 		switch {
 		case it == nil:
 			return true
-		case it.msg.Expired(b.now):
+		case it.msg.Expired(b.now): // [MQTT-3.3.2-5]
 			s.srv.stats.drop(dropExpired)
 			s.dequeue(b, s.pop())
 			continue
@@ -326,12 +328,13 @@ func (s *Session) land(it *item) {
 func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Reason) {
 	it := s.inFlight[id]
 	switch {
+	case kind == packet.PUBREC && reason.Failed() && it == nil: // it is over already
 	case kind == packet.PUBREC && (it == nil || it.qos != 2):
 		b.reply(packet.PUBREL, id, packet.PacketIdentifierNotFound)
 	case it == nil:
 	case kind == packet.PUBACK && it.qos == 1, kind == packet.PUBCOMP && it.received:
 		s.finish(b, it)
-	case kind == packet.PUBREC && reason.Failed():
+	case kind == packet.PUBREC && reason.Failed(): // [MQTT-4.4.0-2], [MQTT-4.8.2-6]
 		s.finish(b, it)
 	case kind == packet.PUBREC:
 		if !it.received && s.stored {
@@ -339,12 +342,14 @@ func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Rea
 		}
 		it.received = true
 		s.drop(it)
-		b.reply(packet.PUBREL, id, packet.Success)
+		b.reply(packet.PUBREL, id, packet.Success) // [MQTT-4.3.3-4], [MQTT3-4.3.3-1]
 	default: // an acknowledgement that does not fit is passed over
 	}
 }
 
-// attach makes c the connection of the session and sends again what was in flight.
+// attach makes c the connection of the session and sends again what was in flight, in
+// order, expired or not ([MQTT-4.4.0-1], [MQTT-4.3.3-7], [MQTT-4.6.0-1],
+// [MQTT-4.8.2-4], [MQTT3-4.4.0-1], [MQTT3-4.6.0-1]).
 // The caller holds mu.
 func (s *Session) attach(b *batch, c *conn) {
 	s.epoch++

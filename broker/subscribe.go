@@ -38,7 +38,7 @@ func newSubscription(s *Session, kept *store.Subscription) *subscription {
 }
 
 // addSub puts a subscription into the tree in place of the one that the session
-// had to the same filter.
+// had to the same filter ([MQTT-3.8.4-3], [MQTT-3.8.4-4], [MQTT3-3.8.4-3]).
 func (srv *Server) addSub(sub *subscription) {
 	srv.treeMu.Lock()
 	defer srv.treeMu.Unlock()
@@ -55,7 +55,9 @@ func (srv *Server) addSub(sub *subscription) {
 	sub.s.subs[sub.full] = sub
 }
 
-// removeSub takes the session's subscription to a filter out of the tree.
+// removeSub takes the session's subscription to a filter out of the tree; what was
+// queued for it stays ([MQTT-3.10.4-1], [MQTT-3.10.4-2], [MQTT-3.10.4-3],
+// [MQTT3-3.10.4-1], [MQTT3-3.10.4-2], [MQTT3-3.10.4-3]).
 func (srv *Server) removeSub(s *Session, full string) bool {
 	srv.treeMu.Lock()
 	defer srv.treeMu.Unlock()
@@ -117,11 +119,13 @@ func (srv *Server) removeLocked(sub *subscription) {
 // subscribe answers a SUBSCRIBE (MQTT 5.0 §3.8).
 func (c *conn) subscribe(p *packet.Subscribe) {
 	b := c.batch
+	// [MQTT-2.2.1-6], [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT3-2.3.1-7], [MQTT3-3.8.4-1],
+	// [MQTT3-3.8.4-2]
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, 0, len(p.Filters))}
 	shares, tooMany := false, c.srv.opts.Limits.tooMany(p.UserProperties)
 	c.srv.commit(b, func() {
 		b.acks = append(b.acks, ack{packet: answer})
-		for i := range p.Filters {
+		for i := range p.Filters { // [MQTT-3.8.4-5], [MQTT-3.8.4-6], [MQTT-3.9.3-1], [MQTT3-3.8.4-4], [MQTT3-3.8.4-5], [MQTT3-3.9.3-1]
 			reason := packet.QuotaExceeded
 			if !tooMany {
 				reason = c.subscribeOne(p, &p.Filters[i], b)
@@ -169,17 +173,17 @@ func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) pac
 	if replays {
 		c.srv.replay(b, sub, nil)
 	}
-	return packet.Reason(qos)
+	return packet.Reason(qos) // [MQTT-3.8.4-7]
 }
 
 // replays reports whether a filter is answered with retained messages.
 func (c *conn) replays(f *packet.Filter) bool {
-	if f.Options.RetainHandling != packet.SendRetainedIfNew {
+	if f.Options.RetainHandling != packet.SendRetainedIfNew { // [MQTT-3.3.1-11]
 		return f.Options.RetainHandling == packet.SendRetained
 	}
 	c.srv.treeMu.RLock()
 	defer c.srv.treeMu.RUnlock()
-	return c.session.subs[f.Filter] == nil
+	return c.session.subs[f.Filter] == nil // [MQTT-3.3.1-10]
 }
 
 func (c *conn) tooManyFilters(full string) bool {
@@ -199,9 +203,10 @@ func sharedNoLocal(p *packet.Subscribe) bool {
 // unsubscribe answers an UNSUBSCRIBE (MQTT 5.0 §3.10).
 func (c *conn) unsubscribe(p *packet.Unsubscribe) {
 	b := c.batch
+	// [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT3-3.10.4-4], [MQTT3-3.10.4-5]
 	answer := &packet.Unsuback{ID: p.ID}
 	c.srv.commit(b, func() {
-		for _, filter := range p.Filters {
+		for _, filter := range p.Filters { // [MQTT-3.10.4-6], [MQTT-3.11.3-1], [MQTT3-3.10.4-6]
 			reason := packet.NoSubscriptionExisted
 			if c.srv.removeSub(c.session, filter) {
 				reason = packet.Success

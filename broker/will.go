@@ -17,7 +17,7 @@ func willOf(w *packet.Will, origin string) *message.Message {
 	if w == nil {
 		return nil
 	}
-	m := &message.Message{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Origin: origin}
+	m := &message.Message{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Origin: origin} // [MQTT-3.1.2-14], [MQTT-3.1.2-15], [MQTT3-3.1.2-16], [MQTT3-3.1.2-17]
 	setProperties(m, &w.Properties.PublishProperties, willEpoch)
 	return m
 }
@@ -25,13 +25,14 @@ func willOf(w *packet.Will, origin string) *message.Message {
 // setProperties copies what a message carries through; its expiry counts from at.
 func setProperties(m *message.Message, p *packet.PublishProperties, at time.Time) {
 	m.UTF8, m.ContentType, m.ResponseTopic = p.UTF8, p.ContentType, p.ResponseTopic
-	m.CorrelationData, m.UserProperties = p.CorrelationData, p.UserProperties
+	m.CorrelationData, m.UserProperties = p.CorrelationData, p.UserProperties // [MQTT-3.1.3-10]
 	if p.MessageExpiryInterval != nil {
 		m.Expires = at.Add(time.Duration(*p.MessageExpiryInterval) * time.Second)
 	}
 }
 
-// publishWill publishes a session's will, if the client may ([MQTT-3.1.2-8]).
+// publishWill publishes a session's will, if the client may ([MQTT-3.1.2-8],
+// [MQTT3-3.1.2-8]).
 func (srv *Server) publishWill(s *Session, will *message.Message) {
 	if will == nil {
 		return
@@ -74,7 +75,7 @@ func (srv *Server) disconnected(c *conn) {
 	if wait := min(s.willWait, s.expiry); s.will != nil && wait > 0 {
 		s.willAt = s.ended.Add(wait)
 	} else {
-		will, s.will = s.will, nil
+		will, s.will = s.will, nil // [MQTT-3.1.2-10], [MQTT3-3.1.2-10]
 	}
 	ends, record := s.expiry == 0, s.record()
 	s.mu.Unlock()
@@ -89,7 +90,7 @@ func (srv *Server) disconnected(c *conn) {
 	s.mu.Lock()
 	s.unload()
 	s.mu.Unlock()
-	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) })
+	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) }) // [MQTT-3.1.2-23], [MQTT3-4.1.0-1]
 	s.mu.Lock()
 	srv.schedule(s)
 	s.mu.Unlock()
@@ -107,6 +108,8 @@ func (s *Session) disown(c *conn) {
 // endSession removes a session that has no connection, and publishes its will. The
 // caller alone deals with the session: it holds its claim, or is the end of its
 // last connection. Until the store has let it go there is no other by its name.
+// Retained messages stay ([MQTT3-3.1.2-7]); what was sent to it as a member of a group
+// goes to nobody else ([MQTT-4.8.2-5]).
 func (srv *Server) endSession(s *Session) {
 	srv.removeSubs(s)
 	s.mu.Lock()
@@ -167,11 +170,11 @@ func (srv *Server) due(s *Session, epoch uint64) {
 	defer release()
 	now := time.Now()
 	s.mu.Lock()
-	if s.epoch != epoch || s.conn.Load() != nil {
+	if s.epoch != epoch || s.conn.Load() != nil { // [MQTT-4.1.0-1], [MQTT3-4.1.0-2]
 		s.mu.Unlock()
 		return
 	}
-	ends := s.expiry != store.Forever && !now.Before(s.ended.Add(s.expiry))
+	ends := s.expiry != store.Forever && !now.Before(s.ended.Add(s.expiry)) // [MQTT-4.1.0-2]
 	var will *message.Message
 	if s.will != nil && !now.Before(s.willAt) {
 		will, s.will = s.will, nil

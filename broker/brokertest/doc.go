@@ -22,7 +22,23 @@
 //
 // The first lines may set options: "* server in-flight=2". "no-why" in an
 // expectation says that there is no reason string. Words are separated by
-// spaces; one that begins with a quote is a Go string. An expectation names every
+// spaces; one that begins with a quote is a Go string. A first line "* versions v4 v5"
+// runs the script once with each, and a line that begins with "v4: " is of that
+// version alone. An expectation names every
 // property of the packet but those that the server chooses: identifiers, and the
 // limits in CONNACK.
+//
+// Instead of a script there may be a file "packets", a table of bytes that clients
+// send, each row on a connection of its own:
+//
+//	v4 v5 | PINGREQ with flags | c1 00 | 0x81
+//	first v4 | CONNECT | 10 ~ 0004 'MQTT' 04 02 0000 0001 'i' | connack 0x00
+//
+// The parts are the versions (after "first", the bytes are all that is sent), a name,
+// the bytes (hexadecimal or 'text', each "*N" times; "~" is the length of what
+// follows, "( ... )" a part behind its length, ";" begins another packet), and what
+// comes of it: a reason code, with which the connection ends, or steps that are
+// expected, of which "ok" is nothing, "closed" the end, and "waits" that the server
+// waits for more. Another client, which hears all topics, must live on, and must get
+// nothing of what was refused.
 package brokertest

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 )
 
@@ -20,15 +21,18 @@ func render(p packet.Packet) []string {
 	case *packet.Publish:
 		return renderPublish(p)
 	case *packet.Ack:
-		words := []string{strings.ToLower(kindName(p.Kind)), fmt.Sprint(p.ID)}
-		if p.Reason != 0 {
-			words = append(words, code(p.Reason))
-		}
-		return why(words, p.ReasonString)
+		w := words{kindName(p.Kind), fmt.Sprint(p.ID)}
+		w.flag(p.Reason != 0, code(p.Reason))
+		w.explained(p.ReasonString, p.UserProperties)
+		return w
 	case *packet.Suback:
-		return why(append([]string{"suback", fmt.Sprint(p.ID)}, codes(p.Reasons)...), p.ReasonString)
+		w := append(words{"suback", fmt.Sprint(p.ID)}, codes(p.Reasons)...)
+		w.explained(p.ReasonString, p.UserProperties)
+		return w
 	case *packet.Unsuback:
-		return why(append([]string{"unsuback", fmt.Sprint(p.ID)}, codes(p.Reasons)...), p.ReasonString)
+		w := append(words{"unsuback", fmt.Sprint(p.ID)}, codes(p.Reasons)...)
+		w.explained(p.ReasonString, p.UserProperties)
+		return w
 	case *packet.Pingresp:
 		return []string{"pong"}
 	case *packet.Auth:
@@ -38,18 +42,14 @@ func render(p packet.Packet) []string {
 	case *packet.Disconnect:
 		w := words{"disconnect", code(p.Reason)}
 		w.value(p.ServerReference != "", "reference", p.ServerReference)
-		return why(w, p.ReasonString)
+		if p.SessionExpiryInterval != nil {
+			w.value(true, "expiry", *p.SessionExpiryInterval)
+		}
+		w.explained(p.ReasonString, p.UserProperties)
+		return w
 	default:
 		return []string{fmt.Sprintf("%T", p)}
 	}
-}
-
-// why adds a reason string, with "_" for its spaces.
-func why(w []string, reason string) []string {
-	if reason == "" {
-		return w
-	}
-	return append(w, "why="+strings.ReplaceAll(reason, " ", "_"))
 }
 
 func kindName(t packet.Type) string {
@@ -88,6 +88,14 @@ func (w *words) authentication(method string, data []byte) {
 	w.value(data != nil, "data", string(data))
 }
 
+// explained adds a reason string, with "_" for its spaces, and user properties.
+func (w *words) explained(reason string, user []message.Property) {
+	w.value(reason != "", "why", strings.ReplaceAll(reason, " ", "_"))
+	for _, u := range user {
+		w.value(true, "user", u.Key+":"+u.Value)
+	}
+}
+
 func renderConnack(p *packet.Connack) []string {
 	w := words{"connack", code(p.Reason)}
 	props := &p.Properties
@@ -109,7 +117,8 @@ func renderConnack(p *packet.Connack) []string {
 	w.value(props.ResponseInformation != "", "response-info", props.ResponseInformation)
 	w.value(props.ServerReference != "", "reference", props.ServerReference)
 	w.authentication(props.AuthenticationMethod, props.AuthenticationData)
-	return why(w, props.ReasonString)
+	w.explained(props.ReasonString, props.UserProperties)
+	return w
 }
 
 func renderPublish(p *packet.Publish) []string {
@@ -129,9 +138,7 @@ func renderPublish(p *packet.Publish) []string {
 	w.value(props.ResponseTopic != "", "response", props.ResponseTopic)
 	w.value(props.ContentType != "", "type", props.ContentType)
 	w.value(props.CorrelationData != nil, "correlation", string(props.CorrelationData))
-	for _, u := range props.UserProperties {
-		w.value(true, "user", u.Key+":"+u.Value)
-	}
+	w.explained("", props.UserProperties)
 	ids := slices.Clone(props.SubscriptionIDs)
 	slices.Sort(ids)
 	for _, id := range ids {
@@ -140,9 +147,23 @@ func renderPublish(p *packet.Publish) []string {
 	return w
 }
 
+// users are the user properties among words.
+func users(words []string) []string {
+	var found []string
+	for _, w := range words {
+		if strings.HasPrefix(w, "user=") {
+			found = append(found, w)
+		}
+	}
+	return found
+}
+
 // agree reports whether a packet is what was expected.
 func agree(expected, got []string) bool {
 	rest := slices.Clone(got)
+	if !slices.Equal(users(expected), users(got)) { // their order matters
+		return false
+	}
 	for _, w := range expected {
 		i := slices.Index(rest, w)
 		if i < 0 {

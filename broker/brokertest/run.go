@@ -2,7 +2,6 @@ package brokertest
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,31 +23,82 @@ import (
 // patience is how long a step may take.
 const patience = 10 * time.Second
 
-// Run runs the scenario in a txtar file, which holds a comment and one file called
-// script, on a store that newStore makes, nil for
-// one in memory.
+// Run runs the scenario in a txtar file over TCP, on a store that newStore makes,
+// nil for one in memory. The file holds a comment and one file called script, or
+// packets.
 func Run(t *testing.T, file string, newStore func(t *testing.T) store.Store) {
+	t.Helper()
+	RunOver(t, file, TCP(), newStore)
+}
+
+// RunOver is [Run] over another transport.
+func RunOver(t *testing.T, file string, over Transport, newStore func(t *testing.T) store.Store) {
 	t.Helper()
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	start := func(t *testing.T) *scenario {
+		s := &scenario{
+			t: t, over: over, version: packet.V5, clients: make(map[string]*Client),
+			opts: broker.Options{Authorizer: Everyone(), StatusEvery: -1, Store: mem.New()},
+		}
+		if newStore != nil {
+			s.opts.Store = newStore(t)
+		}
+		t.Cleanup(s.end)
+		return s
+	}
+	if specification, table, ok := strings.Cut(string(data), "-- packets --\n"); ok {
+		specified(t, file, specification)
+		start(t).table(file, table)
+		return
+	}
 	specification, script, ok := strings.Cut(string(data), "-- script --\n")
-	if !ok || strings.TrimSpace(specification) == "" {
-		t.Fatalf("%s: the comment that is the specification, or the file script, is missing", file)
+	if !ok {
+		t.Fatalf("%s: there is neither a file script nor a file packets in it", file)
 	}
-	s := &scenario{t: t, clients: make(map[string]*Client), opts: broker.Options{Authorizer: Everyone(), StatusEvery: -1}}
-	s.opts.Store = mem.New()
-	if newStore != nil {
-		s.opts.Store = newStore(t)
+	specified(t, file, specification)
+	versions, rest := versionsOf(script)
+	if len(versions) == 0 {
+		start(t).script(file, script)
+		return
 	}
-	defer s.end()
-	s.script(file, script)
+	for _, v := range versions {
+		t.Run(v, func(t *testing.T) {
+			s := start(t)
+			s.version = versionNames[v]
+			s.script(file, rest)
+		})
+	}
+}
+
+func specified(t *testing.T, file, specification string) {
+	t.Helper()
+	if strings.TrimSpace(specification) == "" {
+		t.Fatalf("%s: the comment that is the specification is missing", file)
+	}
+}
+
+// versionNames are the versions as scenarios call them.
+var versionNames = map[string]packet.Version{"v3": packet.V31, "v4": packet.V311, "v5": packet.V5}
+
+// versionsOf are those that the first line of a script, "* versions v4 v5", asks
+// for; the rest keeps its line numbers.
+func versionsOf(script string) (versions []string, rest string) {
+	first, rest, _ := strings.Cut(script, "\n")
+	list, ok := strings.CutPrefix(first, "* versions ")
+	if !ok {
+		return nil, script
+	}
+	return strings.Fields(list), "\n" + rest
 }
 
 // scenario is one script as it runs.
 type scenario struct {
 	t       *testing.T
+	over    Transport
+	version packet.Version // of a CONNECT that does not say
 	opts    broker.Options
 	from    net.IP // where clients seem to come from; nil is where they do
 	server  *Server
@@ -58,6 +108,11 @@ type scenario struct {
 func (s *scenario) script(file, text string) {
 	for n, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
+		if version, step, ok := strings.Cut(line, ": "); ok && versionNames[version] != 0 {
+			if line = step; versionNames[version] != s.version {
+				continue
+			}
+		}
 		if line == "" || line[0] == '#' {
 			continue
 		}
@@ -94,7 +149,11 @@ func (s *scenario) step(line string) error {
 
 func (s *scenario) start() {
 	if s.server == nil {
-		s.server = start(s.t, s.opts, s.from)
+		l := s.over.Listen(s.t)
+		if s.from != nil {
+			l = movedListener{Listener: l, from: s.from}
+		}
+		s.server = StartOn(s.t, s.opts, l)
 	}
 }
 
@@ -194,7 +253,7 @@ func (s *scenario) send(name string, words []string) error {
 		return errors.New("what is to be sent is missing")
 	}
 	if words[0] == "connect" && (c == nil || c.gone) || c == nil {
-		nc, err := net.Dial("tcp", s.server.Address())
+		nc, err := s.over.Dial(s.server.Address())
 		if err != nil {
 			return err
 		}
@@ -210,14 +269,14 @@ func (s *scenario) send(name string, words []string) error {
 			c.version = v
 			words = words[1:]
 		}
-		b, err := hex.DecodeString(strings.Join(words[1:], ""))
+		b, err := bytesOf(words[1:])
 		if err != nil {
 			return err
 		}
 		_, err = c.nc.Write(b)
 		return err
 	}
-	p, err := parse(words, c.version)
+	p, err := parse(words, s.version)
 	if err != nil {
 		return err
 	}

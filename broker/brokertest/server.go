@@ -13,7 +13,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/packet"
 )
 
-// Server is a broker that runs and listens on a loopback port.
+// Server is a broker that runs and listens.
 type Server struct {
 	*broker.Server
 	listener net.Listener
@@ -23,25 +23,42 @@ type Server struct {
 	t        testing.TB
 }
 
-// Start runs a broker. It is stopped when the test ends, if not before.
-func Start(t testing.TB, opts broker.Options) *Server {
-	t.Helper()
-	return start(t, opts, nil)
+// Transport is how scenarios reach a broker.
+type Transport struct {
+	// Listen opens a listener, and fails the test if it cannot.
+	Listen func(t testing.TB) net.Listener
+	// Dial opens a connection to the address of such a listener.
+	Dial func(address string) (net.Conn, error)
 }
 
-// start runs a broker to which its clients seem to come from an address.
-func start(t testing.TB, opts broker.Options, from net.IP) *Server {
+// TCP is the transport of plain sockets.
+func TCP() Transport {
+	return Transport{
+		Listen: func(t testing.TB) net.Listener {
+			t.Helper()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		},
+		Dial: func(address string) (net.Conn, error) { return net.Dial("tcp", address) },
+	}
+}
+
+// Start runs a broker on a loopback port. It is stopped when the test ends, if not
+// before.
+func Start(t testing.TB, opts broker.Options) *Server {
+	t.Helper()
+	return StartOn(t, opts, TCP().Listen(t))
+}
+
+// StartOn is [Start] on another listener.
+func StartOn(t testing.TB, opts broker.Options, l net.Listener) *Server {
 	t.Helper()
 	server, err := broker.New(opts)
 	if err != nil {
 		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if from != nil {
-		l = movedListener{Listener: l, from: from}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{Server: server, listener: l, cancel: cancel, t: t}

@@ -40,8 +40,9 @@ func split(line string) ([]string, error) {
 // reader takes words apart into positions, flags and key=value pairs, and
 // remembers what was not asked for.
 type reader struct {
-	words []string
-	err   error
+	words   []string
+	version packet.Version // of a CONNECT that does not say
+	err     error
 }
 
 func (r *reader) fail(format string, args ...any) {
@@ -119,9 +120,10 @@ func (r *reader) done() error {
 	return r.err
 }
 
-// parse makes the packet that a line says is sent.
+// parse makes the packet that a line says is sent; version is that of a CONNECT
+// that does not say.
 func parse(words []string, version packet.Version) (packet.Packet, error) {
-	r := &reader{words: words}
+	r := &reader{words: words, version: version}
 	var p packet.Packet
 	switch kind := r.next(); kind {
 	case "connect":
@@ -146,18 +148,15 @@ func parse(words []string, version packet.Version) (packet.Packet, error) {
 	default:
 		return nil, fmt.Errorf("cannot send %q", kind)
 	}
-	_ = version // the packets are the same; the encoder leaves out what 3.x lacks
 	return p, r.done()
 }
 
 func (r *reader) connect() *packet.Connect {
-	p := &packet.Connect{Version: packet.V5, Clean: r.flag("clean")}
-	switch {
-	case r.flag("v3"):
-		p.Version = packet.V31
-	case r.flag("v4"):
-		p.Version = packet.V311
-	case r.flag("v5"):
+	p := &packet.Connect{Version: r.version, Clean: r.flag("clean")}
+	for name, version := range versionNames {
+		if r.flag(name) {
+			p.Version = version
+		}
 	}
 	p.ClientID, _ = r.text("id")
 	p.Username, p.HasUsername = r.text("user")
@@ -217,8 +216,24 @@ func (r *reader) will() *packet.Will {
 		e := uint32(expiry)
 		w.Properties.MessageExpiryInterval = &e
 	}
+	w.Properties.UTF8 = r.flag("will-utf8")
+	w.Properties.ContentType, _ = r.text("will-type")
+	w.Properties.ResponseTopic, _ = r.text("will-response")
 	w.Properties.UserProperties = r.users("will-user")
 	return w
+}
+
+// users are all properties of a key, "key=NAME:VALUE", in order.
+func (r *reader) users(key string) []message.Property {
+	var all []message.Property
+	for {
+		user, ok := r.text(key)
+		if !ok {
+			return all
+		}
+		name, value, _ := strings.Cut(user, ":")
+		all = append(all, message.Property{Key: name, Value: value})
+	}
 }
 
 func (r *reader) publish() *packet.Publish {
@@ -244,18 +259,6 @@ func (r *reader) publish() *packet.Publish {
 	}
 	props.UserProperties = r.users("user")
 	return p
-}
-
-// users reads user properties, "WORD=NAME:VALUE" each.
-func (r *reader) users(word string) (all []message.Property) {
-	for {
-		user, ok := r.text(word)
-		if !ok {
-			return all
-		}
-		key, value, _ := strings.Cut(user, ":")
-		all = append(all, message.Property{Key: key, Value: value})
-	}
 }
 
 func (r *reader) ack(kind string) *packet.Ack {

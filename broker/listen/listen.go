@@ -124,7 +124,7 @@ func open(ctx context.Context, o *Options) (net.Listener, error) {
 		return listenUnix(ctx, o.Address, o.Mode)
 	}
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", o.Address)
+	return config.Listen(ctx, "tcp", o.Address) // [MQTT-4.2.0-1], [MQTT3-7.1.1-1]
 }
 
 // tcpListener makes connections of what it accepts: plain ones as they are, so that

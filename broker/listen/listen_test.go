@@ -172,6 +172,8 @@ func dial(t *testing.T, address string, o *websocket.DialOptions) (*websocket.Co
 // 0x20.
 const connectV5 = "\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01w"
 
+// Packets are in binary frames, and cut anywhere [MQTT-6.0.0-2] [MQTT3-6.0.0-2]; the
+// subprotocol is "mqtt" [MQTT-6.0.0-4] [MQTT3-6.0.0-4].
 func TestWebSocketSpeaksMQTT(t *testing.T) {
 	address, server := serve(t, listen.Options{Address: "127.0.0.1:0", Protocol: "ws"})
 	ws, _, err := dial(t, address, &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
@@ -179,6 +181,9 @@ func TestWebSocketSpeaksMQTT(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ws.CloseNow()
+	if got := ws.Subprotocol(); got != "mqtt" {
+		t.Errorf("the subprotocol is %q", got)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	// A packet may be cut anywhere.
@@ -208,6 +213,8 @@ func TestWebSocketSpeaksMQTT(t *testing.T) {
 	})
 }
 
+// Text frames [MQTT-6.0.0-1] [MQTT3-6.0.0-1] and clients that do not offer "mqtt"
+// [MQTT-6.0.0-3] [MQTT3-6.0.0-3] are refused.
 func TestWebSocketRefuses(t *testing.T) {
 	address, _ := serve(t, listen.Options{Address: "127.0.0.1:0", Protocol: "ws"})
 	for name, c := range map[string]struct {

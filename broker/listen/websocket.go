@@ -18,7 +18,7 @@ import (
 
 const (
 	path        = "/mqtt"
-	subprotocol = "mqtt" // MQTT 5.0 §6.0, [MQTT-6.0.0-3]
+	subprotocol = "mqtt" // MQTT 5.0 §6.0, [MQTT-6.0.0-4], [MQTT3-6.0.0-4]
 	// messageLimit bounds one WebSocket message; it is read as a stream, so it
 	// bounds no memory. The broker has a limit of its own for packets.
 	messageLimit  = 256 << 20
@@ -27,6 +27,9 @@ const (
 	// openingMost bounds the connections of a listener whose WebSocket is not open
 	// yet; each is there for headerTimeout at most.
 	openingMost = 1024
+	// closeTime is how long a peer may take to answer that the WebSocket is closed. A
+	// client that is gone would else hold up the one that takes its session over.
+	closeTime = 500 * time.Millisecond
 )
 
 // webSocket is an HTTP server that presents the WebSockets it accepts as
@@ -122,7 +125,7 @@ func (w *webSocket) handle(rw http.ResponseWriter, r *http.Request) {
 		w.deny(rw, "origin not allowed", http.StatusForbidden)
 		return
 	}
-	if !offers(r.Header, subprotocol) {
+	if !offers(r.Header, subprotocol) { // [MQTT-6.0.0-3], [MQTT3-6.0.0-3]
 		w.deny(rw, "subprotocol mqtt expected", http.StatusBadRequest)
 		return
 	}
@@ -135,6 +138,8 @@ func (w *webSocket) handle(rw http.ResponseWriter, r *http.Request) {
 	}
 	ws.SetReadLimit(messageLimit)
 	ctx, cancel := context.WithCancel(context.Background()) // that of the request would keep all of it
+	// A stream, whatever the frames: [MQTT-6.0.0-1], [MQTT-6.0.0-2], [MQTT3-6.0.0-1],
+	// [MQTT3-6.0.0-2]
 	c := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), front: w.front, ws: ws, cancel: cancel}
 	c.below, _ = r.Context().Value(socketKey{}).(net.Conn) // ConnContext has put it there
 	select {
@@ -217,11 +222,13 @@ func (c *wsConn) SetReadDeadline(t time.Time) error {
 }
 
 // Close implements [net.Conn]. It does not wait for the peer, who is told, if it is
-// there, within the seconds that the library gives it.
+// there, within closeTime.
 func (c *wsConn) Close() error {
 	c.once.Do(func() {
 		go func() {
 			defer c.cancel()
+			late := time.AfterFunc(closeTime, c.cancel) // ends a Read that still waits
+			defer late.Stop()
 			_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may have left
 			_ = c.ws.CloseNow()                               // closed already, when all went well
 		}()

@@ -107,7 +107,7 @@ func (e *encoder) publish(p *Publish) {
 	switch {
 	case p.QoS > message.ExactlyOnce: // [MQTT-3.3.1-4]
 		e.fail("cannot write a PUBLISH of QoS 3 or more")
-	case p.QoS == message.AtMostOnce && (p.Dup || p.ID != 0): // [MQTT-2.2.1-2], [MQTT-3.3.1-2]
+	case p.QoS == message.AtMostOnce && (p.Dup || p.ID != 0): // [MQTT-2.2.1-2], [MQTT-3.3.1-2], [MQTT-4.3.1-1], [MQTT3-2.3.1-5], [MQTT3-4.3.1-1]
 		e.fail("cannot write a PUBLISH of QoS 0 with DUP or a packet identifier")
 	case p.Topic == "" && (e.version != V5 || p.Properties.TopicAlias == 0):
 		e.fail("cannot write a PUBLISH without topic name")
@@ -158,7 +158,7 @@ func (e *encoder) ack(p *Ack) {
 	e.packetID(p.ID)
 	properties := p.ReasonString != "" || len(p.UserProperties) > 0
 	if e.version == V5 && (properties || p.Reason != Success) {
-		e.reason(p.Reason, p.Kind)
+		e.reason(p.Reason, p.Kind) // [MQTT-3.4.2-1], [MQTT-3.5.2-1], [MQTT-3.6.2-1], [MQTT-3.7.2-1]
 		if properties {
 			e.ackProperties(p.ReasonString, p.UserProperties)
 		}
@@ -239,9 +239,9 @@ func (e *encoder) suback(p *Suback) {
 	}
 	for _, r := range p.Reasons {
 		if e.version != V5 && r.Failed() {
-			r = UnspecifiedError
+			r = UnspecifiedError // [MQTT3-3.9.3-2]
 		}
-		e.reason(r, SUBACK)
+		e.reason(r, SUBACK) // [MQTT-3.9.3-2]
 	}
 	if len(p.Reasons) == 0 {
 		e.fail("cannot write a SUBACK without reason code")
@@ -256,7 +256,7 @@ func (e *encoder) unsuback(p *Unsuback) {
 	if e.version == V5 {
 		e.ackProperties(p.ReasonString, p.UserProperties)
 		for _, r := range p.Reasons {
-			e.reason(r, UNSUBACK)
+			e.reason(r, UNSUBACK) // [MQTT-3.11.3-2]
 		}
 		if len(p.Reasons) == 0 {
 			e.fail("cannot write an UNSUBACK without reason code")
@@ -271,7 +271,7 @@ func (e *encoder) disconnect(p *Disconnect) {
 	properties := p.SessionExpiryInterval != nil || p.ReasonString != "" ||
 		len(p.UserProperties) > 0 || p.ServerReference != ""
 	if e.version == V5 && (properties || p.Reason != NormalDisconnection) {
-		e.reason(p.Reason, DISCONNECT)
+		e.reason(p.Reason, DISCONNECT) // [MQTT-3.14.2-1]
 		if properties {
 			props := e.open()
 			e.optional32(propSessionExpiry, p.SessionExpiryInterval)

@@ -106,7 +106,7 @@ func returnCode(r Reason) byte {
 	case Success:
 		return 0
 	case UnsupportedProtocolVersion:
-		return 1
+		return 1 // [MQTT3-3.1.2-2]
 	case ClientIdentifierNotValid:
 		return 2
 	case BadUserNameOrPassword, BadAuthenticationMethod:
@@ -121,9 +121,9 @@ func returnCode(r Reason) byte {
 // connack writes a CONNACK (MQTT 5.0 §3.2).
 func (e *encoder) connack(p *Connack) {
 	at := e.begin(CONNACK, 0)
-	var flags byte
+	var flags byte // [MQTT-3.2.2-1]
 	if p.SessionPresent {
-		if p.Reason != Success { // [MQTT-3.2.2-6]
+		if p.Reason != Success { // [MQTT-3.2.2-6], [MQTT3-3.2.2-4]
 			e.fail("cannot write a CONNACK that refuses with a session present")
 		}
 		if e.version != V31 {
@@ -132,7 +132,7 @@ func (e *encoder) connack(p *Connack) {
 	}
 	e.b = append(e.b, flags)
 	if e.version == V5 {
-		e.reason(p.Reason, CONNACK)
+		e.reason(p.Reason, CONNACK) // [MQTT-3.2.2-8]
 		e.connackProperties(&p.Properties)
 	} else {
 		e.b = append(e.b, returnCode(p.Reason))

@@ -95,7 +95,8 @@ func positive[T uint16 | uint32](d *decoder, v T) T {
 	return v
 }
 
-// packetID reads a packet identifier, which is never 0 ([MQTT-2.2.1-3]).
+// packetID reads a packet identifier, which is never 0 ([MQTT-2.2.1-3],
+// [MQTT3-2.3.1-1]).
 func (d *decoder) packetID() uint16 { return positive(d, d.uint16()) }
 
 // binary reads binary data (MQTT 5.0 §1.5.6); it returns nil only after a failure.
@@ -107,10 +108,11 @@ func (d *decoder) binary() []byte {
 	return append(make([]byte, 0, len(b)), b...)
 }
 
-// text reads a UTF-8 encoded string (MQTT 5.0 §1.5.4).
+// text reads a UTF-8 encoded string (MQTT 5.0 §1.5.4). A byte order mark in it stays
+// ([MQTT-1.5.4-3], [MQTT3-1.5.3-3]).
 func (d *decoder) text() string {
 	b := d.take(int(d.uint16()))
-	if !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0 { // [MQTT-1.5.4-1], [MQTT-1.5.4-2]
+	if !utf8.Valid(b) || bytes.IndexByte(b, 0) >= 0 { // [MQTT-1.5.4-1], [MQTT-1.5.4-2], [MQTT3-1.5.3-1], [MQTT3-1.5.3-2]
 		d.fail(MalformedPacket)
 		return ""
 	}
@@ -123,7 +125,7 @@ func (d *decoder) text() string {
 // topicName reads a topic name, which may be empty if the caller says so.
 func (d *decoder) topicName() string {
 	name := d.text()
-	if wildcards(name) { // [MQTT-3.3.2-2], [MQTT-4.7.1-1]
+	if wildcards(name) { // [MQTT-3.3.2-2], [MQTT-4.7.0-1], [MQTT3-3.3.2-2], [MQTT3-4.7.1-1]
 		d.fail(TopicNameInvalid)
 	}
 	return name
@@ -156,5 +158,5 @@ func (d *decoder) userProperty(to *[]message.Property) {
 		d.fail(QuotaExceeded)
 		return
 	}
-	*to = append(*to, message.Property{Key: d.text(), Value: d.text()})
+	*to = append(*to, message.Property{Key: d.text(), Value: d.text()}) // [MQTT-1.5.7-1]
 }

@@ -29,15 +29,15 @@ func (d *decoder) connect() *Connect {
 	if d.version == V5 {
 		d.connectProperties(&p.Properties)
 	}
-	p.ClientID = d.text() // [MQTT-3.1.3-1], [MQTT-3.1.3-4]
+	p.ClientID = d.text() // [MQTT-3.1.3-1], [MQTT-3.1.3-3], [MQTT-3.1.3-4], [MQTT3-3.1.3-1], [MQTT3-3.1.3-3], [MQTT3-3.1.3-4]
 	if flags&flagWill != 0 {
-		p.Will = d.will(flags) // [MQTT-3.1.2-9]
+		p.Will = d.will(flags) // [MQTT-3.1.2-9], [MQTT3-3.1.2-9]
 	}
 	if p.HasUsername = flags&flagUsername != 0; p.HasUsername {
-		p.Username = d.text() // [MQTT-3.1.2-17], [MQTT-3.1.3-12]
+		p.Username = d.text() // [MQTT-3.1.2-17], [MQTT-3.1.3-12], [MQTT3-3.1.2-19], [MQTT3-3.1.3-11]
 	}
 	if p.HasPassword = flags&flagPassword != 0; p.HasPassword {
-		p.Password = d.binary() // [MQTT-3.1.2-19]
+		p.Password = d.binary() // [MQTT-3.1.2-19], [MQTT3-3.1.2-21]
 	}
 	return p
 }
@@ -56,7 +56,7 @@ func (d *decoder) protocol(p *Connect) bool {
 	case name == "MQTT" || name == "MQIsdp": // [MQTT-3.1.2-2]
 		p.Version = version
 	}
-	d.fail(UnsupportedProtocolVersion) // [MQTT-3.1.2-1]
+	d.fail(UnsupportedProtocolVersion) // [MQTT-3.1.2-1], [MQTT3-3.1.2-1]
 	return false
 }
 
@@ -66,13 +66,13 @@ func connectFlagsAllowed(flags byte, version Version) bool {
 	case version == V31:
 		// Bits that mean nothing in 3.1 may have any value.
 		return !will || qos < 3
-	case flags&flagReserved != 0: // [MQTT-3.1.2-3]
+	case flags&flagReserved != 0: // [MQTT-3.1.2-3], [MQTT3-3.1.2-3]
 		return false
-	case !will && (qos != 0 || flags&flagWillRetain != 0): // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
+	case !will && (qos != 0 || flags&flagWillRetain != 0): // [MQTT-3.1.2-11], [MQTT-3.1.2-13], [MQTT3-3.1.2-11], [MQTT3-3.1.2-13], [MQTT3-3.1.2-15]
 		return false
-	case qos == 3: // [MQTT-3.1.2-12]
+	case qos == 3: // [MQTT-3.1.2-12], [MQTT3-3.1.2-14]
 		return false
-	default: // a password without a user name came with 5.0 (MQTT 3.1.1 §3.1.2.9)
+	default: // a password without a user name came with 5.0 ([MQTT3-3.1.2-22])
 		return version == V5 || flags&flagPassword == 0 || flags&flagUsername != 0
 	}
 }
@@ -117,7 +117,7 @@ func (d *decoder) will(flags byte) *Will {
 			}
 		}
 	}
-	w.Topic = d.topicName() // [MQTT-3.1.3-11]
+	w.Topic = d.topicName() // [MQTT-3.1.3-11], [MQTT3-3.1.3-10]
 	if w.Topic == "" {      // [MQTT-4.7.3-1]
 		d.fail(TopicNameInvalid)
 	}

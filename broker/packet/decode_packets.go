@@ -10,7 +10,7 @@ import (
 func (d *decoder) publish(flags byte) *Publish {
 	p := d.newPublish()
 	p.Dup, p.QoS, p.Retain = flags&8 != 0, message.QoS(flags>>1&3), flags&1 != 0
-	p.Topic = d.topicName()
+	p.Topic = d.topicName() // [MQTT-3.3.2-1], [MQTT3-3.3.2-1]
 	if p.QoS > 0 {
 		p.ID = d.packetID()
 	}
@@ -21,7 +21,7 @@ func (d *decoder) publish(flags byte) *Publish {
 	}
 	switch {
 	case p.Topic != "":
-	case d.version != V5: // [MQTT-4.7.3-1]
+	case d.version != V5: // [MQTT-4.7.3-1], [MQTT3-4.7.3-1]
 		d.fail(TopicNameInvalid)
 	case p.Properties.TopicAlias == 0: // [MQTT-3.3.2-1]
 		d.fail(ProtocolError)
@@ -57,9 +57,9 @@ func (d *decoder) publishProperty(id byte, p *PublishProperties) {
 		v := d.uint32()
 		p.MessageExpiryInterval = &v
 	case propContentType:
-		p.ContentType = d.text()
+		p.ContentType = d.text() // [MQTT-3.3.2-19]
 	case propResponseTopic:
-		p.ResponseTopic = d.text()
+		p.ResponseTopic = d.text()                               // [MQTT-3.3.2-13]
 		if p.ResponseTopic == "" || wildcards(p.ResponseTopic) { // [MQTT-3.3.2-14], [MQTT-4.7.3-1]
 			d.fail(ProtocolError)
 		}
@@ -116,14 +116,14 @@ func (d *decoder) subscribe() *Subscribe {
 		}
 	}
 	for len(d.buf) > 0 {
-		f := Filter{Filter: d.text()} // [MQTT-3.8.3-1]
+		f := Filter{Filter: d.text()} // [MQTT-3.8.3-1], [MQTT3-3.8.3-1]
 		f.Options = d.subscribeOptions()
 		if f.Options.NoLocal && strings.HasPrefix(f.Filter, "$share/") { // [MQTT-3.8.3-4]
 			d.fail(ProtocolError)
 		}
 		p.Filters = append(p.Filters, f)
 	}
-	if len(p.Filters) == 0 { // [MQTT-3.8.3-2]
+	if len(p.Filters) == 0 { // [MQTT-3.8.3-2], [MQTT3-3.8.3-3]
 		d.fail(ProtocolError)
 	}
 	return p
@@ -141,7 +141,7 @@ func (d *decoder) subscribeOptions() SubscribeOptions {
 		RetainHandling:    RetainHandling(b >> 4 & 3),
 	}
 	switch {
-	case b&0xc0 != 0, d.version != V5 && b > 2: // [MQTT-3.8.3-5]
+	case b&0xc0 != 0, d.version != V5 && b > 2: // [MQTT-3.8.3-5], [MQTT3-3.8.3-4]
 		d.fail(MalformedPacket)
 	case o.QoS > message.ExactlyOnce, o.RetainHandling > NoRetained:
 		d.fail(ProtocolError)
@@ -158,9 +158,9 @@ func (d *decoder) unsubscribe() *Unsubscribe {
 		}
 	}
 	for len(d.buf) > 0 {
-		p.Filters = append(p.Filters, d.text()) // [MQTT-3.10.3-1]
+		p.Filters = append(p.Filters, d.text()) // [MQTT-3.10.3-1], [MQTT3-3.10.3-1]
 	}
-	if len(p.Filters) == 0 { // [MQTT-3.10.3-2]
+	if len(p.Filters) == 0 { // [MQTT-3.10.3-2], [MQTT3-3.10.3-2]
 		d.fail(ProtocolError)
 	}
 	return p

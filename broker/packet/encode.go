@@ -21,7 +21,8 @@ func (e *encoder) begin(kind Type, flags byte) int {
 	return e.open()
 }
 
-// open leaves room for a length of one byte and returns its place.
+// open leaves room for a length of one byte and returns its place. Where nothing
+// follows, it stays 0 ([MQTT-2.2.2-1]).
 func (e *encoder) open() int {
 	e.b = append(e.b, 0)
 	return len(e.b) - 1

@@ -107,11 +107,11 @@ func (h header) check(version Version, limit int) Reason {
 		return MalformedPacket
 	case !h.flagsAllowed(version):
 		return MalformedPacket
-	case h.kind != CONNECT && version == 0: // [MQTT-3.1.0-1]
+	case h.kind != CONNECT && version == 0: // [MQTT-3.1.0-1], [MQTT3-3.1.0-1]
 		return ProtocolError
 	case h.kind != CONNECT && version == V5 && !h.minimal: // [MQTT-1.5.5-1]
 		return MalformedPacket
-	case h.length > limit-h.size:
+	case h.length > limit-h.size: // [MQTT-3.2.2-15]
 		return PacketTooLarge
 	default:
 		return Success
@@ -122,12 +122,12 @@ func (h header) flagsAllowed(version Version) bool {
 	switch h.kind {
 	case PUBLISH:
 		qos := h.flags >> 1 & 3
-		return qos != 3 && // [MQTT-3.3.1-4]
-			(qos != 0 || h.flags&8 == 0) // [MQTT-3.3.1-2]
-	case PUBREL, SUBSCRIBE, UNSUBSCRIBE: // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1]
+		return qos != 3 && // [MQTT-3.3.1-4], [MQTT3-3.3.1-4]
+			(qos != 0 || h.flags&8 == 0) // [MQTT-3.3.1-2], [MQTT3-3.3.1-2]
+	case PUBREL, SUBSCRIBE, UNSUBSCRIBE: // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1], [MQTT3-3.6.1-1], [MQTT3-3.8.1-1], [MQTT3-3.10.1-1]
 		// In MQTT 3.1 these carry QoS 1, and DUP when sent again.
 		return h.flags == 2 || h.flags == 10 && version == V31
-	default: // [MQTT-2.1.3-1]
+	default: // [MQTT-2.1.3-1], [MQTT-3.14.1-1], [MQTT-3.15.1-1], [MQTT3-2.2.2-1], [MQTT3-2.2.2-2], [MQTT3-3.14.1-1]
 		return h.flags == 0
 	}
 }
@@ -154,7 +154,7 @@ func readBody(r *bufio.Reader, n int) ([]byte, error) {
 func decode(h header, body []byte, version Version, s *Scratch) (Packet, error) {
 	d := decoder{buf: body, version: version, share: h.kind == PUBLISH, scratch: s}
 	p := d.packet(h)
-	if len(d.buf) > 0 {
+	if len(d.buf) > 0 { // [MQTT-3.1.2-16], [MQTT-3.1.2-18], [MQTT3-3.1.2-18], [MQTT3-3.1.2-20]
 		d.fail(MalformedPacket)
 	}
 	if h.kind == CONNECT && d.version == V5 && !h.minimal { // [MQTT-1.5.5-1]

@@ -14,14 +14,15 @@ const MaxLength = 65535
 
 // ValidName reports whether s is a topic name that can be published to: 1 to
 // [MaxLength] bytes of UTF-8, at most [MaxLevels] levels, without NUL or wildcard
-// ([MQTT-4.7.1-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2]).
+// ([MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3], [MQTT3-4.7.1-1],
+// [MQTT3-4.7.3-1], [MQTT3-4.7.3-2], [MQTT3-4.7.3-3]).
 func ValidName(s string) bool {
 	return validText(s) && !strings.ContainsAny(s, "+#")
 }
 
 // ValidFilter reports whether s is a topic filter: as [ValidName], but a level may
 // be "+", and the last one "#"; neither shares its level with other characters
-// ([MQTT-4.7.1-1], [MQTT-4.7.1-2]).
+// ([MQTT-4.7.1-1], [MQTT-4.7.1-2], [MQTT3-4.7.1-2], [MQTT3-4.7.1-3]).
 func ValidFilter(s string) bool {
 	if !validText(s) {
 		return false
@@ -49,7 +50,7 @@ func validText(s string) bool {
 
 // Match reports whether a valid filter matches a valid name (MQTT 5.0 §4.7.1). A
 // filter that begins with a wildcard does not match a name that begins with "$"
-// ([MQTT-4.7.2-1]).
+// ([MQTT-4.7.2-1], [MQTT3-4.7.2-1]).
 func Match(filter, name string) bool {
 	if name != "" && name[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
 		return false
@@ -60,7 +61,7 @@ func Match(filter, name string) bool {
 			return true
 		}
 		n, nRest, nMore := strings.Cut(name, "/")
-		if f != "+" && f != n {
+		if f != "+" && f != n { // [MQTT-4.7.3-4], [MQTT3-4.7.3-4]
 			return false
 		}
 		switch {
