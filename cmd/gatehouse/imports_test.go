@@ -54,6 +54,7 @@ var importLaws = []importLaw{
 		packages: []string{"broker/auth", "broker/listen", "broker/bridge"},
 		ours:     []string{"broker", "broker/message", "broker/topic", "broker/packet"},
 	},
+	{packages: []string{"broker/brokertest/protocol"}, outside: none},
 	{
 		packages: []string{"broker/brokertest"},
 		ours:     []string{"broker", "broker/message", "broker/topic", "broker/packet", "broker/store", "broker/store/mem"},
