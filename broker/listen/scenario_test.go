@@ -2,6 +2,7 @@ package listen_test
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"path/filepath"
 	"strings"
@@ -46,16 +47,44 @@ func (c *webSocketClient) Close() error {
 	return nil
 }
 
+// overTLS reaches a broker by MQTT over TLS.
+func overTLS(ca *authority, pair listen.KeyPair) brokertest.Transport {
+	return brokertest.Transport{
+		Listen: func(t testing.TB) net.Listener {
+			t.Helper()
+			l, err := listen.Listen(context.Background(), listen.Options{
+				Address: "127.0.0.1:0", Protocol: "mqtts", TLS: &listen.TLS{Certificates: []listen.KeyPair{pair}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		},
+		Dial: func(address string) (net.Conn, error) {
+			return tls.Dial("tcp", address, ca.client("gate.example", listen.KeyPair{}))
+		},
+	}
+}
+
 // Every scenario holds over WebSocket as it does over TCP.
-func TestScenariosOverWebSocket(t *testing.T) {
-	files, err := filepath.Glob("../testdata/*.txtar")
-	if err != nil {
-		t.Fatal(err)
+func TestScenariosOverWebSocket(t *testing.T) { runScenarios(t, "*", overWebSocket()) }
+
+// And over TLS: the packets, the exchanges of each QoS, and what else begins like these.
+func TestScenariosOverTLS(t *testing.T) {
+	ca := newAuthority(t, "scenarios")
+	runScenarios(t, "[pq]*", overTLS(ca, ca.issue("gate.example")))
+}
+
+func runScenarios(t *testing.T, pattern string, over brokertest.Transport) {
+	t.Helper()
+	files, err := filepath.Glob("../testdata/" + pattern + ".txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scenarios: %v", err)
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			t.Parallel()
-			brokertest.RunOver(t, file, overWebSocket(), nil)
+			brokertest.RunOver(t, file, over, nil)
 		})
 	}
 }
