@@ -27,6 +27,9 @@ const (
 	gatherBytes = 64 << 10
 )
 
+// keepTargets is for how many targets a batch keeps memory, about 2 MiB.
+const keepTargets = 32 << 10
+
 // batch is the work of one read of one connection, or of one call from inside:
 // what came in, the changes that it makes to durable state, and what is to go out.
 type batch struct {
@@ -164,6 +167,13 @@ func (b *batch) reset() {
 	clear(b.targets)
 	clear(b.seen)
 	b.pubs, b.msgs, b.ops, b.targets = b.pubs[:0], b.msgs[:0], b.ops[:0], b.targets[:0]
+	if cap(b.targets) > keepTargets {
+		b.targets = nil
+	}
+	if len(b.changes)+len(b.acks)+len(b.later) > 0 { // after a panic only: they are nobody else's
+		clear(b.changes)
+		b.changes, b.acks, b.later = b.changes[:0], nil, nil
+	}
 	b.bytes, b.ticket, b.last = 0, nil, nil
 	b.scratch.Forget()
 	b.frames.forget()
@@ -171,6 +181,9 @@ func (b *batch) reset() {
 		if cap(b.frames.enc[i]) > keepBuf {
 			b.frames.enc[i] = nil
 		}
+	}
+	if cap(b.frames.own) > keepBuf {
+		b.frames.own = nil
 	}
 }
 

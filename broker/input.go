@@ -173,7 +173,7 @@ func (c *conn) listen() {
 			continue
 		case stepRead, stepAway:
 		}
-		if c.ended.Load() || c.stalled() && !c.unhindered() {
+		if c.ended.Load() || c.out.over() || c.stalled() && !c.unhindered() {
 			return
 		}
 		chunk, err := c.read()

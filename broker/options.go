@@ -71,7 +71,8 @@ type Authorizer interface {
 	Connect(ctx context.Context, who Identity, password []byte) (principal string, err error)
 	// Allow returns nil if who may do what the action says with a topic: a concrete
 	// topic name, except for [ActSubscribe], whose topic is a filter without its
-	// $share prefix. Errors are as those of Connect.
+	// $share prefix. Errors are as those of Connect. It does not keep the topic,
+	// whose memory is used again.
 	Allow(ctx context.Context, who Identity, action Action, topic string) error
 }
 

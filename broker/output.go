@@ -280,8 +280,8 @@ func (o *output) endLocked() {
 	select {
 	case <-o.written:
 	default:
+		_ = o.nc.SetReadDeadline(time.Now()) // wakes a reader that waits; before written, which close waits for to set a later one
 		close(o.written)
-		_ = o.nc.SetReadDeadline(time.Now()) // wakes a reader that waits; else it hears of the close
 		o.conn.wake()
 	}
 }
@@ -289,10 +289,7 @@ func (o *output) endLocked() {
 func (o *output) failLocked() {
 	o.dead = true
 	o.freeLocked()
-	o.endLocked()
-	if o.fd < 0 {
-		_ = o.nc.Close() // wakes the reader; its own error says no more
-	}
+	o.endLocked() // and wakes the reader; a close may block, so it is not for here
 }
 
 // over reports whether nothing more can be sent.

@@ -76,6 +76,12 @@ func (c *Client) Send(p packet.Packet) error {
 	return err
 }
 
+// Write sends bytes, whole packets or not.
+func (c *Client) Write(b []byte) error {
+	_, err := c.nc.Write(b)
+	return err
+}
+
 // ReadPatiently reads one packet, however long it takes.
 func (c *Client) ReadPatiently() (packet.Packet, error) {
 	if err := c.nc.SetReadDeadline(time.Time{}); err != nil {
