@@ -201,7 +201,7 @@ func (s *script) mark(name string, payload []byte) {
 				matches++
 			}
 		}
-		if s.version == packet.V311 && matches > 1 {
+		if matches > 1 {
 			s.overlap[id+string(payload)] = overlapHere
 			if !c.connected {
 				s.overlap[id+string(payload)] = overlapAway

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gatehouse/gatehouse/broker"
 	"github.com/gatehouse/gatehouse/broker/brokertest"
@@ -344,49 +345,125 @@ func rage(s *brokertest.Server, r *rand.Rand, id string) {
 	}
 }
 
-// What was begun when an authorizer panicked must not be finished in the name of
-// another connection.
-func TestPanicLeavesNothingToOthers(t *testing.T) {
+// A client that does not read what it is sent is not listened to either; when it
+// reads again, it is, and nothing is lost: whoever waited for room was woken.
+func TestStalledClientGoesOn(t *testing.T) {
+	o := options()
+	o.Limits.Output = 16 << 10
+	s := brokertest.Start(t, o)
+	listener := newPipes()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer cancel()
+	serving.Go(func() { _ = s.Serve(ctx, listener) })
+	for name, dial := range map[string]func() (net.Conn, error){
+		"on a loop":                   func() (net.Conn, error) { return net.Dial("tcp", s.Address()) },
+		"with a goroutine of its own": func() (net.Conn, error) { return listener.dial(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc, err := dial()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			c := brokertest.NewClient(nc)
+			if ack, err := c.Connect(v5("stalls", 0)); err != nil || ack.Reason.Failed() {
+				t.Fatal(ack, err)
+			}
+			subscribe(t, c, "x", 1)
+			const n = 1000
+			var wrote atomic.Int64
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				r := rand.New(rand.NewPCG(4, 4))
+				for i := range n {
+					err := c.Send(&packet.Publish{Topic: "x", QoS: message.QoS(i % 2), ID: uint16(i % 2 * (i + 1)), Payload: sealed(r, "x", uint32(i+1), 20<<10)})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					wrote.Add(1)
+				}
+			})
+			acks := make(chan *packet.Ack, n) // by another goroutine: it may have to wait until this one reads
+			wg.Go(func() {
+				for ack := range acks {
+					if err := c.Send(ack); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			eventually(t, "it is not listened to", func() bool {
+				before := s.Stats().Received
+				tick := time.NewTimer(50 * time.Millisecond)
+				defer tick.Stop()
+				<-tick.C
+				return wrote.Load() < n && s.Stats().Received == before
+			})
+			for heard, acked := 0, 0; heard < n/2 || acked < n/2; { // of QoS 0 some are dropped
+				switch p := read(t, c).(type) {
+				case *packet.Publish:
+					if _, err := unseal("x", p.Payload); err != nil {
+						t.Fatal(err)
+					}
+					if p.QoS == 1 {
+						heard++
+						acks <- &packet.Ack{Kind: packet.PUBACK, ID: p.ID}
+					}
+				case *packet.Ack:
+					acked++
+				}
+			}
+			close(acks)
+			wg.Wait()
+		})
+	}
+}
+
+// A panic of an authorizer ends the connection that brought it about, and no other.
+func TestPanicEndsOneConnection(t *testing.T) {
 	o := options()
 	o.Authorizer = panics{brokertest.Everyone()}
-	server, listener := servePipes(t, o)
-	dial := func(id string) *brokertest.Client {
-		nc, err := listener.dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = nc.Close() })
-		c := brokertest.NewClient(nc)
-		if ack, err := c.Connect(v5(id, 100)); err != nil || ack.Reason.Failed() {
-			t.Fatal(ack, err)
-		}
-		return c
+	_, listener := servePipes(t, o)
+	loops := brokertest.Start(t, o)
+	for name, dial := range map[string]func() (net.Conn, error){
+		"on a loop":                   func() (net.Conn, error) { return net.Dial("tcp", loops.Address()) },
+		"with a goroutine of its own": func() (net.Conn, error) { return listener.dial(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			connect := func(id string) *brokertest.Client {
+				nc, err := dial()
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = nc.Close() })
+				c := brokertest.NewClient(nc)
+				if ack, err := c.Connect(v5(id, 100)); err != nil || ack.Reason.Failed() {
+					t.Fatal(ack, err)
+				}
+				return c
+			}
+			victim := connect("victim")
+			subscribe(t, victim, "#", 1)
+			for i := range 10 {
+				bad := connect(fmt.Sprint("bad", i))
+				send(t, bad, &packet.Publish{Topic: "boom", QoS: 1, ID: 78})
+				if p, err := bad.Read(); err == nil {
+					t.Fatalf("it goes on after a panic: %+v", p)
+				}
+				good := connect(fmt.Sprint("good", i))
+				send(t, good, &packet.Publish{Topic: "fine", QoS: 1, ID: 79})
+				if ack, ok := read(t, good).(*packet.Ack); !ok || ack.ID != 79 {
+					t.Fatalf("got %+v", ack)
+				}
+				if pub := readPublish(t, victim); pub.Topic != "fine" {
+					t.Fatalf("got %+v", pub)
+				}
+			}
+		})
 	}
-	victim := dial("victim")
-	subscribe(t, victim, "boom", 1)
-	for i := range 20 {
-		bad, good := dial(fmt.Sprint("bad", i)), dial(fmt.Sprint("good", i))
-		both, err := packet.Append(nil, &packet.Publish{Topic: "fine", QoS: 1, ID: 77}, packet.V5)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if both, err = packet.Append(both, &packet.Publish{Topic: "boom", QoS: 1, ID: 78}, packet.V5); err != nil {
-			t.Fatal(err)
-		}
-		if err := bad.Write(both); err != nil {
-			t.Fatal(err)
-		}
-		if p, err := bad.Read(); err == nil {
-			t.Fatalf("it goes on after a panic: %+v", p)
-		}
-		send(t, good, &packet.Pingreq{})
-		if p, ok := read(t, good).(*packet.Pingresp); !ok {
-			t.Fatalf("got %+v", p)
-		}
-		subscribe(t, good, "x", 1) // its SUBACK would come after the other's PUBACK
-		_ = good.Close()
-	}
-	eventually(t, "they have left", func() bool { return server.Stats().Clients == 1 })
 }
 
 type panics struct{ broker.Authorizer }
