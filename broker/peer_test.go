@@ -59,7 +59,7 @@ var differences = []struct {
 				if o.version == packet.V5 {
 					break
 				}
-				o.Heard[id] = slices.DeleteFunc(all, func(h heard) bool { return o.overlap[id+h.Payload] == overlapAway })
+				o.Heard[id] = slices.DeleteFunc(all, func(h hearing) bool { return o.overlap[id+h.Payload] == overlapAway })
 				for i, h := range o.Heard[id] {
 					if o.overlap[id+h.Payload] == overlapHere {
 						o.Heard[id][i].QoS = 0
@@ -73,8 +73,8 @@ var differences = []struct {
 		reason:    "retained messages have none; mosquitto routes a QoS 2 message at its PUBREL, we at its PUBLISH",
 		statement: "MQTT 5.0 §4.6: the order is that of each topic and each QoS [MQTT-4.6.0-5]; §4.3.3: onward delivery may begin at either",
 		hide: func(o *observed) {
-			o.eachMessage(func(all []heard) []heard {
-				slices.SortStableFunc(all, func(a, b heard) int {
+			o.eachMessage(func(all []hearing) []hearing {
+				slices.SortStableFunc(all, func(a, b hearing) int {
 					if a.Topic != b.Topic {
 						return strings.Compare(a.Topic, b.Topic)
 					}
@@ -115,8 +115,8 @@ var differences = []struct {
 		statement: "MQTT 5.0 §3.8.3.1: messages MUST NOT be forwarded to the ClientID that published them [MQTT-3.8.3-3]",
 		hide: func(o *observed) {
 			if o.noLocal {
-				o.eachMessage(func(all []heard) []heard {
-					return slices.DeleteFunc(all, func(h heard) bool { return h.Retain && strings.HasSuffix(h.Payload, " "+o.client) })
+				o.eachMessage(func(all []hearing) []hearing {
+					return slices.DeleteFunc(all, func(h hearing) bool { return h.Retain && strings.HasSuffix(h.Payload, " "+o.client) })
 				})
 			}
 		},
@@ -135,8 +135,8 @@ var differences = []struct {
 		statement: "MQTT 5.0 §4.8.2: no retained messages are sent at first subscription to a shared one; 3.1.1 has none",
 		hide: func(o *observed) {
 			if o.sharing {
-				o.eachMessage(func(all []heard) []heard {
-					return slices.DeleteFunc(all, func(h heard) bool { return h.Retain })
+				o.eachMessage(func(all []hearing) []hearing {
+					return slices.DeleteFunc(all, func(h hearing) bool { return h.Retain })
 				})
 			}
 		},
@@ -153,8 +153,8 @@ var differences = []struct {
 	},
 }
 
-// heard is one message as a client got it.
-type heard struct {
+// hearing is one message as a client got it.
+type hearing struct {
 	Topic, Payload string
 	QoS            message.QoS
 	Retain, Dup    bool
@@ -165,8 +165,8 @@ type heard struct {
 // observed is what one step showed at one broker.
 type observed struct {
 	Answers []string           // to the client that acts
-	Heard   map[string][]heard // by client
-	Shared  []heard            // by either, once hideMember has gathered it
+	Heard   map[string][]hearing // by client
+	Shared  []hearing            // by either, once hideMember has gathered it
 
 	open       map[string]bool // payloads that may wait for the member that a broker chose
 	takenWills map[string]bool
@@ -187,16 +187,16 @@ const (
 	overlapAway
 )
 
-func (o *observed) eachMessage(f func([]heard) []heard) {
+func (o *observed) eachMessage(f func([]hearing) []hearing) {
 	for id, all := range o.Heard {
 		o.Heard[id] = f(all)
 	}
 	o.Shared = f(o.Shared)
 }
 
-func (o *observed) without(payloads map[string]bool) func([]heard) []heard {
-	return func(all []heard) []heard {
-		return slices.DeleteFunc(all, func(h heard) bool { return payloads[h.Payload] })
+func (o *observed) without(payloads map[string]bool) func([]hearing) []hearing {
+	return func(all []hearing) []hearing {
+		return slices.DeleteFunc(all, func(h hearing) bool { return payloads[h.Payload] })
 	}
 }
 
@@ -207,11 +207,11 @@ func flow(payload string) string {
 	return rest
 }
 
-func mergeCopies(all []heard) []heard {
-	var merged []heard
+func mergeCopies(all []hearing) []hearing {
+	var merged []hearing
 	for _, h := range all {
 		h.IDs = slices.Compact(slices.Sorted(slices.Values(h.IDs)))
-		at := slices.IndexFunc(merged, func(m heard) bool { return m.Payload == h.Payload && m.Topic == h.Topic })
+		at := slices.IndexFunc(merged, func(m hearing) bool { return m.Payload == h.Payload && m.Topic == h.Topic })
 		if at < 0 {
 			merged = append(merged, h)
 			continue
@@ -228,7 +228,7 @@ func mergeCopies(all []heard) []heard {
 func hideMember(o *observed) {
 	o.eachMessage(o.without(o.open))
 	for _, id := range []string{"a", "b"} {
-		o.Heard[id] = slices.DeleteFunc(o.Heard[id], func(h heard) bool {
+		o.Heard[id] = slices.DeleteFunc(o.Heard[id], func(h hearing) bool {
 			shared := strings.HasPrefix(h.Topic, "s/")
 			if shared {
 				h.QoS, h.IDs = 0, nil // those of the member
@@ -339,7 +339,7 @@ func TestSameAsMosquitto(t *testing.T) {
 func newPeer(t *rapid.T, name, address string, version packet.Version) *peer {
 	p := &peer{name: name, address: address, version: version, clients: make(map[string]*brokertest.Client), wills: make(map[string]bool)}
 	p.observer = p.dial(t, &packet.Connect{Version: version, ClientID: "observer", Clean: true})
-	p.now = &observed{Heard: make(map[string][]heard)}
+	p.now = &observed{Heard: make(map[string][]hearing)}
 	p.send(t, p.observer, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "w/+"}}})
 	p.drain(t, "observer", p.observer)
 	return p
@@ -400,7 +400,7 @@ func (p *peer) bye(t *rapid.T, id string, c *brokertest.Client, with *packet.Dis
 // do has a client act, and observes what comes of it.
 func (p *peer) do(t *rapid.T, s *script, act *action) *observed {
 	p.now = &observed{
-		Heard: map[string][]heard{"a": nil, "b": nil}, open: s.open, takenWills: s.takenWills,
+		Heard: map[string][]hearing{"a": nil, "b": nil}, open: s.open, takenWills: s.takenWills,
 		client: act.client, ownWill: act.ownWill, sharing: act.sharing, noLocal: act.noLocal, overlap: s.overlap, version: s.version,
 	}
 	c := p.clients[act.client]
@@ -520,7 +520,7 @@ func (p *peer) take(t *rapid.T, id string, c *brokertest.Client, one packet.Pack
 			p.wills[string(one.Payload)] = true
 			return
 		}
-		p.now.Heard[id] = append(p.now.Heard[id], heard{
+		p.now.Heard[id] = append(p.now.Heard[id], hearing{
 			Topic: one.Topic, Payload: string(one.Payload), QoS: one.QoS, Retain: one.Retain, Dup: one.Dup,
 			IDs: one.Properties.SubscriptionIDs, Properties: propertiesOf(&one.Properties),
 		})

@@ -68,16 +68,16 @@ func (l *ledger) take(topic string, payload []byte) error {
 	return nil
 }
 
-// recorder is an interceptor that hears some topics, changes nothing, and keeps what
+// keeper is an interceptor that hears some topics, changes nothing, and keeps what
 // it was shown, as it may.
-type recorder struct {
+type keeper struct {
 	mu   sync.Mutex
 	seen []message.Message
 }
 
-func (*recorder) Hears(topic string) bool { return len(topic)%2 == 0 }
+func (*keeper) Hears(topic string) bool { return len(topic)%2 == 0 }
 
-func (r *recorder) Intercept(_ context.Context, batch []message.Message) []message.Verdict {
+func (r *keeper) Intercept(_ context.Context, batch []message.Message) []message.Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seen = append(r.seen, batch...)
@@ -89,7 +89,7 @@ func (r *recorder) Intercept(_ context.Context, batch []message.Message) []messa
 // wills, topic aliases, interceptors, packets that come in parts. Every payload
 // carries the sum of its bytes, so a copy that was forgotten shows.
 func TestMessagesOutliveTheMemoryTheyWereReadInto(t *testing.T) {
-	heard := &recorder{}
+	heard := &keeper{}
 	o := options()
 	o.Interceptor = heard
 	o.Limits.QueueMessages, o.Limits.QueueBytes = 1<<20, 1<<30
