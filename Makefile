@@ -17,7 +17,7 @@ export GO VERSION FUZZTIME VULNDB SOURCE_DATE_EPOCH
 
 BUILDFLAGS := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-.PHONY: help build run test deps lint vulncheck fuzz cross deb bench storm generate clean
+.PHONY: help build run test deps lint vulncheck fuzz soak cross deb bench storm generate clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,11 @@ vulncheck: ## Look for known vulnerabilities that the code reaches
 
 fuzz: ## Run all fuzz targets, FUZZTIME together (120s)
 	@.ci/fuzz.sh
+
+soak: ## Run the tests that are worth more the longer they run (half an hour)
+	@.ci/deps.sh
+	SOAK=1 $(GO) test -race -count=1 -v -timeout 90m -run '^Test(SameAsMosquitto|SessionsAgainstAModel|TakeoverRounds)$$' ./broker
+	$(GO) test -race -count=20 -timeout 60m -run '^Test(Storm|StalledClientGoesOn|MessagesOutlive.*|SlowClose.*)$$' ./broker
 
 cross: ## Build for linux amd64, arm64 and arm (GOARM=6) into dist/
 	@.ci/cross.sh

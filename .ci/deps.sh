@@ -9,13 +9,20 @@ packages=("$@")
 if [ ${#packages[@]} -eq 0 ]; then
 	packages=(
 		gcc libc6-dev                     # the race detector
-		mosquitto-clients                 # foreign MQTT clients
+		mosquitto-clients python3-paho-mqtt # foreign MQTT clients
+		mosquitto                         # a foreign broker, to compare with
 		socat                             # pairs of serial lines
 		python3-pymodbus python3-serial python3-serial-asyncio # a foreign Modbus server, TCP and RTU
 		libmodbus-dev pkgconf mbpoll      # another one that a test compiles, and a client
 		dpkg                              # looks into the .debs
 		systemd                           # systemd-analyze judges the unit
 	)
+fi
+
+# MQTT.js, another foreign client, is installed by its test; an npm that is there
+# already, of whatever origin, will do.
+if [ $# -eq 0 ] && ! command -v npm >/dev/null; then
+	packages+=(nodejs npm)
 fi
 
 if ! command -v dpkg-query >/dev/null; then

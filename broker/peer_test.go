@@ -164,7 +164,7 @@ type hearing struct {
 
 // observed is what one step showed at one broker.
 type observed struct {
-	Answers []string           // to the client that acts
+	Answers []string             // to the client that acts
 	Heard   map[string][]hearing // by client
 	Shared  []hearing            // by either, once hideMember has gathered it
 

@@ -232,13 +232,13 @@ func TestStorm(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var wg sync.WaitGroup
-	var rounds atomic.Int64
+	var raged atomic.Int64
 	for i := range 12 {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(2, uint64(i)))
 			for ctx.Err() == nil {
 				rage(s, r, fmt.Sprint("rage", i%9))
-				rounds.Add(1)
+				raged.Add(1)
 			}
 		})
 	}
@@ -262,7 +262,7 @@ func TestStorm(t *testing.T) {
 		publish(t, s, message.Message{Topic: "rage/x", QoS: message.QoS(i % 3), Payload: make([]byte, 4<<10)})
 	}
 	heard.Wait()
-	eventually(t, "it has stormed", func() bool { return rounds.Load() > 300 })
+	eventually(t, "it has stormed", func() bool { return raged.Load() > 300 })
 	cancel()
 	wg.Wait()
 	send(t, calm, &packet.Disconnect{})
@@ -419,6 +419,77 @@ func TestStalledClientGoesOn(t *testing.T) {
 			close(acks)
 			wg.Wait()
 		})
+	}
+}
+
+// slowClose is a connection whose Close takes its time, as that of TLS does when the
+// peer reads nothing.
+type slowClose struct {
+	net.Conn
+	may chan struct{}
+}
+
+// Close implements [net.Conn].
+func (c *slowClose) Close() error {
+	<-c.may
+	return c.Conn.Close()
+}
+
+type slowlyClosed struct {
+	*pipes
+	may chan struct{}
+}
+
+// Accept implements [net.Listener].
+func (l *slowlyClosed) Accept() (net.Conn, error) {
+	nc, err := l.pipes.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &slowClose{nc, l.may}, nil
+}
+
+// Nobody who publishes waits for the socket of a client that reads nothing to close.
+func TestSlowCloseStopsNobody(t *testing.T) {
+	o := options()
+	o.Limits.Output, o.Limits.WriteTime = 1<<10, 50*time.Millisecond
+	s := brokertest.Start(t, o)
+	l := &slowlyClosed{newPipes(), make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer cancel()
+	defer close(l.may)
+	serving.Go(func() { _ = s.Serve(ctx, l) })
+	nc, err := l.dial(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := brokertest.NewClient(nc)
+	if ack, err := c.Connect(v5("deaf", 0)); err != nil || ack.Reason.Failed() {
+		t.Fatal(ack, err)
+	}
+	subscribe(t, c, "x", 0)
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	var publishers sync.WaitGroup
+	for range 4 {
+		publishers.Go(func() {
+			for publishing.Err() == nil {
+				if err := s.Publish(ctx, message.Message{Topic: "x", Payload: []byte("1")}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	eventually(t, "the deaf client is given up", func() bool { return s.Stats().Clients == 0 })
+	stop()
+	done := make(chan bool, 1)
+	go func() { publishers.Wait(); done <- true }()
+	expect(t, done, true)
+	if n := s.Stats().Connections; n != 1 {
+		t.Errorf("there are %d connections, so it is not closing any more", n)
 	}
 }
 
