@@ -427,6 +427,7 @@ func (m *model) answer(n int) {
 		case packet.PUBCOMP:
 			delete(m.window, o.id)
 			delete(m.held, o.id)
+		default:
 		}
 		m.send(&m.sub, &packet.Ack{Kind: o.kind, ID: o.id})
 	}

@@ -515,6 +515,7 @@ func (p *peer) take(t *rapid.T, id string, c *brokertest.Client, one packet.Pack
 			answer(packet.PUBACK, one.ID)
 		case 2:
 			answer(packet.PUBREC, one.ID)
+		default:
 		}
 		if id == "observer" {
 			p.wills[string(one.Payload)] = true
