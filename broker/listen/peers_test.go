@@ -156,6 +156,7 @@ func ran(t *testing.T, want, program string, args ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 6*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.WaitDelay = patience
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()
