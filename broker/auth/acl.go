@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -100,13 +101,13 @@ func NewACL(groups map[string][]string, rules []Rule) (*ACL, error) {
 	for i := range rules {
 		r := &rules[i]
 		names := concerned(r, groups)
-		for name, own := range s.users {
-			if r.All || slices.Contains(names, name) {
-				own.add(r)
-			}
-		}
 		if r.All {
+			names = slices.Collect(maps.Keys(s.users))
 			s.others.add(r)
+		}
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			s.users[name].add(r)
 		}
 		if r.All || r.Anonymous {
 			s.anonymous.add(r)
