@@ -256,21 +256,39 @@ func TestWebSocketRefuses(t *testing.T) {
 	})
 }
 
-func TestWebSocketListenerEndsIdleHTTP(t *testing.T) {
+func TestWebSocketListenerEndsHTTP(t *testing.T) {
 	address, _ := serve(t, listen.Options{Address: "127.0.0.1:0", Protocol: "ws"})
-	nc, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	if _, err := nc.Write([]byte("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
-		t.Fatal(err)
-	}
-	if err := nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	if answer, err := io.ReadAll(nc); err != nil || !strings.Contains(string(answer), "404") {
-		t.Errorf("got %q, %v", answer, err)
+	const request = "GET / HTTP/1.1\r\nHost: localhost\r\n"
+	for name, c := range map[string]struct{ first, then string }{
+		"that is idle":                    {request + "\r\n", ""},
+		"that keeps asking":               {request + "\r\n", request + "\r\n"},
+		"whose body does not come":        {request + "Content-Length: 9\r\n\r\n", ""},
+		"whose body comes byte by byte":   {request + "Content-Length: 999\r\n\r\n", "x"},
+		"whose header comes byte by byte": {request, "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nc, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			_, err = nc.Write([]byte(c.first))
+			for began := time.Now(); err == nil; {
+				if time.Since(began) > patience {
+					t.Fatal("it is still open")
+				}
+				if err = nc.SetReadDeadline(time.Now().Add(patience / 20)); err != nil {
+					t.Fatal(err)
+				}
+				if _, err = io.Copy(io.Discard, nc); err == nil {
+					return // the end
+				}
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					_, err = nc.Write([]byte(c.then))
+				}
+			}
+		})
 	}
 }
 

@@ -21,11 +21,11 @@ const (
 	subprotocol = "mqtt" // MQTT 5.0 §6.0, [MQTT-6.0.0-4], [MQTT3-6.0.0-4]
 	// messageLimit bounds one WebSocket message; it is read as a stream, so it
 	// bounds no memory. The broker has a limit of its own for packets.
-	messageLimit  = 256 << 20
-	headerTimeout = 5 * time.Second
-	headerLimit   = 16 << 10
+	messageLimit   = 256 << 20
+	requestTimeout = 5 * time.Second
+	headerLimit    = 16 << 10
 	// openingMost bounds the connections of a listener whose WebSocket is not open
-	// yet; each is there for headerTimeout at most.
+	// yet; each is there for one request, and for requestTimeout at most.
 	openingMost = 1024
 	// closeTime is how long a peer may take to answer that the WebSocket is closed. A
 	// client that is gone would else hold up the one that takes its session over.
@@ -57,7 +57,7 @@ func newWebSocket(below net.Listener, f *front) *webSocket {
 		w.deny(rw, "MQTT is at "+path, http.StatusNotFound)
 	})
 	w.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: headerTimeout, MaxHeaderBytes: headerLimit,
+		Handler: mux, ReadTimeout: requestTimeout, MaxHeaderBytes: headerLimit,
 		ConnState: w.state, ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is answered, not logged
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, socketKey{}, c) },
 	}
@@ -80,6 +80,8 @@ func (w *webSocket) state(c net.Conn, now http.ConnState) {
 			w.front.refuse(whyBusy)
 			_ = c.Close() // it is refused
 		}
+	case http.StateIdle:
+		_ = c.Close() // it was answered, and opened no WebSocket
 	case http.StateHijacked, http.StateClosed:
 		w.opening.Add(-1)
 	default:
