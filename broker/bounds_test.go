@@ -1,7 +1,11 @@
 package broker_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"net"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse/gatehouse/broker/brokertest"
@@ -40,6 +44,27 @@ func TestAllQueuesHoldNoMoreThanTheirLimit(t *testing.T) {
 	}
 	if st := s.Stats(); st.Queued != 0 || st.QueuedBytes != 0 {
 		t.Errorf("%d messages of %d bytes are still counted", st.Queued, st.QueuedBytes)
+	}
+}
+
+// TestStrangersDoNotFillTheLog has a client be refused for its long identifier.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	o := options()
+	var log bytes.Buffer
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s := brokertest.Start(t, o)
+	nc, err := net.Dial("tcp", s.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	answer, err := brokertest.NewClient(nc).Connect(v5(strings.Repeat("x", 60_000), 0))
+	if err != nil || answer.Reason != packet.ClientIdentifierNotValid {
+		t.Fatalf("got %+v, %v", answer, err)
+	}
+	s.Stop()
+	if n := log.Len(); n > 2000 || !strings.Contains(log.String(), "client refused") {
+		t.Errorf("the log has %d bytes", n)
 	}
 }
 

@@ -151,7 +151,10 @@ func hasReturnCode(reason packet.Reason) bool {
 // check looks at what a CONNECT says, and gives the client a name if it has none.
 func (c *conn) check(p *packet.Connect) packet.Reason {
 	c.who = identify(c.nc) // a listener may know more by now
-	c.who.ClientID, c.who.Username = p.ClientID, p.Username
+	c.who.Username = p.Username
+	if len(p.ClientID) <= maxClientID { // a longer one is refused, and does not fill the log
+		c.who.ClientID = p.ClientID
+	}
 	c.maxPacket = int(min(p.Properties.MaximumPacketSize, 1<<30))
 	switch {
 	case c.redirect:
