@@ -21,6 +21,7 @@ rules:
   - {deny: write, topics: ["home/lock"], users: [anna]}
   - {allow: write, topics: ["home/#"], users: [anna]}
   - {allow: read, topics: [lobby], anonymous: true}
+  - {allow: write, topics: [door], users: [4711, "007"]}
 `
 
 func TestParseACL(t *testing.T) {
@@ -43,6 +44,9 @@ func TestParseACL(t *testing.T) {
 		{"carl", broker.ActReceive, "home/x", false},
 		{"carl", broker.ActPublish, "clients/c/x", true},
 		{"carl", broker.ActSubscribe, "clients/c/x", false},
+		{"4711", broker.ActPublish, "door", true},
+		{"007", broker.ActPublish, "door", true},
+		{"7", broker.ActPublish, "door", false},
 		{"", broker.ActReceive, "lobby", true},
 		{"anna", broker.ActReceive, "lobby", false},
 	} {
@@ -68,6 +72,8 @@ func TestParseACLRefuses(t *testing.T) {
 		"a group that is not":    {rule("allow: read, topics: [a], groups: [x]"), "f.yaml:2:", `no group "x"`},
 		"a YAML tag":             {rule("allow: !read x, topics: [a], all: true"), "f.yaml:2:13:", "tag"},
 		"a key without a value":  {"rules:\n", "f.yaml:1:1:", "no value"},
+		"another user to YAML":   {rule("allow: read, topics: [a], users: [4711, 007]"), "f.yaml:2:46:", `"007" is not text to YAML`},
+		"a group of nobody":      {"groups: {g: [null]}\n", "f.yaml:1:14:", `"null" is not text`},
 		"a file that is no YAML": {"rules: [", "f.yaml:1:", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -55,7 +56,8 @@ func (c *Config) errorf(key, format string, args ...any) error {
 
 // findTrap finds a YAML tag, anchor or alias, or a key without a value: "address: !x"
 // and "console:" would else be null values, and what they stand for would vanish. It
-// returns nil if there is none.
+// finds items such as 007, too, which would stand for another user. It returns nil if
+// there is none.
 func findTrap(body ast.Node) error {
 	f := &trapFinder{}
 	ast.Walk(f, body)
@@ -84,6 +86,10 @@ func (f *trapFinder) Visit(n ast.Node) ast.Visitor {
 		f.found(n, "YAML tag %q is not allowed: quote the text if it is meant")
 	case *ast.AnchorNode, *ast.AliasNode:
 		f.found(n, "YAML anchors and aliases (%q) are not allowed: quote the text if it is meant")
+	case *ast.SequenceNode:
+		if i := slices.IndexFunc(n.Values, otherText); i >= 0 {
+			f.found(n.Values[i], "%q is not text to YAML, and would become another one: quote it")
+		}
 	case *ast.MappingValueNode:
 		if _, text := n.Key.(*ast.StringNode); !text { // the decoder would drop the whole mapping
 			f.found(n.Key, "key %q is not text")
@@ -94,6 +100,17 @@ func (f *trapFinder) Visit(n ast.Node) ast.Visitor {
 		}
 	}
 	return f
+}
+
+// otherText reports whether the decoder makes another text of an item, as 7 of 007.
+func otherText(item ast.Node) bool {
+	switch item.(type) {
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode, *ast.BoolNode, *ast.NullNode:
+		scalar, ok := item.(ast.ScalarNode)
+		return ok && fmt.Sprint(scalar.GetValue()) != item.GetToken().Value
+	default:
+		return false
+	}
 }
 
 // place turns an error of the YAML decoder into an *Error.
