@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // Listener is one address that clients connect to.
@@ -28,7 +30,17 @@ type Listener struct {
 	// taken if ProxyProtocol is true; all others are refused.
 	TrustedProxies []string `yaml:"trusted_proxies"`
 	// Mode is the mode of a Unix socket's file, in octal; default "0600".
-	Mode string `yaml:"mode"`
+	Mode Mode `yaml:"mode"`
+}
+
+// Mode is the mode of a file in octal.
+type Mode string
+
+// UnmarshalYAML implements [yaml.NodeUnmarshaler]. It takes what is written: to YAML
+// 0660 is the number 432, whose digits are another mode.
+func (m *Mode) UnmarshalYAML(node ast.Node) error {
+	*m = Mode(node.GetToken().Value)
+	return nil
 }
 
 // TLS is how a listener shows itself, and what it asks of clients. Relative paths
@@ -157,7 +169,7 @@ func (l *Listener) FileMode() (uint32, error) {
 	if l.Mode == "" {
 		return 0, nil
 	}
-	n, err := strconv.ParseUint(l.Mode, 8, 32)
+	n, err := strconv.ParseUint(string(l.Mode), 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
 		return 0, fmt.Errorf(`%q is not a mode from "0001" to "0777", such as "0660"`, l.Mode)
 	}

@@ -92,3 +92,16 @@ broker:
 		t.Errorf("proxies %s", got)
 	}
 }
+
+// A mode means what is written, in quotes or not: to YAML 0660 is 432.
+func TestModeIsOctal(t *testing.T) {
+	for _, mode := range []string{"0660", `"0660"`, "660", "'660'"} {
+		c, err := config.Parse("", []byte("broker: {listeners: [{address: /run/s, protocol: unix, mode: "+mode+"}]}"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Broker.Listeners[0].FileMode(); got != 0o660 || err != nil {
+			t.Errorf("%s is %#o, %v", mode, got, err)
+		}
+	}
+}
