@@ -85,9 +85,17 @@ func (g *Gateway) showCertificates(l *listen.Listener) {
 	for _, c := range l.Certificates() {
 		g.opt.Log.Info("certificate", "listener", l.Stats().Name, "file", c.File, "names", c.Names, "expires", c.Expires, "sha256", c.Fingerprint)
 	}
-	if since := l.Overdue(); !since.IsZero() {
-		g.opt.Log.Warn("a revocation list is overdue; it stays in force", "listener", l.Stats().Name, "since", since)
+}
+
+// tellOverdue warns of a listener's revocation list that is overdue, once; told holds
+// since when those were that it has warned of.
+func (g *Gateway) tellOverdue(l *listen.Listener, told map[*listen.Listener]time.Time) {
+	since := l.Overdue()
+	if since.IsZero() || since.Equal(told[l]) {
+		return
 	}
+	told[l] = since
+	g.opt.Log.Warn("a revocation list is overdue; it stays in force", "listener", l.Stats().Name, "since", since)
 }
 
 // reloadCertificates has every listener read its certificates again. One whose files
@@ -143,14 +151,16 @@ func (g *Gateway) serve(ctx context.Context, l *listen.Listener) error {
 const statusEvery = 10 * time.Second
 
 // listenerStatus publishes the counters of listeners, retained, below
-// $SYS/broker/listeners/PROTOCOL:ADDRESS, those that have changed, until ctx ends.
+// $SYS/broker/listeners/PROTOCOL:ADDRESS, those that have changed, until ctx ends. It
+// looks at their revocation lists, too.
 func (g *Gateway) listenerStatus(ctx context.Context) error {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
-	told := make(map[string]int64)
+	told, overdue := make(map[string]int64), make(map[*listen.Listener]time.Time)
 	for {
 		var news []message.Message
 		for _, l := range g.opened() {
+			g.tellOverdue(l, overdue)
 			for topic, n := range listenerTopics(l.Stats()) {
 				if last, known := told[topic]; !known || last != n {
 					told[topic] = n
