@@ -154,14 +154,14 @@ func (l *Listener) Proxies() []netip.Prefix {
 
 // parsePrefix reads a network, or one address.
 func parsePrefix(text string) (netip.Prefix, error) {
-	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Masked(), nil
+	p, err := netip.ParsePrefix(text)
+	if a, bad := netip.ParseAddr(text); bad == nil && a.Zone() == "" {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" {
+	if err != nil || p.Addr().Is4In6() { // addresses of IPv4 are compared as such
 		return netip.Prefix{}, fmt.Errorf("%q is neither a network such as 10.0.0.0/8 nor an address", text)
 	}
-	return netip.PrefixFrom(a, a.BitLen()), nil
+	return p.Masked(), nil
 }
 
 // FileMode is Mode as a number, 0 when it is not said.

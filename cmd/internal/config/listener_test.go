@@ -23,6 +23,7 @@ func TestWhatIsWrongWithAListenerOrALimit(t *testing.T) {
 		"a proxy that nobody knows":          {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", proxy_protocol: true}\n", "f.yaml:3:", "trusted_proxies"},
 		"a proxy for nothing":                {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", trusted_proxies: [10.0.0.0/8]}\n", "f.yaml:3:", "proxy_protocol: true"},
 		"a network that is none":             {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", proxy_protocol: true, trusted_proxies: [10.0.0.0/33]}\n", "f.yaml:3:", "10.0.0.0/33"},
+		"a network that nobody is in":        {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", proxy_protocol: true, trusted_proxies: [\"::ffff:10.0.0.0/104\"]}\n", "f.yaml:3:", "::ffff:10.0.0.0/104"},
 		"a socket of systemd without a name": {"broker:\n  listeners:\n    - {address: \"systemd:\"}\n", "f.yaml:3:17:", "FileDescriptorName="},
 		"a mode that is none":                {"broker:\n  listeners:\n    - {address: /run/s, protocol: unix, mode: \"0888\"}\n", "f.yaml:3:", "0888"},
 		"a mode of a TCP socket":             {"broker:\n  listeners:\n    - {address: \"127.0.0.1:1\", mode: \"0660\"}\n", "f.yaml:3:", "it is for unix"},
