@@ -26,8 +26,9 @@ const (
 )
 
 // readProxyHeader reads exactly one header off r and returns where it says that the
-// client is; nil if the connection is the proxy's own, or has no such address. No
-// memory is taken by what the header announces.
+// client is; nil if the connection is the proxy's own, or came to it by a Unix socket.
+// A client of whom the proxy does not know where it is gets 0.0.0.0, which is not this
+// machine. No memory is taken by what the header announces.
 func readProxyHeader(r io.Reader) (*net.TCPAddr, error) {
 	var head [16]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -66,11 +67,13 @@ func readProxyHeader(r io.Reader) (*net.TCPAddr, error) {
 	if _, err := io.CopyN(io.Discard, r, int64(length-size)); err != nil {
 		return nil, fmt.Errorf("PROXY header: %w", err)
 	}
-	switch size {
-	case 12:
+	switch {
+	case size == 12:
 		return mapped(netip.AddrFrom4([4]byte(body[:4])), binary.BigEndian.Uint16(body[8:])), nil
-	case 36:
+	case size == 36:
 		return mapped(netip.AddrFrom16([16]byte(body[:16])), binary.BigEndian.Uint16(body[32:])), nil
+	case command == proxyProxy && family == proxyUnspecified:
+		return mapped(netip.IPv4Unspecified(), 0), nil
 	default:
 		return nil, nil
 	}
