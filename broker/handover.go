@@ -164,7 +164,7 @@ func (srv *Server) collect(s *Session) {
 		away.mu.Lock()
 		alone := away.conn.Load() == nil && away.owner == nil && !away.over
 		away.mu.Unlock()
-		if alone {
+		if alone && srv.stopping.Err() == nil { // looked at after alone: else the stop is why it is
 			srv.handOver(away)
 		}
 		release()

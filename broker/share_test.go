@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/brokertest"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
 )
 
 func TestStrategyNames(t *testing.T) {
@@ -171,4 +172,55 @@ func TestSharedLosesNothing(t *testing.T) {
 	eventually(t, "nothing waits", func() bool { return s.Stats().Waiting == 0 })
 	_ = keeper.Close()
 	working.Wait()
+}
+
+// latchedStore does not fetch for one session until it is let.
+type latchedStore struct {
+	store.Store
+	session string
+	fetches chan struct{} // one is asked for
+	let     chan struct{}
+}
+
+func (s *latchedStore) Fetch(ctx context.Context, session string, from uint64, limit int) ([]store.Queued, error) {
+	if session == s.session {
+		s.fetches <- struct{}{}
+		<-s.let
+	}
+	return s.Store.Fetch(ctx, session, from, limit)
+}
+
+// A member that is just coming when the server stops takes nothing over from those
+// that the stop has ended: they come back to what they were sent.
+func TestStopHandsNothingOver(t *testing.T) {
+	o := options()
+	kept := o.Store
+	latched := &latchedStore{Store: kept, session: "a", fetches: make(chan struct{}), let: make(chan struct{})}
+	o.Store = latched
+	s := brokertest.Start(t, o)
+	a := brokertest.Dial(t, s, v5("a", 100))
+	subscribe(t, a, "own", 1)
+	subscribe(t, a, "$share/g/x", 1)
+	_ = a.Close() // without a word
+	b := brokertest.Dial(t, s, v5("b", 100))
+	subscribe(t, b, "$share/g/x", 1)
+	eventually(t, "it has left", func() bool { return s.Stats().Connections == 1 })
+	publish(t, s, numbered("own", 0, 1), numbered("x", 1, 1), numbered("x", 2, 1))
+	read(t, b)
+	read(t, b)
+	brokertest.Dial(t, s, v5("a", 100))
+	<-latched.fetches
+	ended := make(chan struct{})
+	go func() { s.Stop(); close(ended) }()
+	eventually(t, "the other has ended", func() bool { return s.Stats().Connections == 1 })
+	close(latched.let)
+	<-ended
+	o.Store = kept
+	s = brokertest.Start(t, o)
+	b = brokertest.Dial(t, s, v5("b", 100))
+	for id := range 2 {
+		if p, ok := read(t, b).(*packet.Publish); !ok || p.Topic != "x" || p.ID != uint16(id+1) || !p.Dup {
+			t.Errorf("expected message %d again, got %+v", id+1, p)
+		}
+	}
 }
