@@ -340,7 +340,7 @@ func (c *conn) leave() {
 	defer close(c.left)
 	defer c.srv.recovered("end of a connection", c.who.Remote)
 	if c.session != nil {
-		c.srv.stats.clients.Add(-1)
+		defer c.srv.stats.clients.Add(-1) // when what is published now waits
 		c.srv.disconnected(c)
 		c.srv.parted(c)
 		c.session.disown(c)
