@@ -100,7 +100,9 @@ func (srv *Server) move(b *batch, s *Session, items []*item) (left int) {
 		s.mu.Unlock()
 		gone := make(map[uint64]bool, len(items))
 		for _, it := range items {
-			if gone[it.pos] = !it.msg.Expired(b.now) && srv.inherit(b, s, it, ends); !gone[it.pos] {
+			if !it.msg.Expired(b.now) && srv.inherit(b, s, it, ends) {
+				gone[it.pos] = true
+			} else {
 				left++
 			}
 		}
@@ -119,15 +121,26 @@ func (s *Session) giveUp(b *batch, gone map[uint64]bool) {
 		if gone[it.pos] {
 			s.land(it)
 			s.dequeue(b, slot{pos: it.pos})
+			delete(gone, it.pos)
 		}
 	}
-	s.q.keep(func(at *slot) bool {
-		if !gone[at.pos] {
-			return true
+	for r := range s.q.rings { // a long queue is handed over from its front
+		for r.len() > 0 && gone[r.at(0).pos] {
+			at := r.pop()
+			s.q.forget(at)
+			s.dequeue(b, at)
+			delete(gone, at.pos)
 		}
-		s.dequeue(b, *at)
-		return false
-	})
+	}
+	if len(gone) > 0 {
+		s.q.keep(func(at *slot) bool {
+			if !gone[at.pos] {
+				return true
+			}
+			s.dequeue(b, *at)
+			return false
+		})
+	}
 	s.behind.Store(s.q.zero > 0)
 	s.weigh()
 }
