@@ -52,7 +52,7 @@ func (c *conn) connect() bool {
 		return false     // [MQTT-3.1.4-6], [MQTT3-3.1.4-5]
 	}
 	_ = c.nc.SetReadDeadline(time.Time{}) // an error shows in the read
-	c.srv.collect(c.session)
+	c.srv.collect(c.session, false)
 	c.srv.connected(c, answer.SessionPresent)
 	c.hear()
 	c.srv.stats.connects.Add(1)

@@ -150,7 +150,8 @@ func (s *Session) giveUp(b *batch, gone map[uint64]bool) {
 const inheritTries = 100
 
 // inherit gives a message of a session to another member of its group, and reports
-// whether one has it. One that is not connected gets it only if the session ends.
+// whether one has it. One that is not connected, or would have to drop another
+// message for it, gets it only if the session ends.
 func (srv *Server) inherit(b *batch, from *Session, old *item, ends bool) bool {
 	p := pub{msg: *old.msg, kept: old.msg}
 	for range inheritTries {
@@ -159,6 +160,9 @@ func (srv *Server) inherit(b *batch, from *Session, old *item, ends bool) bool {
 			return false
 		}
 		t := groupTarget(sub, waits)
+		if !ends && !t.s.fits(old) {
+			return false
+		}
 		if b.deliver(&p, &t, p.msg.QoS == message.ExactlyOnce || len(b.later) > 0) {
 			return true
 		}
@@ -166,13 +170,50 @@ func (srv *Server) inherit(b *batch, from *Session, old *item, ends bool) bool {
 	return false
 }
 
+// fits reports whether the session can queue a message that another has. If not, it
+// looks for what others have left again when it has nothing waiting.
+func (s *Session) fits(it *item) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fits := s.bus != nil || s.q.fits(int64(sizeOf(it.msg)), &s.srv.opts.Limits)
+	if !fits {
+		s.more = true
+	}
+	return fits
+}
+
+// collectMore has a session take over what did not fit before, and then whatever did
+// not fit meanwhile.
+func (srv *Server) collectMore(s *Session) {
+	if !srv.enter() {
+		return
+	}
+	go func() {
+		defer srv.leave()
+		defer srv.recovered("a hand-over", nil)
+		srv.collect(s, true)
+		s.mu.Lock()
+		s.collecting = false
+		s.mu.Unlock()
+		b := srv.newBatch(srv.ctx, nil)
+		defer b.free()
+		srv.pump(b, s)
+	}()
+}
+
 // collect has a member that has come, or its group, take over what waits for the
-// group in sessions that are away.
-func (srv *Server) collect(s *Session) {
+// group in sessions that are away. One whose claim is held is coming back, or handed
+// over already; wait says to look at it then.
+func (srv *Server) collect(s *Session, wait bool) {
 	for _, away := range srv.absent(s) {
 		release, free := srv.tryClaim(away.id)
+		if !free && wait {
+			var err error
+			release, err = srv.claim(srv.ctx, away.id)
+			free = err == nil
+		}
 		if !free {
-			continue // it is coming back
+			continue
 		}
 		away.mu.Lock()
 		alone := away.conn.Load() == nil && away.owner == nil && !away.over

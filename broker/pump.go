@@ -12,12 +12,15 @@ import (
 // what is not in memory. Anyone may call it, with no lock held.
 func (srv *Server) pump(b *batch, s *Session) {
 	for {
-		fetch := false
+		fetch, more := false, false
 		step := func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.q.len() > 0 || len(s.resend) > 0 {
 				fetch = s.pump(b)
+			}
+			if more = s.more && !s.collecting && s.q.len() == 0; more {
+				s.more, s.collecting = false, true
 			}
 		}
 		if s.stored {
@@ -26,6 +29,9 @@ func (srv *Server) pump(b *batch, s *Session) {
 			step()
 		}
 		b.flush()
+		if more {
+			srv.collectMore(s)
+		}
 		if !fetch || !srv.refill(b.ctx, s) {
 			return
 		}

@@ -173,6 +173,12 @@ func (q *queue) over(l *Limits) bool {
 	return n > l.QueueMessages || q.bytes-q.askedFor > l.QueueBytes && n > 1
 }
 
+// fits reports whether one more message of a size is within the limits of the queue.
+func (q *queue) fits(size int64, l *Limits) bool {
+	n := q.len() - q.asked
+	return n == 0 || n < l.QueueMessages && q.bytes-q.askedFor+size <= l.QueueBytes
+}
+
 // beyondShare reports whether the queue holds more than is free of what all may
 // hold together (the dynamic threshold of shared buffers: A. Choudhury, E. Hahne,
 // 1998): the total is never exceeded, and one session alone leaves half of it free.

@@ -59,6 +59,8 @@ type Session struct {
 	sendMax     int
 	lastID      uint16
 	fetching    bool
+	more        bool                // what others have left for its groups did not fit
+	collecting  bool                // it looks for that
 	before      uint64              // messages up to here waited for this connection or for other rights, and are authorized again
 	held        map[uint16]struct{} // packet identifiers of received QoS 2 messages not released
 }

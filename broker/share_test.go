@@ -224,3 +224,43 @@ func TestStopHandsNothingOver(t *testing.T) {
 		}
 	}
 }
+
+// A member whose queue is full takes over what fits, and the rest when it has
+// nothing waiting: what several have left is more than one may queue.
+func TestHandOverDropsNothing(t *testing.T) {
+	const each, members = 10, 3
+	for name, limit := range map[string]func(*broker.Limits){
+		"of one queue": func(l *broker.Limits) { l.QueueMessages = each },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options()
+			limit(&o.Limits)
+			s := brokertest.Start(t, o)
+			for i := range members {
+				away := brokertest.Dial(t, s, v5(fmt.Sprint("away", i), 100))
+				subscribe(t, away, "$share/g/x", 1)
+				_ = away.Close() // without a word
+			}
+			eventually(t, "they have left", func() bool { return s.Stats().Clients == 0 })
+			for i := range each * members {
+				publish(t, s, numbered("x", i, 1))
+			}
+			hello := v5("heir", 100)
+			hello.Properties.ReceiveMaximum = 1
+			heir := brokertest.Dial(t, s, hello)
+			subscribe(t, heir, "$share/g/x", 1)
+			came := make(map[string]bool)
+			for range each * members {
+				came[string(readPublish(t, heir).Payload)] = true
+			}
+			for why, n := range s.Stats().Dropped {
+				if n > 0 {
+					t.Errorf("%d were dropped: %s", n, why)
+				}
+			}
+			if len(came) != each*members {
+				t.Errorf("of %d messages %d came", each*members, len(came))
+			}
+		})
+	}
+}

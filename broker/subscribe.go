@@ -140,7 +140,7 @@ func (c *conn) subscribe(p *packet.Subscribe) {
 	})
 	c.srv.pump(b, c.session)
 	if shares {
-		c.srv.collect(c.session)
+		c.srv.collect(c.session, false)
 	}
 	c.srv.subscribed(c, p, answer)
 }
