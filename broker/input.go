@@ -122,7 +122,7 @@ func (c *conn) readAll() step {
 		}
 	}
 	for turns := 0; ; turns++ {
-		if c.ended.Load() || c.out.over() {
+		if c.out.over() { // ended is set before the last words are in, and whoever ends must not be overtaken
 			return stepEnd
 		}
 		if turns == maxReads && !c.away {
@@ -173,7 +173,7 @@ func (c *conn) listen() {
 			continue
 		case stepRead, stepAway:
 		}
-		if c.ended.Load() || c.out.over() || c.stalled() && !c.unhindered() {
+		if c.out.over() || c.stalled() && !c.unhindered() {
 			return
 		}
 		chunk, err := c.read()

@@ -169,8 +169,7 @@ func (v *rivals) read(r *rival, version packet.Version) {
 			// The server gives the last bytes a second, which a busy machine may take.
 			prompt := time.Since(r.began) < time.Second
 			if prompt && version == packet.V5 && told != packet.SessionTakenOver && !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
-				// Open: about one in ten thousand is not told why, which is not explained yet.
-				v.t.Logf("it ended with %v, and was told %v", err, told)
+				v.t.Errorf("it ended with %v, and was told %v", err, told)
 			}
 			return
 		}
