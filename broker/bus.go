@@ -300,6 +300,9 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 		case <-ctx.Done():
 			return nil
 		case <-srv.stopping.Done():
+			if ctx.Err() != nil { // one context ends both: the subscriber asked for its end
+				return nil
+			}
 			return ErrClosed
 		case <-s.bus.wake:
 		}

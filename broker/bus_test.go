@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -264,6 +265,34 @@ func TestBusEndsWithTheBroker(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	l.end()
+}
+
+// One context may end a subscriber and the broker: then both have ended as asked,
+// whichever of the two is seen first.
+func TestBusEndsByTheContextOfTheBroker(t *testing.T) {
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		server, err := broker.New(options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		hello := func() error { return server.Publish(t.Context(), message.Message{Topic: "x"}) }
+		ended := make(chan error, 2)
+		go func() { ended <- server.Run(ctx) }()
+		go func() {
+			heard := message.Subscription{Name: "rules", Filters: []string{"x"}, Ready: func() { go func() { _ = hello() }() }}
+			ended <- server.Subscribe(ctx, heard, func(context.Context, []message.Message) error {
+				cancel()
+				for hello() == nil { // until the broker ends too
+					runtime.Gosched()
+				}
+				return nil
+			})
+		}()
+		if a, b := <-ended, <-ended; a != nil || b != nil {
+			t.Fatalf("got %v and %v", a, b)
+		}
+	}
 }
 
 func TestMessageOfTooManyRulesIsDropped(t *testing.T) {
