@@ -54,14 +54,13 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before anything takes time: it would end the program
 	defer signal.Stop(hangups)
+	up := make(chan struct{})
 	g, err := gateway.New(cfg, gateway.Options{
 		Data: f.data, Log: log, Level: level, Sockets: sockets, Version: version, Worker: workerCommand(),
 		Up: func() {
 			log.Info("gateway is up", "version", version, "pid", os.Getpid())
 			tell(notifier, log, "READY=1")
-			if err := trim(); err != nil {
-				log.Warn("cannot give back what only the start needed", "error", err)
-			}
+			close(up)
 		},
 	})
 	if err != nil {
@@ -72,6 +71,11 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wait.Go(func() { notifier.Watchdog(ctx, g.Alive) })
+	wait.Go(func() {
+		if err := trimLater(ctx, up); err != nil {
+			log.Warn("cannot give back what only the start needed", "error", err)
+		}
+	})
 	wait.Go(func() {
 		r := reloader{file: f.config, now: cfg, gateway: g, log: log, notifier: notifier}
 		r.run(ctx, hangups)

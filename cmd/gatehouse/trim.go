@@ -2,13 +2,34 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// started is how long a start goes on after everything is up: the first messages pass
+// through code that was not touched yet.
+const started = 2 * time.Second
+
+// trimLater trims once the start is over, unless ctx ends before.
+func trimLater(ctx context.Context, up <-chan struct{}) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-up:
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(started):
+		return trim()
+	}
+}
 
 // trim gives back the pages of the program's own file that only its start needed:
 // the tables and initializers of every package, which the kernel reads again should

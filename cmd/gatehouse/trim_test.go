@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +34,24 @@ func TestTrimKeepsWhatWasWritten(t *testing.T) {
 	if page[0] != 'x' {
 		t.Errorf("it is %q again, as in the file", page[0])
 	}
+}
+
+func TestTrimWaitsForTheFirstMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up, done := make(chan struct{}), make(chan error)
+		go func() { done <- trimLater(t.Context(), up) }()
+		time.Sleep(time.Hour) // of the bubble
+		begin := time.Now()
+		close(up)
+		if err := <-done; err != nil || time.Since(begin) != started {
+			t.Errorf("trimmed after %v, %v", time.Since(begin), err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := trimLater(ctx, make(chan struct{})); err != nil {
+			t.Errorf("ended with %v", err)
+		}
+	})
 }
 
 func TestTrimGivesBack(t *testing.T) {

@@ -18,8 +18,14 @@ func workerCommand() []string { return []string{"/proc/self/exe", workerArg} }
 
 // runWorker serves scripts on the inherited pipes until they close.
 func runWorker() int {
-	err := errors.Join(trim(), jsvm.Worker(context.Background()))
-	if err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	trimmed := make(chan error, 1)
+	up := make(chan struct{})
+	close(up)
+	go func() { trimmed <- trimLater(ctx, up) }()
+	err := jsvm.Worker(ctx)
+	cancel()
+	if err = errors.Join(err, <-trimmed); err != nil {
 		fmt.Fprintln(os.Stderr, "gatehouse worker:", err)
 		return 1
 	}
