@@ -39,6 +39,7 @@ var importLaws = []importLaw{
 	{packages: []string{"plugins/wire"}, outside: []string{"google.golang.org/protobuf", "google.golang.org/grpc"}},
 
 	{packages: []string{"broker/store/durable"}, outside: none},
+	{packages: []string{"broker/store/durable/crashfs"}, ours: []string{"broker/store/durable"}, outside: none},
 	{packages: []string{"broker/store"}, ours: []string{"broker/message"}, outside: none},
 	{
 		packages: []string{"broker/store/mem", "broker/store/disk"},
