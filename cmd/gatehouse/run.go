@@ -50,6 +50,7 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer boundMemory(os.Getenv)()
 	notifier := gateway.NewNotifier(os.Getenv)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP) // before anything takes time: it would end the program
