@@ -80,7 +80,7 @@ func (s *Session) movable(fetched []store.Queued) (items []*item) {
 		if f.Delivery.Share == "" || f.Received || f.Message == nil {
 			continue
 		}
-		if it := s.inFlight[f.ID]; f.ID != 0 && f.Delivery.QoS == 2 && (it == nil || it.tried) {
+		if it := s.inFlight.get(f.ID); f.ID != 0 && f.Delivery.QoS == 2 && (it == nil || it.tried) {
 			continue
 		}
 		items = append(items, itemOf(f))

@@ -69,14 +69,13 @@ func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 
 // loadInFlight takes over what was sent, and returns the last position of it.
 func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
-	s.inFlight = make(map[uint16]*item, len(kept.InFlight))
 	for i := range kept.InFlight {
 		it := itemOf(&kept.InFlight[i])
 		if it.share != "" {
 			s.sharing.Store(true)
 		}
 		it.msg, it.tried = nil, true
-		s.inFlight[it.id] = it
+		s.inFlight.put(it)
 		s.order.push(it)
 		s.lastID = it.id
 		sent = max(sent, it.pos)

@@ -1,7 +1,7 @@
 package broker
 
 // ring is a queue of values that grows as needed and gives its memory back when
-// it is empty. The zero value is empty.
+// it is empty. Its size is a power of two. The zero value is empty.
 type ring[T any] struct {
 	buf  []T
 	head int
@@ -11,7 +11,7 @@ type ring[T any] struct {
 func (r *ring[T]) len() int { return r.n }
 
 // at is the i-th value, 0 the oldest.
-func (r *ring[T]) at(i int) *T { return &r.buf[(r.head+i)%len(r.buf)] }
+func (r *ring[T]) at(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
 func (r *ring[T]) push(v T) {
 	if r.n == len(r.buf) {
@@ -29,7 +29,7 @@ func (r *ring[T]) pop() T {
 	var zero T
 	v := *r.at(0)
 	*r.at(0) = zero
-	r.head = (r.head + 1) % len(r.buf)
+	r.head = (r.head + 1) & (len(r.buf) - 1)
 	r.n--
 	if r.n == 0 && len(r.buf) > 64 {
 		r.buf, r.head = nil, 0

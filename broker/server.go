@@ -276,7 +276,7 @@ func (s *Session) info() ClientInfo {
 	defer s.mu.Unlock()
 	info := ClientInfo{
 		ClientID: s.id, Principal: s.principal(), Version: s.version, Since: s.ended, Expiry: s.expiry,
-		Subscriptions: subs, Queued: s.q.len(), InFlight: len(s.inFlight),
+		Subscriptions: subs, Queued: s.q.len(), InFlight: s.inFlight.len(),
 	}
 	if a := s.access.Load(); a != nil {
 		info.Username, info.Listener = a.who.Username, a.who.Listener

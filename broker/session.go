@@ -51,7 +51,7 @@ type Session struct {
 	timer    *time.Timer // for the will or the expiry, while there is no connection
 
 	q           queue
-	inFlight    map[uint16]*item
+	inFlight    window
 	order       ring[*item] // of inFlight; those gone are let go at the front
 	resend      []*item     // of inFlight, to be sent again on this connection
 	flyingBytes int64       // bytes of what is in flight and held
@@ -159,7 +159,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 // weigh notes how much the session has before it, for the choice of a group's
 // member.
 func (s *Session) weigh() {
-	s.load.Store(int64(s.q.len() + len(s.inFlight)))
+	s.load.Store(int64(s.q.len() + s.inFlight.len()))
 	s.loadBytes.Store(s.q.bytes)
 }
 
@@ -207,7 +207,7 @@ func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 	}
 	it.id, it.size = s.nextID(), sizeOf(it.msg)
 	s.flyingBytes += int64(it.size)
-	s.inFlight[it.id] = it // [MQTT-4.3.2-3], [MQTT-4.3.3-3]
+	s.inFlight.put(it) // [MQTT-4.3.2-3], [MQTT-4.3.3-3]
 	s.order.push(it)
 	s.outstanding++
 	if s.stored {
@@ -224,15 +224,8 @@ func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 // [MQTT-4.3.3-1], [MQTT3-2.3.1-4], [MQTT3-4.3.2-1]). There is one: sendMax and
 // what was in flight before are fewer than there are identifiers.
 func (s *Session) nextID() uint16 {
-	if s.inFlight == nil {
-		s.inFlight = make(map[uint16]*item)
-	}
-	for {
-		s.lastID++
-		if _, used := s.inFlight[s.lastID]; s.lastID != 0 && !used {
-			return s.lastID
-		}
-	}
+	s.lastID = s.inFlight.next(s.lastID)
+	return s.lastID
 }
 
 // emit sends a message that is in flight, or its PUBREL.
@@ -318,7 +311,7 @@ func (s *Session) drop(it *item) {
 func (s *Session) land(it *item) {
 	it.gone = true
 	s.drop(it)
-	delete(s.inFlight, it.id)
+	s.inFlight.remove(it)
 	for s.order.len() > 0 && (*s.order.at(0)).gone {
 		s.order.pop()
 	}
@@ -328,7 +321,7 @@ func (s *Session) land(it *item) {
 
 // acked takes a PUBACK, PUBREC or PUBCOMP; the caller holds mu.
 func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Reason) {
-	it := s.inFlight[id]
+	it := s.inFlight.get(id)
 	switch {
 	case kind == packet.PUBREC && reason.Failed() && it == nil: // it is over already
 	case kind == packet.PUBREC && (it == nil || it.qos != 2):
@@ -384,7 +377,7 @@ func (s *Session) attach(b *batch, c *conn) {
 
 // flying lists what is in flight, oldest first.
 func (s *Session) flying() []*item {
-	items := make([]*item, 0, len(s.inFlight))
+	items := make([]*item, 0, s.inFlight.len())
 	for i := range s.order.len() {
 		if it := *s.order.at(i); !it.gone {
 			items = append(items, it)
