@@ -16,16 +16,21 @@ import (
 // maxAccessFile bounds the users and the ACL file in bytes.
 const maxAccessFile = 4 << 20
 
+// errSaving is what a file is that has no bytes at all while the gateway runs: most
+// programs that save one empty it first, and everybody would be refused meanwhile.
+var errSaving = errors.New("it is empty, as if it were being saved: for a file that names nobody, write a comment into it")
+
 // readPolicy reads who may come in and do what. A file that is missing, unreadable or
-// wrong is an error: it never means that everybody may.
-func readPolicy(cfg *config.Config) (auth.Policy, error) {
+// wrong is an error: it never means that everybody may. So is one without bytes while
+// the gateway is running.
+func readPolicy(cfg *config.Config, running bool) (auth.Policy, error) {
 	p := auth.Policy{Anonymous: cfg.Broker.Anonymous}
 	var errs [3]error
 	if file := cfg.Broker.Users; file != "" {
-		p.Users, errs[0] = readAccess(file, auth.ParseUsers)
+		p.Users, errs[0] = readAccess(file, running, auth.ParseUsers)
 	}
 	if file := cfg.Broker.ACL; file != "" {
-		p.ACL, errs[1] = readAccess(file, parseACL)
+		p.ACL, errs[1] = readAccess(file, running, parseACL)
 	}
 	p.Certificates, errs[2] = auth.CertificateNamed(cfg.Broker.CertificateName)
 	return p, errors.Join(errs[:]...)
@@ -39,8 +44,11 @@ func parseACL(file string, text []byte) (*auth.ACL, error) {
 	return auth.ParseMosquittoACL(file, text)
 }
 
-func readAccess[T any](file string, parse func(string, []byte) (T, error)) (T, error) {
+func readAccess[T any](file string, running bool, parse func(string, []byte) (T, error)) (T, error) {
 	text, err := readRegular(file)
+	if err == nil && running && len(text) == 0 {
+		err = errSaving
+	}
 	if err != nil {
 		var none T
 		return none, fmt.Errorf("cannot read %q: %w", file, err)
@@ -76,7 +84,7 @@ func readRegular(file string) ([]byte, error) {
 // is wrong with them those that were in force stay.
 func (g *Gateway) loadAccess(ctx context.Context) error {
 	return g.load(ctx, "access", func(_ context.Context, cfg *config.Config) error {
-		p, err := readPolicy(cfg)
+		p, err := readPolicy(cfg, true)
 		if err != nil {
 			return err
 		}

@@ -76,7 +76,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
-	policy, err := readPolicy(cfg)
+	policy, err := readPolicy(cfg, false)
 	if err != nil {
 		return nil, err
 	}
