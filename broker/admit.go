@@ -92,6 +92,18 @@ func (srv *Server) dismiss(from netip.Addr) {
 // Read has something, or fails, and holds none.
 type waiter interface{ Wait() error }
 
+// locator is a connection that does not know at once where its client is, because a
+// proxy is to say it. Locate blocks until RemoteAddr knows.
+type locator interface{ Locate() error }
+
+// polled is a connection over a socket that is more than the socket, such as TLS. Its
+// descriptor is readable when ReadNow may have something after it had nothing; ready
+// is then false. Both are for after Wait has not failed.
+type polled interface {
+	Descriptor() int // valid until Close; -1 when there is none
+	ReadNow(p []byte) (n int, ready bool, err error)
+}
+
 // located looks again at who the client of a late connection is, once it has said
 // something: a proxy, or a certificate, may have told. It is false when there are too many connections from there.
 func (c *conn) located() bool {

@@ -15,12 +15,14 @@ import (
 
 // conn is one client on one socket. It is run by one goroutine at a time: one of
 // its own until the client is connected, then that of a [loop] if it is a plain
-// socket. Fields are that goroutine's, but for those whose comments say otherwise.
+// socket; one that is polled waits on a loop, and has a goroutine while there is
+// something to read. Fields are that goroutine's, but for those whose comments say otherwise.
 type conn struct {
 	srv   *Server
 	nc    net.Conn
-	fd    int    // of a plain socket, valid until close; -1 for others
-	loop  *loop  // nil for others
+	fd    int    // of the socket, valid until close; -1 for others
+	poll  polled // how a socket that is not a plain one is read on a loop; nil for others
+	loop  *loop  // nil for those without a socket
 	part  []byte // what has come and could not be read yet
 	wait  []byte // what a connection is read into that cannot wait without; nil for others
 	more  bool   // part may hold whole packets
@@ -71,12 +73,16 @@ const (
 
 func (srv *Server) newConn(nc net.Conn) *conn {
 	c := &conn{srv: srv, nc: nc, fd: descriptor(nc), left: make(chan struct{})}
+	plain := c.fd
+	if poll, ok := nc.(polled); ok && plain < 0 {
+		c.poll, c.fd = poll, poll.Descriptor()
+	}
 	if c.loop = srv.loopOf(c.fd); c.loop == nil {
-		c.fd, c.room = -1, make(chan struct{}, 1)
+		c.poll, c.fd, plain, c.room = nil, -1, -1, make(chan struct{}, 1)
 	}
 	c.turn.Store(turnTaken)
 	c.out = output{
-		nc: nc, fd: c.fd, limit: srv.opts.Limits.Output, slow: srv.opts.Limits.WriteTime, conn: c, written: make(chan struct{}),
+		nc: nc, fd: plain, limit: srv.opts.Limits.Output, slow: srv.opts.Limits.WriteTime, conn: c, written: make(chan struct{}),
 	}
 	c.who = identify(nc)
 	c.pace = newPace(srv.opts.Limits.PublishRate)

@@ -61,13 +61,19 @@ func (c *conn) connect() bool {
 }
 
 func (c *conn) readConnect() (*packet.Connect, bool) {
-	if late, ok := c.nc.(waiter); ok {
-		if err := late.Wait(); err != nil {
+	if late, ok := c.nc.(locator); ok {
+		if err := late.Locate(); err != nil {
 			c.srv.refused(c.nc, whyUnread(err))
 			return nil, false
 		}
 		if !c.located() {
 			c.srv.refused(c.nc, whyAddress)
+			return nil, false
+		}
+	}
+	if late, ok := c.nc.(waiter); ok {
+		if err := late.Wait(); err != nil {
+			c.srv.refused(c.nc, whyUnread(err))
 			return nil, false
 		}
 	}

@@ -115,6 +115,9 @@ func (c *conn) slow(p packet.Packet) bool {
 
 // readAll reads a socket until it has nothing more.
 func (c *conn) readAll() step {
+	if c.poll != nil && !c.away { // it may have to write in order to read
+		return stepAway
+	}
 	if c.more { // part may hold whole packets
 		c.more = false
 		if next := c.take(nil); next != stepRead {
@@ -132,7 +135,7 @@ func (c *conn) readAll() step {
 			return stepWait
 		}
 		buf := c.batch.buffer()
-		n, ready, err := readNow(c.fd, buf)
+		n, ready, err := c.readNow(buf)
 		c.srv.pools.bytesIn.Add(int64(n))
 		switch {
 		case !ready:
@@ -147,10 +150,18 @@ func (c *conn) readAll() step {
 		if next := c.take(buf[:n]); next != stepRead {
 			return next
 		}
-		if n < len(buf) && !c.half.Load() { // a socket says so when more comes
+		if n < len(buf) && !c.half.Load() && c.poll == nil { // a socket says so when more comes
 			return stepWait
 		}
 	}
+}
+
+// readNow reads what there is without waiting.
+func (c *conn) readNow(buf []byte) (n int, ready bool, err error) {
+	if c.poll != nil {
+		return c.poll.ReadNow(buf)
+	}
+	return readNow(c.fd, buf)
 }
 
 // listen reads a connection that is no plain socket until it ends.

@@ -11,14 +11,18 @@
 //   - Listener() string is the Name of its listener.
 //   - PeerCertificates() []*x509.Certificate, on a TLS listener, is the verified
 //     chain of the client's certificate, leaf first; nil without one.
+//   - Locate() error, where a proxy may say where the client is, blocks until it has.
 //   - Wait() error, where something comes before the first byte of MQTT or holds a
 //     buffer, blocks until Read has something, and holds no memory meanwhile.
+//   - Descriptor() int and ReadNow(p []byte) (n int, ready bool, err error), for the
+//     same connections after that, have them wait by no goroutine: the descriptor is
+//     readable when ReadNow may have more than nothing.
 //   - Refused(why string) counts the connection as refused by whoever serves it.
 //
 // The words. A late connection is one on which something happens before its first
-// byte: a PROXY header is read, a TLS handshake made. Both happen in the first Read
-// or Wait, in the goroutine that calls it and under the deadline that it has set,
-// and never in Accept, so a client that says nothing holds up nobody. Until then
+// byte: a PROXY header is read, a TLS handshake made, a WebSocket opened. All happen
+// in the first Read or Wait, under the deadline that its caller has set, and never in
+// Accept, so a client that says nothing holds up nobody. Until then
 // RemoteAddr of a connection that comes through a proxy is a [PendingAddr].
 //
 // A listener counts what it takes and refuses ([Listener.Stats]); one with TLS

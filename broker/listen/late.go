@@ -13,21 +13,28 @@ import (
 )
 
 // lateConn is a connection on which something happens before its first byte: a
-// PROXY header is read, a TLS handshake made, by whoever reads first.
+// PROXY header is read, a TLS handshake made, a WebSocket opened, by whoever reads
+// first.
 type lateConn struct {
-	net.Conn // the wire, or TLS over it
+	net.Conn // the wire, TLS over it, or a WebSocket over either
 	wire     *wire
 	tls      *tls.Conn // nil without TLS
+	web      *frames   // nil without WebSocket, and until it is open
 	front    *front
 
-	opening sync.Once
-	failure error                       // of opening
-	client  atomic.Pointer[net.TCPAddr] // as a proxy says; nil without one
-	proxied atomic.Bool                 // a header is to come
-	chain   atomic.Pointer[[]*x509.Certificate]
-	more    bool // TLS may have more of the record that was read last; the reader's
-	counted atomic.Bool
+	locating sync.Once
+	opening  sync.Once
+	failure  error                       // of either
+	client   atomic.Pointer[net.TCPAddr] // as a proxy says; nil without one
+	proxied  atomic.Bool                 // a header is to come
+	chain    atomic.Pointer[[]*x509.Certificate]
+	more     bool // there may be more of what was read last; the reader's
+	counted  atomic.Bool
 }
+
+// closeTime is how long a peer may take to answer that a WebSocket is closed, or to
+// read why it does not open.
+const closeTime = 500 * time.Millisecond
 
 func newLate(tcp *net.TCPConn, f *front) *lateConn {
 	c := &lateConn{wire: newWire(tcp), front: f}
@@ -40,40 +47,81 @@ func newLate(tcp *net.TCPConn, f *front) *lateConn {
 	return c
 }
 
+// Locate blocks until RemoteAddr knows where the client is, or fails.
+func (c *lateConn) Locate() error {
+	c.locating.Do(func() {
+		if !c.proxied.Load() {
+			return
+		}
+		client, err := readProxyHeader(c.wire)
+		if err != nil {
+			c.fail(whyProxy, err)
+			return
+		}
+		c.client.Store(client)
+		c.proxied.Store(false)
+	})
+	return c.failure
+}
+
 // open does what comes before the first byte, once.
 func (c *lateConn) open() error {
+	if err := c.Locate(); err != nil {
+		return err
+	}
 	c.opening.Do(func() {
-		if c.proxied.Load() {
-			client, err := readProxyHeader(c.wire)
-			if err != nil {
-				c.fail(whyProxy, err)
-				return
-			}
-			c.client.Store(client)
-			c.proxied.Store(false)
-		}
-		if c.tls == nil {
+		if c.tls == nil && !c.front.options.overWebSocket() {
 			return
 		}
 		if err := c.wire.wait(); err != nil { // a client that says nothing costs no handshake
+			c.failure = err
+			return
+		}
+		c.wire.records = c.tls != nil
+		// On a goroutine of its own, so that the stack that this takes is not the
+		// connection's for good.
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c.shake()
+		}()
+		<-done
+	})
+	return c.failure
+}
+
+// shake makes the TLS handshake, and opens the WebSocket.
+func (c *lateConn) shake() {
+	if c.tls != nil {
+		if err := c.tls.Handshake(); err != nil {
 			c.fail(whyTLS, err)
 			return
 		}
-		c.wire.records = true
-		// On a goroutine of its own, so that the stack that a handshake takes is not
-		// the connection's for good.
-		done := make(chan error)
-		go func() { done <- c.tls.Handshake() }()
-		if err := <-done; err != nil {
-			c.fail(whyTLS, err)
-			return
-		}
+		settle(c.tls)
 		c.front.handshakes.Add(1)
 		if chains := c.tls.ConnectionState().VerifiedChains; len(chains) > 0 {
 			c.chain.Store(&chains[0])
 		}
-	})
-	return c.failure
+	}
+	if !c.front.options.overWebSocket() {
+		return
+	}
+	web, err := c.front.upgrade(c.Conn, c.RemoteAddr())
+	if err != nil {
+		c.fail(whyHTTP, err)
+		var no *denied
+		if errors.As(err, &no) && no.answer(c.Conn) == nil && c.CloseWrite() == nil { // a close at once could take the answer away
+			drain(c.Conn, c.wire)
+		}
+		return
+	}
+	c.web, c.Conn = web, web
+}
+
+// drain reads what a peer still says until it closes, for a moment.
+func drain(nc io.Reader, w *wire) {
+	_ = w.SetReadDeadline(time.Now().Add(closeTime)) // else it ends by the one that is
+	_, _ = io.CopyN(io.Discard, nc, 1<<20)           // all that matters is that it ends
 }
 
 // fail notes why the connection did not come to its first byte. A client that left
@@ -97,13 +145,40 @@ func (c *lateConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// ReadNow reads what is there without waiting for it; ready is false when that is
+// nothing. It is for the goroutine that reads, after a Read or Wait that did not fail,
+// and takes turns with them.
+func (c *lateConn) ReadNow(p []byte) (n int, ready bool, err error) {
+	c.wire.now = true
+	defer func() { c.wire.now = false }()
+	if c.tls != nil {
+		lend(c.tls)
+	}
+	switch n, err = c.Conn.Read(p); {
+	case n > 0:
+		return n, true, nil // an error comes again
+	case errors.Is(err, errNothing):
+		if c.tls != nil {
+			settle(c.tls)
+		}
+		return 0, false, nil
+	default:
+		return 0, true, err
+	}
+}
+
+// Descriptor is that of a socket that is readable when ReadNow may have more than
+// nothing, as it is once it had nothing; it is valid until Close, and -1 where there
+// is none.
+func (c *lateConn) Descriptor() int { return c.wire.descriptor() }
+
 // Wait blocks until Read has something, or fails; meanwhile no buffer is held but
 // what crypto/tls keeps of its own. It is for the goroutine that reads.
 func (c *lateConn) Wait() error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	if c.more || c.wire.pending() {
+	if c.more || c.wire.pending() || c.web != nil && len(c.web.early) > 0 {
 		return nil
 	}
 	return c.wire.wait()
@@ -142,6 +217,11 @@ func (c *lateConn) RemoteAddr() net.Addr {
 // CloseWrite tells the peer that nothing more comes.
 func (c *lateConn) CloseWrite() error {
 	c.wire.closing.Store(true)
+	if c.web != nil {
+		if err := c.web.part(closedNormally); err != nil {
+			return err
+		}
+	}
 	if c.tls != nil {
 		if err := c.tls.CloseWrite(); err != nil {
 			return err
@@ -150,11 +230,19 @@ func (c *lateConn) CloseWrite() error {
 	return c.wire.CloseWrite()
 }
 
-// Close implements [net.Conn]. It does not wait for a peer that takes nothing.
+// Close implements [net.Conn]. It does not wait for a peer that takes nothing; one
+// that has a WebSocket is told, and has closeTime to answer.
 func (c *lateConn) Close() error {
-	c.wire.closing.Store(true)
+	if !c.wire.closing.Swap(true) && c.web != nil {
+		if rest := c.web.rest(); rest != nil && c.CloseWrite() == nil {
+			drain(rest, c.wire)
+		}
+	}
 	return c.Conn.Close()
 }
+
+// LocalAddr implements [net.Conn].
+func (c *lateConn) LocalAddr() net.Addr { return c.wire.LocalAddr() }
 
 // SetDeadline implements [net.Conn].
 func (c *lateConn) SetDeadline(t time.Time) error { return c.wire.SetDeadline(t) }

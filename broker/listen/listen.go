@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path"
 	"strings"
 )
 
@@ -55,9 +56,13 @@ func (o *Options) check() error {
 		return fmt.Errorf("protocol %s has no TLS", o.Protocol)
 	case o.Protocol == "unix" && len(o.Proxies) > 0:
 		return errors.New("a Unix socket has no PROXY protocol")
-	default:
-		return nil
 	}
+	for _, origin := range o.Origins {
+		if _, err := path.Match(origin, ""); err != nil {
+			return fmt.Errorf("origin %q is no pattern: %w", origin, err)
+		}
+	}
+	return nil
 }
 
 // Listener accepts connections of one address. Its methods may be called by any
@@ -108,9 +113,6 @@ func listen(ctx context.Context, o Options) (*Listener, error) {
 		l.Listener = &unixListener{UnixListener: socket, front: f}
 	case *net.TCPListener:
 		l.Listener = &tcpListener{TCPListener: socket, front: f}
-		if o.overWebSocket() {
-			l.Listener = newWebSocket(l.Listener, f)
-		}
 	}
 	return l, nil
 }
@@ -147,7 +149,7 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 		case len(f.options.Proxies) > 0 && !f.trusts(c.RemoteAddr()):
 			f.refuse(whyProxySource)
 			_ = c.Close() // it is refused
-		case len(f.options.Proxies) > 0, f.certificates != nil:
+		case len(f.options.Proxies) > 0, f.options.overTLS(), f.options.overWebSocket():
 			return newLate(c, f), nil
 		default:
 			return &tcpConn{TCPConn: c, front: f}, nil

@@ -3,10 +3,12 @@ package listen_test
 import (
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -28,13 +30,24 @@ func overWebSocket() brokertest.Transport {
 		Dial: func(address string) (net.Conn, error) {
 			ws, _, err := websocket.Dial(context.Background(), "ws://"+address+"/mqtt", &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
 			if err != nil {
-				return nil, err
+				return notOpened{}, nil
 			}
 			ws.SetReadLimit(-1)
 			return &webSocketClient{Conn: websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws: ws}, nil
 		},
 	}
 }
+
+// notOpened is a WebSocket that the server closed before it was one. A socket that is
+// closed so early takes what is written too.
+type notOpened struct{ net.Conn }
+
+func (notOpened) Read([]byte) (int, error)         { return 0, io.EOF }
+func (notOpened) Write(p []byte) (int, error)      { return len(p), nil }
+func (notOpened) SetReadDeadline(time.Time) error  { return nil }
+func (notOpened) SetWriteDeadline(time.Time) error { return nil }
+func (notOpened) SetDeadline(time.Time) error      { return nil }
+func (notOpened) Close() error                     { return nil }
 
 // webSocketClient goes without a word when it is closed, as a socket does.
 type webSocketClient struct {

@@ -17,7 +17,6 @@ const (
 	whyProxy       = "proxy"        // no PROXY header, or one that makes no sense
 	whyProxySource = "proxy-source" // not from a trusted proxy
 	whyHTTP        = "http"         // path, origin or subprotocol of a WebSocket
-	whyBusy        = "busy"         // too many WebSockets not open yet
 )
 
 // Stats are what a listener has counted since it was opened.
@@ -30,10 +29,10 @@ type Stats struct {
 	// Refused["tls"].
 	Handshakes int64
 	// Refused counts connections by why they were refused: "tls", "proxy",
-	// "proxy-source", "http" (path, origin or subprotocol of a WebSocket), "busy"
-	// (too many WebSockets that are not open yet), and what the broker says:
-	// "connections", "address" (limits), "silent" (no CONNECT in time), "gone" (left
-	// before CONNECT), "malformed", "connack" (a reason code of CONNACK says why).
+	// "proxy-source", "http" (path, origin or subprotocol of a WebSocket), and what the
+	// broker says: "connections", "address" (limits), "silent" (no CONNECT in time),
+	// "gone" (left before CONNECT), "malformed", "connack" (a reason code of CONNACK
+	// says why).
 	Refused map[string]int64
 }
 

@@ -1,161 +1,135 @@
 package listen
 
 import (
-	"context"
-	"crypto/x509"
+	"bufio"
+	"bytes"
+	"crypto/sha1" //nolint:gosec // RFC 6455 §4.2.2 wants it, and no secret is in it
+	"encoding/base64"
+	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"path"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/coder/websocket"
 )
 
 const (
-	path        = "/mqtt"
+	mqttPath    = "/mqtt"
 	subprotocol = "mqtt" // MQTT 5.0 §6.0, [MQTT-6.0.0-4], [MQTT3-6.0.0-4]
-	// messageLimit bounds one WebSocket message; it is read as a stream, so it
-	// bounds no memory. The broker has a limit of its own for packets.
-	messageLimit   = 256 << 20
-	requestTimeout = 5 * time.Second
-	headerLimit    = 16 << 10
-	// openingMost bounds the connections of a listener whose WebSocket is not open
-	// yet; each is there for one request, and for requestTimeout at most.
-	openingMost = 1024
-	// closeTime is how long a peer may take to answer that the WebSocket is closed. A
-	// client that is gone would else hold up the one that takes its session over.
-	closeTime = 500 * time.Millisecond
+	// headerLimit bounds the request that opens a WebSocket.
+	headerLimit = 16 << 10
+	// requestBuffer is what it is read by: most are shorter.
+	requestBuffer = 1 << 10
+	// keySalt makes the answer of the key (RFC 6455 §1.3).
+	keySalt = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 )
 
-// webSocket is an HTTP server that presents the WebSockets it accepts as
-// connections.
-type webSocket struct {
-	below   net.Listener
-	front   *front
-	server  *http.Server
-	opening atomic.Int64
-	conns   chan net.Conn // not buffered: a handshake waits for Accept
-	closed  chan struct{}
-	once    sync.Once
-	err     error // of the server, once served is closed
-	served  chan struct{}
+// denied is why a request opens no WebSocket, and the status that it is answered by.
+type denied struct {
+	status int
+	why    string
 }
 
-func newWebSocket(below net.Listener, f *front) *webSocket {
-	w := &webSocket{
-		below: below, front: f,
-		conns: make(chan net.Conn), closed: make(chan struct{}), served: make(chan struct{}),
+// Error implements error.
+func (d *denied) Error() string { return d.why }
+
+// upgrade reads the request that opens a WebSocket on nc, and answers it (RFC 6455
+// §4.2) unless it is [denied].
+func (f *front) upgrade(nc net.Conn, remote net.Addr) (*frames, error) {
+	source := &limited{from: nc, left: headerLimit}
+	br := bufio.NewReaderSize(source, requestBuffer)
+	request, err := http.ReadRequest(br)
+	switch {
+	case err != nil && source.failed != nil:
+		return nil, source.failed // nobody is there to be answered
+	case err != nil && source.left == 0:
+		return nil, &denied{http.StatusRequestHeaderFieldsTooLarge, "the request has no end"}
+	case err != nil:
+		return nil, &denied{http.StatusBadRequest, "the request is not HTTP"}
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+path, w.handle)
-	mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) {
-		w.deny(rw, "MQTT is at "+path, http.StatusNotFound)
-	})
-	w.server = &http.Server{
-		Handler: mux, ReadTimeout: requestTimeout, MaxHeaderBytes: headerLimit,
-		ConnState: w.state, ErrorLog: log.New(io.Discard, "", 0), // what clients do wrong is answered, not logged
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, socketKey{}, c) },
+	if err := f.judge(request, remote); err != nil {
+		return nil, err
 	}
-	go func() {
-		defer close(w.served)
-		w.err = w.server.Serve(below)
-	}()
-	return w
-}
-
-// socketKey is the key, in a request's context, of the connection that it came by.
-type socketKey struct{}
-
-// state counts the connections whose WebSocket is not open yet, and ends those that
-// are too many.
-func (w *webSocket) state(c net.Conn, now http.ConnState) {
-	switch now {
-	case http.StateNew:
-		if w.opening.Add(1) > openingMost {
-			w.front.refuse(whyBusy)
-			_ = c.Close() // it is refused
-		}
-	case http.StateIdle:
-		_ = c.Close() // it was answered, and opened no WebSocket
-	case http.StateHijacked, http.StateClosed:
-		w.opening.Add(-1)
-	default:
+	answer := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		acceptKey(request.Header.Get("Sec-WebSocket-Key")) + "\r\nSec-WebSocket-Protocol: " + subprotocol + "\r\n\r\n"
+	if _, err := io.WriteString(nc, answer); err != nil {
+		return nil, err
 	}
+	early, err := br.Peek(br.Buffered())
+	return &frames{Conn: nc, early: bytes.Clone(early)}, err
 }
 
-// deny answers a request that opens no WebSocket.
-func (w *webSocket) deny(rw http.ResponseWriter, why string, status int) {
-	w.front.refuse(whyHTTP)
-	http.Error(rw, why, status)
+// limited reads so many bytes, and knows why it has read no more.
+type limited struct {
+	from   io.Reader
+	left   int
+	failed error
 }
 
-// Accept implements [net.Listener].
-func (w *webSocket) Accept() (net.Conn, error) {
-	select {
-	case c := <-w.conns:
-		return c, nil
-	case <-w.closed:
-		return nil, net.ErrClosed
-	case <-w.served:
-		return nil, w.err
+// Read implements [io.Reader].
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left == 0 {
+		return 0, io.EOF
 	}
+	n, err := l.from.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	l.failed = err
+	return n, err
 }
 
-// Close implements [net.Listener]; connections that were accepted stay.
-func (w *webSocket) Close() error {
-	var err error
-	w.once.Do(func() {
-		close(w.closed)
-		err = w.server.Close()
-		<-w.served
-	})
+// judge says what is wrong with a request, as a [denied].
+func (f *front) judge(r *http.Request, remote net.Addr) error {
+	switch {
+	case r.URL.Path != mqttPath || r.Method != http.MethodGet:
+		return &denied{http.StatusNotFound, "MQTT is at " + mqttPath}
+	case r.Host == "":
+		return &denied{http.StatusBadRequest, "the request names no host"}
+	case !f.originAllowed(r, remote):
+		return &denied{http.StatusForbidden, "origin not allowed"}
+	case !offers(r.Header, "Sec-WebSocket-Protocol", subprotocol): // [MQTT-6.0.0-3], [MQTT3-6.0.0-3]
+		return &denied{http.StatusBadRequest, "subprotocol mqtt expected"}
+	case !r.ProtoAtLeast(1, 1), !offers(r.Header, "Connection", "upgrade"), !offers(r.Header, "Upgrade", "websocket"):
+		return &denied{http.StatusUpgradeRequired, "a WebSocket expected"}
+	case r.Header.Get("Sec-WebSocket-Version") != "13":
+		return &denied{http.StatusUpgradeRequired, "a WebSocket of version 13 expected"}
+	case r.ContentLength != 0: // a body would be taken for frames
+		return &denied{http.StatusBadRequest, "a request without a body expected"}
+	}
+	keys := r.Header.Values("Sec-WebSocket-Key")
+	if len(keys) != 1 {
+		return &denied{http.StatusBadRequest, "one Sec-WebSocket-Key expected"}
+	}
+	if key, err := base64.StdEncoding.DecodeString(keys[0]); err != nil || len(key) != 16 {
+		return &denied{http.StatusBadRequest, "Sec-WebSocket-Key is not 16 bytes in Base64"}
+	}
+	return f.sameOrigin(r)
+}
+
+// answer says no, and that nothing more is answered.
+func (d *denied) answer(w io.Writer) error {
+	extra := ""
+	if d.status == http.StatusUpgradeRequired {
+		extra = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+	}
+	_, err := fmt.Fprintf(w, "HTTP/1.1 %d %s\r\nConnection: close\r\n%sContent-Type: text/plain; charset=utf-8\r\n"+
+		"X-Content-Type-Options: nosniff\r\nContent-Length: %d\r\n\r\n%s\n",
+		d.status, http.StatusText(d.status), extra, len(d.why)+1, d.why)
 	return err
 }
 
-// Addr implements [net.Listener].
-func (w *webSocket) Addr() net.Addr { return w.below.Addr() }
-
-// handle opens one WebSocket and hands it out; then the goroutine and the memory of
-// the request are free.
-func (w *webSocket) handle(rw http.ResponseWriter, r *http.Request) {
-	if !w.originAllowed(r) {
-		w.deny(rw, "origin not allowed", http.StatusForbidden)
-		return
-	}
-	if !offers(r.Header, subprotocol) { // [MQTT-6.0.0-3], [MQTT3-6.0.0-3]
-		w.deny(rw, "subprotocol mqtt expected", http.StatusBadRequest)
-		return
-	}
-	ws, err := websocket.Accept(rw, r, &websocket.AcceptOptions{
-		Subprotocols: []string{subprotocol}, OriginPatterns: w.front.options.Origins, CompressionMode: websocket.CompressionDisabled,
-	})
-	if err != nil {
-		w.front.refuse(whyHTTP)
-		return // it has been answered
-	}
-	ws.SetReadLimit(messageLimit)
-	ctx, cancel := context.WithCancel(context.Background()) // that of the request would keep all of it
-	// A stream, whatever the frames: [MQTT-6.0.0-1], [MQTT-6.0.0-2], [MQTT3-6.0.0-1],
-	// [MQTT3-6.0.0-2]
-	c := &wsConn{Conn: websocket.NetConn(ctx, ws, websocket.MessageBinary), front: w.front, ws: ws, cancel: cancel}
-	c.below, _ = r.Context().Value(socketKey{}).(net.Conn) // ConnContext has put it there
-	select {
-	case w.conns <- c: // which is closed by whoever accepts it
-	case <-w.closed:
-		cancel()
-		_ = ws.CloseNow() // nobody wants it
-	}
+// acceptKey shows that the request was understood (RFC 6455 §4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + keySalt)) //nolint:gosec // as above
+	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func offers(h http.Header, protocol string) bool {
-	for _, line := range h.Values("Sec-WebSocket-Protocol") {
-		for token := range strings.SplitSeq(line, ",") {
-			if strings.EqualFold(strings.TrimSpace(token), protocol) {
+// offers reports whether a list in the header has a token.
+func offers(h http.Header, name, token string) bool {
+	for _, line := range h.Values(name) {
+		for offered := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.TrimSpace(offered), token) {
 				return true
 			}
 		}
@@ -164,10 +138,9 @@ func offers(h http.Header, protocol string) bool {
 }
 
 // originAllowed keeps a web page from reaching a loopback listener by a name of its
-// own that resolves to 127.0.0.1; that the origin is of the same host, or
-// configured, Accept checks.
-func (w *webSocket) originAllowed(r *http.Request) bool {
-	if r.Header.Get("Origin") == "" || len(w.front.options.Origins) > 0 {
+// own that resolves to 127.0.0.1.
+func (f *front) originAllowed(r *http.Request, remote net.Addr) bool {
+	if r.Header.Get("Origin") == "" || len(f.options.Origins) > 0 {
 		return true
 	}
 	host := r.Host
@@ -178,62 +151,32 @@ func (w *webSocket) originAllowed(r *http.Request) bool {
 	if _, err := netip.ParseAddr(host); err == nil || strings.EqualFold(host, "localhost") {
 		return true
 	}
-	below, _ := r.Context().Value(socketKey{}).(net.Conn) // ConnContext has put it there
-	remote, ok := below.RemoteAddr().(*net.TCPAddr)
-	return ok && !remote.IP.IsLoopback()
+	tcp, ok := remote.(*net.TCPAddr)
+	return ok && !tcp.IP.IsLoopback()
 }
 
-// wsConn is a WebSocket as a connection.
-type wsConn struct {
-	net.Conn
-	front  *front
-	below  net.Conn // the socket, or TLS on it
-	ws     *websocket.Conn
-	cancel context.CancelFunc
-	once   sync.Once
-}
-
-// Listener is the name of the listener.
-func (c *wsConn) Listener() string { return c.front.options.Name }
-
-// Refused counts the connection as refused.
-func (c *wsConn) Refused(why string) { c.front.refuse(why) }
-
-// PeerCertificates is the verified chain of the client's certificate, leaf first;
-// nil without one.
-func (c *wsConn) PeerCertificates() []*x509.Certificate {
-	if late, ok := c.below.(*lateConn); ok {
-		return late.PeerCertificates()
+// sameOrigin refuses a web page that is neither of the host it asks nor configured
+// (RFC 6455 §10.2). Clients that are no browsers say nothing of an origin.
+func (f *front) sameOrigin(r *http.Request) error {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return nil
 	}
-	return nil
-}
-
-// LocalAddr implements [net.Conn].
-func (c *wsConn) LocalAddr() net.Addr { return c.below.LocalAddr() }
-
-// RemoteAddr implements [net.Conn].
-func (c *wsConn) RemoteAddr() net.Addr { return c.below.RemoteAddr() }
-
-// SetReadDeadline implements [net.Conn]. A deadline that has passed asks the peer
-// to close, which lets it read what it was sent last; Read then ends.
-func (c *wsConn) SetReadDeadline(t time.Time) error {
-	if !t.IsZero() && !t.After(time.Now()) {
-		return c.Close()
+	from, err := url.Parse(origin)
+	if err == nil && strings.EqualFold(from.Host, r.Host) {
+		return nil
 	}
-	return c.Conn.SetReadDeadline(t)
-}
-
-// Close implements [net.Conn]. It does not wait for the peer, who is told, if it is
-// there, within closeTime.
-func (c *wsConn) Close() error {
-	c.once.Do(func() {
-		go func() {
-			defer c.cancel()
-			late := time.AfterFunc(closeTime, c.cancel) // ends a Read that still waits
-			defer late.Stop()
-			_ = c.ws.Close(websocket.StatusNormalClosure, "") // it may have left
-			_ = c.ws.CloseNow()                               // closed already, when all went well
-		}()
-	})
-	return nil
+	for _, pattern := range f.options.Origins {
+		if err != nil {
+			break
+		}
+		name := from.Host
+		if strings.Contains(pattern, "://") {
+			name = from.Scheme + "://" + from.Host
+		}
+		if matches, _ := path.Match(strings.ToLower(pattern), strings.ToLower(name)); matches { // Options.check has tried it
+			return nil
+		}
+	}
+	return &denied{http.StatusForbidden, "origin not allowed"}
 }

@@ -17,6 +17,7 @@ type wire struct {
 	*net.TCPConn
 	raw     syscall.RawConn
 	records bool // what is read is TLS
+	now     bool // Read does not wait: it returns errNothing; the reader's
 	closing atomic.Bool
 
 	buf  *[]byte // of wireBuffers; nil while nothing is there
@@ -40,9 +41,33 @@ func newWire(c *net.TCPConn) *wire {
 	return w
 }
 
+// errNothing is what a Read that is not to wait returns when there is nothing. It
+// passes, so that crypto/tls goes on where it was.
+var errNothing net.Error = nothing{}
+
+type nothing struct{}
+
+func (nothing) Error() string   { return "nothing there yet" }
+func (nothing) Timeout() bool   { return true }
+func (nothing) Temporary() bool { return true }
+
+// descriptor is that of the socket, valid until Close; -1 where there is none to poll.
+func (w *wire) descriptor() int {
+	fd := -1
+	if w.raw == nil || w.raw.Control(func(number uintptr) { fd = int(number) }) != nil {
+		return -1
+	}
+	return fd
+}
+
 // Read implements [net.Conn].
 func (w *wire) Read(p []byte) (int, error) {
-	if !w.records || w.raw == nil || len(p) == 0 {
+	switch {
+	case len(p) == 0 || w.raw == nil:
+		return w.TCPConn.Read(p)
+	case !w.records && w.now:
+		return w.readNow(p)
+	case !w.records:
 		return w.TCPConn.Read(p)
 	}
 	if len(w.have) == 0 {
@@ -64,13 +89,36 @@ func (w *wire) fill() error {
 	err := w.raw.Read(func(fd uintptr) bool {
 		buf := wireBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 		var ready bool
-		if n, ready, failed = readNow(fd, *buf); !ready || n <= 0 {
-			wireBuffers.Put(buf)
-			return ready
+		n, ready, failed = readNow(fd, *buf)
+		if ready && n > 0 {
+			w.buf, w.have = buf, (*buf)[:n]
+			return true
 		}
-		w.buf, w.have = buf, (*buf)[:n]
+		wireBuffers.Put(buf)
+		if !ready && w.now {
+			failed = errNothing
+		}
+		return ready || w.now
+	})
+	return outcome(n, failed, err)
+}
+
+// readNow reads what the socket has.
+func (w *wire) readNow(p []byte) (int, error) {
+	var n int
+	var failed error
+	err := w.raw.Read(func(fd uintptr) bool {
+		var ready bool
+		if n, ready, failed = readNow(fd, p); !ready {
+			failed = errNothing
+		}
 		return true
 	})
+	return max(n, 0), outcome(n, failed, err)
+}
+
+// outcome is the error of a read of n bytes.
+func outcome(n int, failed, err error) error {
 	switch {
 	case err != nil:
 		return err
