@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"container/heap"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -295,17 +296,21 @@ func decodeDelayed(key string, b []byte) (*delayed, error) {
 
 // loadDelayed takes over the messages that wait. Those beyond the limits are taken
 // too: they were acknowledged.
-func (srv *Server) loadDelayed(records []store.Record) {
-	for i := range records {
-		if records[i].Bucket != delayBucket {
-			continue
+func (srv *Server) loadDelayed(ctx context.Context) error {
+	for r := (store.Range{Bucket: delayBucket, Limit: 256}); ; {
+		records, err := srv.opts.Store.Records(ctx, r)
+		if err != nil || len(records) == 0 {
+			return err
 		}
-		d, err := decodeDelayed(records[i].Key, records[i].Value)
-		if err != nil {
-			srv.stats.drop(dropStore)
-			srv.log.Warn("delayed message of the store cannot be read", "key", records[i].Key, "err", err)
-			continue
+		for i := range records {
+			d, err := decodeDelayed(records[i].Key, records[i].Value)
+			if err != nil {
+				srv.stats.drop(dropStore)
+				srv.log.Warn("delayed message of the store cannot be read", "key", records[i].Key, "err", err)
+				continue
+			}
+			srv.delays.add(d, &DelayLimits{Messages: 1 << 30, Bytes: 1 << 60})
 		}
-		srv.delays.add(d, &DelayLimits{Messages: 1 << 30, Bytes: 1 << 60})
+		r.After = records[len(records)-1].Key
 	}
 }

@@ -29,8 +29,7 @@ func (srv *Server) load(ctx context.Context) error {
 			return err
 		}
 	}
-	srv.loadDelayed(snap.Records)
-	return nil
+	return srv.loadDelayed(ctx)
 }
 
 func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {

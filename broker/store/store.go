@@ -26,6 +26,9 @@ type Store interface {
 	// most limit of them, oldest first. Positions already removed are passed over.
 	Fetch(ctx context.Context, session string, from uint64, limit int) ([]Queued, error)
 
+	// Records returns keyed records of one bucket, in the order of their keys.
+	Records(ctx context.Context, r Range) ([]Record, error)
+
 	// Close waits for what was applied and gives the resources back.
 	Close() error
 }
@@ -145,7 +148,6 @@ type Subscription struct {
 type Snapshot struct {
 	Retained []*message.Message
 	Sessions []Session
-	Records  []Record
 }
 
 // Session is one session of a [Snapshot]. The queue itself stays in the store:
@@ -160,8 +162,18 @@ type Session struct {
 	HeldIDs       []uint16 // of received QoS 2 messages not yet released
 }
 
-// Record is one keyed record.
+// Range says which keyed records [Store.Records] returns.
+type Range struct {
+	Bucket string
+	After  string // keys that are greater; empty for all
+	Limit  int    // records at most; below 1 none
+	// NoValues leaves the values where they are: only keys and sizes are wanted.
+	NoValues bool
+}
+
+// Record is one keyed record of a bucket. It is shared: Value is not written.
 type Record struct {
-	Bucket, Key string
-	Value       []byte
+	Key   string
+	Size  int    // of the value, in bytes
+	Value []byte // nil if it was not asked for
 }

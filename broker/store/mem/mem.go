@@ -3,6 +3,7 @@ package mem
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -50,9 +51,6 @@ func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
 	}
 	for _, sess := range s.sessions {
 		snap.Sessions = append(snap.Sessions, sess.snapshot())
-	}
-	for k, v := range s.records {
-		snap.Records = append(snap.Records, store.Record{Bucket: k.bucket, Key: k.key, Value: v})
 	}
 	return snap, nil
 }
@@ -113,6 +111,35 @@ func (s *Store) Fetch(ctx context.Context, session string, from uint64, limit in
 		return nil, nil
 	}
 	return sess.fetch(from, limit), nil
+}
+
+// Records implements [store.Store].
+func (s *Store) Records(ctx context.Context, r store.Range) ([]store.Record, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var keys []string
+	for k := range s.records {
+		if k.bucket == r.Bucket && k.key > r.After {
+			keys = append(keys, k.key)
+		}
+	}
+	slices.Sort(keys)
+	found := make([]store.Record, 0, max(0, min(len(keys), r.Limit)))
+	for _, key := range keys[:cap(found)] {
+		v := s.records[recordKey{r.Bucket, key}]
+		rec := store.Record{Key: key, Size: len(v)}
+		if !r.NoValues {
+			rec.Value = v
+		}
+		found = append(found, rec)
+	}
+	return found, nil
 }
 
 // Close implements [store.Store].

@@ -43,6 +43,7 @@ func Run(t *testing.T, open Open, reopen Reopen) {
 		"an enqueue that comes again changes nothing":      testEnqueueAgain,
 		"identifiers are held until released":              testHeldIDs,
 		"records are put and deleted":                      testRecords,
+		"records are read in parts":                        testRecordsInParts,
 		"the slice of changes may be used again":           testSliceReused,
 		"tickets are done in order":                        testTickets,
 		"many goroutines may use it":                       testConcurrent,
@@ -78,7 +79,6 @@ func (s *subject) load() *store.Snapshot {
 	}
 	slices.SortFunc(snap.Retained, func(a, b *message.Message) int { return cmp.Compare(a.Topic, b.Topic) })
 	slices.SortFunc(snap.Sessions, func(a, b store.Session) int { return cmp.Compare(a.ClientID, b.ClientID) })
-	slices.SortFunc(snap.Records, func(a, b store.Record) int { return cmp.Compare(a.Bucket+"/"+a.Key, b.Bucket+"/"+b.Key) })
 	for i := range snap.Sessions {
 		slices.SortFunc(snap.Sessions[i].Subscriptions, func(a, b store.Subscription) int { return cmp.Compare(a.Filter, b.Filter) })
 		slices.Sort(snap.Sessions[i].HeldIDs)
@@ -109,6 +109,15 @@ func (s *subject) fetch(session string, from uint64, limit int) []store.Queued {
 	found, err := s.store.Fetch(s.t.Context(), session, from, limit)
 	if err != nil {
 		s.t.Fatalf("fetch: %v", err)
+	}
+	return found
+}
+
+func (s *subject) records(r store.Range) []store.Record {
+	s.t.Helper()
+	found, err := s.store.Records(s.t.Context(), r)
+	if err != nil {
+		s.t.Fatalf("records: %v", err)
 	}
 	return found
 }
@@ -328,9 +337,44 @@ func testRecords(t *testing.T, s *subject) {
 	}
 	s.apply(put("b", "k", "1"), put("b", "l", "1"), put("c", "k", "1"))
 	s.apply(put("b", "k", "2"), store.Change{Op: store.Delete, Bucket: "b", Key: "l"}, store.Change{Op: store.Delete, Bucket: "x", Key: "x"})
-	same(t, "records", s.after().Records, []store.Record{
-		{Bucket: "b", Key: "k", Value: []byte("2")}, {Bucket: "c", Key: "k", Value: []byte("1")},
-	})
+	s.after()
+	same(t, "records of b", s.records(store.Range{Bucket: "b", Limit: 9}), []store.Record{{Key: "k", Size: 1, Value: []byte("2")}})
+	same(t, "records of c", s.records(store.Range{Bucket: "c", Limit: 9}), []store.Record{{Key: "k", Size: 1, Value: []byte("1")}})
+	same(t, "records of x", s.records(store.Range{Bucket: "x", Limit: 9}), []store.Record{})
+}
+
+func testRecordsInParts(t *testing.T, s *subject) {
+	var changes []store.Change
+	var want []store.Record
+	for i := range 100 {
+		rec := store.Record{Key: fmt.Sprintf("a\x00%03d", i), Value: bytes.Repeat([]byte{byte(i)}, i)}
+		rec.Size = len(rec.Value)
+		want = append(want, rec)
+		changes = append(changes,
+			store.Change{Op: store.Put, Bucket: "b", Key: rec.Key, Value: rec.Value},
+			store.Change{Op: store.Put, Bucket: "b2", Key: rec.Key, Value: []byte("of another")})
+	}
+	slices.Reverse(changes) // they come in the order of keys all the same
+	s.apply(changes...)
+	s.after()
+	var got []store.Record
+	for r := (store.Range{Bucket: "b", Limit: 7}); ; {
+		part := s.records(r)
+		if len(part) > 7 {
+			t.Fatalf("%d records, 7 asked for", len(part))
+		}
+		if got = append(got, part...); len(part) == 0 {
+			break
+		}
+		r.After = part[len(part)-1].Key
+	}
+	same(t, "all", got, want)
+	for i := range want {
+		want[i].Value = nil
+	}
+	same(t, "without values", s.records(store.Range{Bucket: "b", Limit: 1000, NoValues: true}), want)
+	same(t, "from one on", s.records(store.Range{Bucket: "b", After: want[97].Key, Limit: 1000, NoValues: true}), want[98:])
+	same(t, "none", s.records(store.Range{Bucket: "b"}), []store.Record{})
 }
 
 func testSliceReused(t *testing.T, s *subject) {
@@ -378,5 +422,8 @@ func testClosed(t *testing.T, s *subject) {
 	}
 	if _, err := other.Fetch(t.Context(), "a", 0, 1); err == nil {
 		t.Error("a closed store gave messages")
+	}
+	if _, err := other.Records(t.Context(), store.Range{Bucket: "b", Limit: 1}); err == nil {
+		t.Error("a closed store gave records")
 	}
 }
