@@ -10,9 +10,9 @@ const moveBatch = 256
 
 // handOver gives what waits in a session for its shared subscriptions, and what it
 // was sent with QoS 1 and has not acknowledged, to other members of their groups
-// (MQTT 5.0 §4.8.2). What was sent with QoS 2 is nobody else's ([MQTT-4.8.2-4],
-// [MQTT-4.8.2-5]). While the session lives, what no connected member can have
-// stays. The session has no connection, and gets none until this returns: the
+// (MQTT 5.0 §4.8.2). What was sent with QoS 2 is nobody else's, received or not
+// ([MQTT-4.8.2-4], [MQTT-4.8.2-5]). While the session lives, what no connected member
+// can have stays. The session has no connection, and gets none until this returns: the
 // caller holds its claim, or is the end of its last connection.
 func (srv *Server) handOver(s *Session) {
 	if !s.sharing.Load() {
@@ -31,6 +31,22 @@ func (srv *Server) handOver(s *Session) {
 	}
 	if left == 0 {
 		s.sharing.Store(false)
+	}
+	s.countForsaken()
+}
+
+// countForsaken counts what a session that has ended was sent with QoS 2 as a member
+// of a group and has not received, as far as is known: nobody gets it.
+func (s *Session) countForsaken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.over {
+		return
+	}
+	for _, it := range s.flying() {
+		if it.share != "" && it.qos == 2 && it.tried && !it.received {
+			s.srv.stats.drop(dropShared)
+		}
 	}
 }
 

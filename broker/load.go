@@ -54,6 +54,7 @@ func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 	if err := srv.loadQueue(ctx, s, kept, sent); err != nil {
 		return err
 	}
+	s.weigh()
 	srv.sessions[s.id] = s
 	for i := range kept.Subscriptions {
 		if _, _, ok := splitShare(kept.Subscriptions[i].Filter); ok {

@@ -31,9 +31,8 @@ type Session struct {
 	behind atomic.Bool
 	// sharing says that messages of shared subscriptions may wait here.
 	sharing atomic.Bool
-	// load is how many messages wait or are in flight, and loadBytes the sizes of
-	// those that wait.
-	load, loadBytes atomic.Int64
+	// load is how many messages wait or are in flight, flights how many are in flight.
+	load, flights atomic.Int64
 
 	// Guarded by the server's tree lock.
 	subs map[string]*subscription // by filter, with its $share prefix
@@ -160,7 +159,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 // member.
 func (s *Session) weigh() {
 	s.load.Store(int64(s.q.len() + s.inFlight.len()))
-	s.loadBytes.Store(s.q.bytes)
+	s.flights.Store(int64(s.inFlight.len()))
 }
 
 // limit drops the oldest of what is queued beyond the limits.
@@ -262,6 +261,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			s.emit(b, c, it)
 		}
 	}
+	defer s.weigh()
 	later := false
 	for len(s.resend) == 0 && s.q.len() > 0 {
 		it := s.q.front().item

@@ -169,7 +169,7 @@ func TestSharedLosesNothing(t *testing.T) {
 		mu.Unlock()
 	}
 	cancel() // the members leave, and what they have goes to the keeper
-	eventually(t, "nothing waits", func() bool { return s.Stats().Waiting == 0 })
+	eventually(t, "nothing waits", func() bool { st := s.Stats(); return st.Queued+st.InFlight == 0 })
 	_ = keeper.Close()
 	working.Wait()
 }

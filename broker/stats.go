@@ -25,8 +25,14 @@ type Stats struct {
 	Subscribers   int   // in-process ones among the sessions
 	MostClients   int   // the most clients that were connected at once
 	Expired       int64 // sessions whose expiry interval has passed
-	Waiting       int64 // messages that wait for a client, or are in flight
-	WaitingBytes  int64 // the sizes of those that wait
+	// Queued and QueuedBytes are what waits in the queues of all sessions, and was not
+	// sent yet. Retained messages that a SUBSCRIBE asked for are among the messages,
+	// but not in the bytes, which are those of RetainedBytes.
+	Queued      int64
+	QueuedBytes int64
+	// InFlight is what was sent to clients with QoS 1 and 2 and not acknowledged yet,
+	// or is to be sent again when they are back.
+	InFlight int64
 	// PacketsReceived and PacketsSent count control packets of all types, and the
 	// other two the bytes of sockets, all of them since the server was made.
 	PacketsReceived, PacketsSent int64
@@ -38,10 +44,6 @@ type Stats struct {
 	// Paused counts how often the reader of a client paused, because it published
 	// more than [Limits].PublishRate.
 	Paused int64
-	// Queued and QueuedBytes are what waits in the queues of all sessions, retained
-	// messages that a SUBSCRIBE asked for among the messages, but not in the bytes.
-	Queued      int64
-	QueuedBytes int64
 	// Published counts messages that came from inside the gateway.
 	Published int64
 	// Dropped counts messages that a subscriber or publisher lost, by reason:
@@ -52,7 +54,8 @@ type Stats struct {
 	// "retained" (there are too many retained messages, or bytes of them), "delayed"
 	// (there are too many delayed messages, or bytes of them), "all-queues" (the queues
 	// of all sessions together are full), "limits" (too many topic levels or user
-	// properties).
+	// properties), "shared" (of QoS 2, sent to a member of a shared subscription whose
+	// session has ended: no other may have it).
 	Dropped map[string]int64
 	// InterceptDrops and InterceptRejects count verdicts of the interceptor.
 	InterceptDrops, InterceptRejects int64
@@ -92,12 +95,13 @@ const (
 	dropDelayed
 	dropAllQueues
 	dropLimits
+	dropShared
 	dropReasons
 )
 
 var dropNames = [dropReasons]string{
 	"slow", "queue", "expired", "too-large", "not-authorized", "hops", "handler", "store", "invalid",
-	"retained", "delayed", "all-queues", "limits",
+	"retained", "delayed", "all-queues", "limits", "shared",
 }
 
 // counters are written by every connection.
@@ -145,7 +149,6 @@ func (srv *Server) countLocked(s *Stats) {
 		if session.bus != nil {
 			s.Subscribers++
 		}
-		s.Waiting += session.load.Load()
-		s.WaitingBytes += session.loadBytes.Load()
+		s.InFlight += session.flights.Load()
 	}
 }

@@ -145,9 +145,9 @@ func (r *report) held(s *Stats, st *status) {
 	r.number("shared_subscriptions/count", int64(s.Shared))
 	r.number("retained messages/count", int64(s.Retained))
 	for _, name := range []string{"store/messages/count", "messages/stored"} { // the second is its old name
-		r.number(name, int64(s.Retained)+s.Waiting+int64(s.Delayed))
+		r.number(name, int64(s.Retained)+s.Queued+s.InFlight+int64(s.Delayed))
 	}
-	r.number("store/messages/bytes", s.RetainedBytes+s.WaitingBytes+s.DelayedBytes)
+	r.number("store/messages/bytes", s.RetainedBytes+s.QueuedBytes+s.DelayedBytes)
 	r.number("messages/delayed", int64(s.Delayed))
 	heap := heapSize()
 	st.most.heap = max(st.most.heap, heap)

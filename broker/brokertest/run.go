@@ -40,7 +40,7 @@ func RunOver(t *testing.T, file string, over Transport, newStore func(t *testing
 	}
 	start := func(t *testing.T) *scenario {
 		s := &scenario{
-			t: t, over: over, version: packet.V5, clients: make(map[string]*Client),
+			t: t, over: over, version: packet.V5, clients: make(map[string]*Client), began: time.Now(),
 			opts: broker.Options{Authorizer: Everyone(), StatusEvery: -1, Store: mem.New()},
 		}
 		if newStore != nil {
@@ -100,6 +100,7 @@ type scenario struct {
 	over    Transport
 	version packet.Version // of a CONNECT that does not say
 	opts    broker.Options
+	began   time.Time
 	from    net.IP // where clients seem to come from; nil is where they do
 	server  *Server
 	clients map[string]*Client
@@ -212,7 +213,7 @@ func (s *scenario) stats(expected []string) error {
 		got := map[string]int64{
 			"sessions": int64(stats.Sessions), "clients": int64(stats.Clients), "subscriptions": int64(stats.Subscriptions),
 			"retained": int64(stats.Retained), "retained-bytes": stats.RetainedBytes, "refused": stats.Refused, "published": stats.Published,
-			"shared": int64(stats.Shared), "delayed": int64(stats.Delayed), "expired": stats.Expired, "waiting": stats.Waiting,
+			"shared": int64(stats.Shared), "delayed": int64(stats.Delayed), "expired": stats.Expired, "in-flight": stats.InFlight,
 			"queued": stats.Queued, "queued-bytes": stats.QueuedBytes, "connections": int64(stats.Connections),
 		}
 		for reason, n := range stats.Dropped {
@@ -258,6 +259,7 @@ func (s *scenario) send(name string, words []string) error {
 			return err
 		}
 		c = NewClient(nc)
+		c.began = s.began
 		s.clients[name] = c
 	}
 	switch words[0] {
