@@ -21,7 +21,8 @@
 //	* stats retained>=60               a counter becomes at least so much
 //
 // The first lines may set options: "* server in-flight=2". "no-why" in an
-// expectation says that there is no reason string. Words are separated by
+// expectation says that there is no reason string, and "expiry~999" that an interval
+// is 999, or less by what time has gone by since the script began. Words are separated by
 // spaces; one that begins with a quote is a Go string. A first line "* versions v4 v5"
 // runs the script once with each, and a line that begins with "v4: " is of that
 // version alone. An expectation names every
