@@ -220,10 +220,12 @@ func (b *batch) append(c *conn, encoded []byte, id uint16, dup, always bool) boo
 	}
 }
 
-// addTo adds a packet to the output of a connection.
+// addTo adds a packet to the output of a connection. One that the client does not
+// take ends the connection: the client would wait for it for ever.
 func (b *batch) addTo(c *conn, p packet.Packet) {
 	encoded := c.encode(b.frames.own[:0], p)
 	if len(encoded) == 0 {
+		c.shut(packet.PacketTooLarge)
 		return
 	}
 	b.frames.own = encoded

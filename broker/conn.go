@@ -264,13 +264,19 @@ func (c *conn) handle(p packet.Packet) (reason packet.Reason, more bool) {
 		return c.goodbye(p), false
 	case *packet.Subscribe:
 		b.run()
-		if sharedNoLocal(p) {
+		switch {
+		case sharedNoLocal(p):
 			return packet.ProtocolError, false
+		case !c.takesReasons(len(p.Filters)):
+			return packet.PacketTooLarge, false
 		}
 		c.subscribe(p)
 		return 0, true
 	case *packet.Unsubscribe:
 		b.run()
+		if !c.takesReasons(len(p.Filters)) {
+			return packet.PacketTooLarge, false
+		}
 		c.unsubscribe(p)
 		return 0, true
 	case *packet.Auth:

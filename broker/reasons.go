@@ -48,6 +48,12 @@ func (c *conn) encode(to []byte, p packet.Packet) []byte {
 	return encoded
 }
 
+// takesReasons reports whether the client takes a SUBACK or UNSUBACK with n reason
+// codes. If not, nothing of what it asks for is done: it could not be told.
+func (c *conn) takesReasons(n int) bool {
+	return c.maxPacket == 0 || c.encode(nil, &packet.Suback{ID: 1, Reasons: make([]packet.Reason, n)}) != nil
+}
+
 // curt takes out of a packet what need not be said, and reports whether there was
 // such.
 func curt(p packet.Packet) bool {
