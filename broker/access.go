@@ -2,10 +2,13 @@ package broker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
 )
 
 // access is whom a session acts for, and what need not be asked.
@@ -87,8 +90,9 @@ func (s *Session) forgetCertificate() {
 
 // Reauthorize is to be called after the [Authorizer] has begun to answer otherwise:
 // what it was asked before counts no more. Clients who may not stay are disconnected
-// with 0x87, not authorized, and what waits for a client is asked about again before
-// it is sent. A message that was routed before may still be on its way to a socket.
+// with 0x87, not authorized; subscriptions that a client, connected or not, may not
+// have any more end, and are logged, since MQTT has no word for it; and what waits for
+// a client is asked about again before it is sent. A message that was routed before may still be on its way to a socket.
 func (srv *Server) Reauthorize() {
 	srv.rights.Add(1)
 	srv.mu.Lock()
@@ -109,6 +113,7 @@ func (srv *Server) recheck(s *Session) {
 	s.mu.Lock()
 	s.before = s.q.next
 	s.mu.Unlock()
+	srv.withdraw(s)
 	c, a := s.conn.Load(), s.access.Load()
 	if c == nil || a == nil {
 		return
@@ -117,4 +122,31 @@ func (srv *Server) recheck(s *Session) {
 		srv.log.Info("client lost its access", "client", a.who.ClientID, "principal", a.who.Principal, "remote", a.who.Remote)
 		c.shut(packet.NotAuthorized)
 	}
+}
+
+// withdraw ends the subscriptions of a session that its client may not have any more.
+func (srv *Server) withdraw(s *Session) {
+	a := s.access.Load()
+	if a == nil {
+		return
+	}
+	srv.treeMu.RLock()
+	subs := slices.Collect(maps.Values(s.subs))
+	srv.treeMu.RUnlock()
+	subs = slices.DeleteFunc(subs, func(sub *subscription) bool {
+		return srv.authz.Allow(srv.ctx, a.who, ActSubscribe, sub.filter) == nil
+	})
+	if len(subs) == 0 {
+		return
+	}
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	srv.commit(b, func() {
+		for _, sub := range subs {
+			if srv.removeSub(s, sub.full) && s.stored {
+				b.change(store.Change{Op: store.Unsubscribe, Session: s.id, Sub: &store.Subscription{Filter: sub.full}})
+			}
+		}
+	})
+	srv.log.Warn("client lost subscriptions", "client", s.id, "principal", a.who.Principal, "subscriptions", len(subs))
 }

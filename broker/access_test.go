@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -84,6 +85,7 @@ func TestReauthorize(t *testing.T) {
 	}
 	f.closed.Store(false)
 	s.Reauthorize()
+	subscribe(t, a, "x", 1) // which had ended
 	pub(packet.Success)
 }
 
@@ -140,4 +142,58 @@ func TestReauthorizeWithholdsWhatWaits(t *testing.T) {
 	if n := s.Stats().Dropped["not-authorized"]; n != 2 {
 		t.Errorf("%d messages were dropped as not authorized, want 2", n)
 	}
+}
+
+// narrow lets everyone do everything, but for subscriptions below "private" when told.
+type narrow struct {
+	moody
+	shut atomic.Bool
+}
+
+func (n *narrow) Allow(ctx context.Context, who broker.Identity, a broker.Action, name string) error {
+	if a == broker.ActSubscribe && n.shut.Load() && strings.HasPrefix(name, "private") {
+		return packet.NotAuthorized
+	}
+	return n.moody.Allow(ctx, who, a, name)
+}
+
+// Who may not subscribe any more loses the subscription, connected, away or after a
+// restart; what only the filter gave is not sent, what another filter gives is.
+func TestReauthorizeEndsSubscriptions(t *testing.T) {
+	n := &narrow{}
+	o := options()
+	o.Authorizer = n
+	s := brokertest.Start(t, o)
+	here, away := brokertest.Dial(t, s, user("here", "u", 100)), brokertest.Dial(t, s, user("away", "u", 100))
+	for _, c := range []*brokertest.Client{here, away} {
+		subscribe(t, c, "private/+", 1)
+		subscribe(t, c, "$share/g/private/#", 1)
+		subscribe(t, c, "public", 1)
+	}
+	_ = away.Close() // without a word
+	eventually(t, "it has left", func() bool { return s.Stats().Clients == 1 })
+	n.shut.Store(true)
+	s.Reauthorize()
+	if st := s.Stats(); st.Subscriptions != 2 || st.Shared != 0 {
+		t.Errorf("%d subscriptions are left, %d of them shared, want 2 and 0", st.Subscriptions, st.Shared)
+	}
+	n.shut.Store(false)
+	back := brokertest.Dial(t, s, user("away", "u", 100)) // it got none back
+	for _, name := range []string{"private/x", "public"} {
+		if err := s.Publish(t.Context(), message.Message{Topic: name, QoS: 1, Payload: []byte("1")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []*brokertest.Client{here, back} {
+		if p, ok := read(t, c).(*packet.Publish); !ok || p.Topic != "public" {
+			t.Errorf("got %+v, want a message to public", p)
+		}
+	}
+	subscribe(t, back, "private/+", 1)
+	_ = back.Close()
+	s.Stop()
+	n.shut.Store(true)
+	s = brokertest.Start(t, o)
+	brokertest.Dial(t, s, user("away", "u", 100))
+	eventually(t, "the subscription has ended", func() bool { return s.Stats().Subscriptions == 2 })
 }

@@ -380,6 +380,9 @@ func (c *conn) welcome(s *Session, answer *packet.Connack) {
 		defer s.mu.Unlock()
 		s.attach(b, c)
 	})
+	if answer.SessionPresent { // rights may have changed while nothing was asked
+		c.srv.withdraw(s)
+	}
 	c.srv.pump(b, s)
 	b.flush()
 	if c.rights != c.srv.rights.Load() { // Reauthorize may have come before the session was c's

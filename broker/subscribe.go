@@ -122,6 +122,7 @@ func (c *conn) subscribe(p *packet.Subscribe) {
 	// [MQTT-2.2.1-6], [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT3-2.3.1-7], [MQTT3-3.8.4-1],
 	// [MQTT3-3.8.4-2]
 	answer := &packet.Suback{ID: p.ID, Reasons: make([]packet.Reason, 0, len(p.Filters))}
+	rights := c.srv.rights.Load()
 	shares, tooMany := false, c.srv.opts.Limits.tooMany(p.UserProperties)
 	c.srv.commit(b, func() {
 		b.acks = append(b.acks, ack{packet: answer})
@@ -143,6 +144,9 @@ func (c *conn) subscribe(p *packet.Subscribe) {
 		c.srv.collect(c.session, false)
 	}
 	c.srv.subscribed(c, p, answer)
+	if rights != c.srv.rights.Load() { // Reauthorize may not have seen them
+		c.srv.recheck(c.session)
+	}
 }
 
 func (c *conn) subscribeOne(p *packet.Subscribe, f *packet.Filter, b *batch) packet.Reason {
