@@ -192,6 +192,13 @@ func (b *batch) answer(c *conn, a *ack, err error) {
 }
 
 func (b *batch) emitLater(e *emit, err error) {
+	if e.delayed != nil {
+		if err != nil {
+			b.srv.delays.forgo(e.delayed)
+			b.srv.stats.drop(dropStore)
+		}
+		return
+	}
 	s := e.s
 	s.mu.Lock()
 	defer s.mu.Unlock()

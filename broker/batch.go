@@ -125,11 +125,13 @@ type ack struct {
 	packet packet.Packet
 }
 
-// emit is a message that is to be sent when the batch is safe.
+// emit is a message that is to be sent when the batch is safe, or one that is to be
+// forgotten if it is not.
 type emit struct {
-	s     *Session
-	it    *item
-	epoch uint64
+	s       *Session
+	it      *item
+	epoch   uint64
+	delayed *delayed
 }
 
 func (srv *Server) newBatch(ctx context.Context, c *conn) *batch {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,7 +27,8 @@ import (
 // is due. Its Message Expiry Interval counts from then, as that of a will does.
 const delayPrefix = "$delayed/"
 
-// delayBucket holds those of QoS 1 and 2 in the store.
+// delayBucket holds them in the store, those of QoS 0 too: at most once is no reason
+// to forget in an hour what was to be done in a month.
 const delayBucket = "broker/delayed"
 
 // MaxDelay is the longest delay that a topic can say.
@@ -70,13 +72,8 @@ type delayed struct {
 	by     *access // who publishes; nil from inside
 }
 
-// key is its key in the store; empty if it is not there.
-func (d *delayed) key() string {
-	if d.msg.QoS == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%016x", d.number)
-}
+// key is its key in the store.
+func (d *delayed) key() string { return fmt.Sprintf("%016x", d.number) }
 
 // delays are the messages that wait, the one that is due next first.
 type delays struct {
@@ -163,19 +160,31 @@ func (q *delays) held() (n int, size int64) {
 // wait keeps a publish until it is due. The caller holds commitMu.
 func (b *batch) wait(p *pub) packet.Reason {
 	d := &delayed{due: b.now.Add(p.delay), msg: p.keep(), by: p.by}
+	value, err := d.encode()
+	if err != nil { // what came in can go out; only an interceptor's message cannot
+		b.srv.stats.drop(dropInvalid)
+		b.srv.log.Warn("message cannot be encoded", "topic", d.msg.Topic, "err", err)
+		return packet.ImplementationSpecificError
+	}
 	if !b.srv.delays.add(d, &b.srv.opts.Limits.Delayed) {
 		b.srv.stats.drop(dropDelayed)
 		return packet.QuotaExceeded
 	}
-	if key := d.key(); key != "" {
-		value, err := d.encode()
-		if err != nil { // what came in can go out; only an interceptor's message cannot
-			b.srv.log.Warn("message cannot be encoded", "topic", d.msg.Topic, "err", err)
-			return packet.ImplementationSpecificError
-		}
-		b.change(store.Change{Op: store.Put, Bucket: delayBucket, Key: key, Value: value})
+	b.change(store.Change{Op: store.Put, Bucket: delayBucket, Key: d.key(), Value: value})
+	if d.msg.QoS > 0 {
+		b.later = append(b.later, emit{delayed: d})
 	}
 	return packet.Success
+}
+
+// forgo takes out a message whose publisher is told that it was not taken.
+func (q *delays) forgo(d *delayed) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if i := slices.Index(q.waiting, d); i >= 0 {
+		heap.Remove(&q.waiting, i)
+		q.bytes -= int64(d.msg.Size())
+	}
 }
 
 // deliverDelayed publishes messages as they are due, until the server stops.
@@ -252,7 +261,7 @@ func (d *delayed) encode() ([]byte, error) {
 	}
 	b := append(binary.BigEndian.AppendUint32(nil, uint32(len(text))), text...)
 	return packet.AppendPublish(b, &packet.Publish{
-		QoS: m.QoS, Retain: m.Retain, Topic: m.Topic, Payload: m.Payload, ID: 1,
+		QoS: m.QoS, Retain: m.Retain, Topic: m.Topic, Payload: m.Payload, ID: uint16(min(m.QoS, 1)),
 		Properties: packet.PublishProperties{
 			UTF8: m.UTF8, ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData,
 			UserProperties: m.UserProperties, ContentType: m.ContentType,

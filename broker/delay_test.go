@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -108,7 +109,7 @@ func TestDelayedMessagesOutliveTheBroker(t *testing.T) {
 			UserProperties: []message.Property{{Key: "k", Value: "v"}}, CorrelationData: []byte{1}, ResponseTopic: "r", UTF8: true,
 		}})
 		send(t, c.Client, &packet.Publish{Topic: "$delayed/100/x", Payload: []byte("two"), QoS: 2, ID: 2})
-		send(t, c.Client, &packet.Publish{Topic: "$delayed/100/x", Payload: []byte("lost")})
+		send(t, c.Client, &packet.Publish{Topic: "$delayed/100/x", Payload: []byte("three")})
 		if packets, _ := c.received(); len(packets) != 2 {
 			t.Fatalf("got %v", packets)
 		}
@@ -117,12 +118,12 @@ func TestDelayedMessagesOutliveTheBroker(t *testing.T) {
 	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
 		c := dial(v5("b", 0))
 		subscribeAll(t, c, 2)
-		if n := server.Stats().Delayed; n != 2 {
+		if n := server.Stats().Delayed; n != 3 {
 			t.Fatalf("%d are delayed", n)
 		}
 		pass(200 * time.Second)
 		got := publishes(c)
-		if len(got) != 2 || string(got[0].Payload) != "one" || string(got[1].Payload) != "two" || got[1].QoS != 2 {
+		if len(got) != 3 || string(got[0].Payload) != "one" || string(got[1].Payload) != "two" || got[1].QoS != 2 || string(got[2].Payload) != "three" {
 			t.Fatalf("got %v", got)
 		}
 		props := got[0].Properties
@@ -251,6 +252,65 @@ func TestWillThatIsDelayed(t *testing.T) {
 		pass(time.Second)
 		if got := publishes(m); len(got) != 1 || got[0].Topic != "will" {
 			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// A message that is refused because the store has no room is not delivered later, when
+// its publisher has sent it again; one of QoS 0, which nobody is told of, is.
+func TestDelayedMessagesThatTheStoreRefuses(t *testing.T) {
+	full := &slowStore{Store: mem.New(), err: store.ErrFull}
+	o := options()
+	o.Store = full
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		c := dial(v5("a", 0))
+		subscribeAll(t, c, 2)
+		for qos := range message.QoS(3) {
+			p := &packet.Publish{Topic: "$delayed/10/x", Payload: fmt.Append(nil, qos), QoS: qos}
+			if qos > 0 {
+				p.ID = uint16(qos)
+			}
+			send(t, c.Client, p)
+		}
+		packets, _ := c.received()
+		for _, p := range packets {
+			if a, ok := p.(*packet.Ack); !ok || a.Reason != packet.QuotaExceeded {
+				t.Errorf("got %+v, want 0x97", p)
+			}
+		}
+		if n := server.Stats().Delayed; len(packets) != 2 || n != 1 {
+			t.Errorf("%d answers, %d are delayed", len(packets), n)
+		}
+		pass(20 * time.Second)
+		if got := publishes(c); len(got) != 1 || string(got[0].Payload) != "0" {
+			t.Errorf("got %v", got)
+		}
+	})
+}
+
+// mangler makes of every message one that cannot be written.
+type mangler struct{}
+
+func (mangler) Intercept(_ context.Context, batch []message.Message) []message.Verdict {
+	verdicts := make([]message.Verdict, len(batch))
+	for i := range batch {
+		m := batch[i]
+		m.Topic, m.ContentType = "$delayed/10/x", "\xff"
+		verdicts[i] = message.Verdict{Action: message.Replace, Message: &m}
+	}
+	return verdicts
+}
+
+func TestDelayedMessagesThatCannotBeWritten(t *testing.T) {
+	o := options()
+	o.Interceptor = mangler{}
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, _ func(*packet.Connect) *bubbleClient) {
+		var refused *message.RefusedError
+		if err := server.Publish(t.Context(), message.Message{Topic: "y", QoS: 1}); !errors.As(err, &refused) {
+			t.Errorf("got %v, want a refusal", err)
+		}
+		if st := server.Stats(); st.Delayed != 0 || st.Dropped["invalid"] != 1 {
+			t.Errorf("%d are delayed, %d dropped", st.Delayed, st.Dropped["invalid"])
 		}
 	})
 }
