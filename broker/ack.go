@@ -40,7 +40,12 @@ func (b *batch) settle() {
 		return
 	}
 	ticket := b.ticket
-	b.ticket, b.last = nil, ticket
+	if b.ticket = nil; ticket != nil {
+		if b.last != nil && b.c == nil {
+			b.earlier = append(b.earlier, b.last)
+		}
+		b.last = ticket
+	}
 	waits := b.srv.journal.inside.Load() > 0 // to keep the order
 	if b.c != nil {
 		waits = b.c.pending.Load() > 0

@@ -27,8 +27,13 @@ const (
 	gatherBytes = 64 << 10
 )
 
-// keepTargets is for how many targets a batch keeps memory, about 2 MiB.
-const keepTargets = 32 << 10
+// How much a batch has in hand at once, though it goes to many: how many targets are
+// found before what was found is delivered (about 2 MiB), and how many bytes wait for
+// sockets before they are written.
+const (
+	keepTargets  = 32 << 10
+	mostGathered = 16 << 20
+)
 
 // batch is the work of one read of one connection, or of one call from inside:
 // what came in, the changes that it makes to durable state, and what is to go out.
@@ -51,11 +56,15 @@ type batch struct {
 	gathers bool    // of a loop: it is flushed after many, and tells the time
 	spoiled bool    // somebody is at it, or was until a panic
 
-	gathered int          // bytes that wait for the flush
-	ordered  bool         // commitMu is held
-	ticket   store.Ticket // of the changes that are not settled
-	last     store.Ticket // of those that are
+	gathered int            // bytes that wait for the flush
+	ordered  bool           // commitMu is held
+	ticket   store.Ticket   // of the changes that are not settled
+	last     store.Ticket   // of those that are, and were the last
+	earlier  []store.Ticket // the others, of a batch from inside
+	refused  bool           // a publish from inside: nothing follows
 
+	done    int // of ops
+	matched int // of pubs: up to here targets are known
 	targets []target
 	seen    map[*Session]int
 	frames  frames
@@ -176,7 +185,9 @@ func (b *batch) reset() {
 		clear(b.changes)
 		b.changes, b.acks, b.later = b.changes[:0], nil, nil
 	}
-	b.bytes, b.ticket, b.last = 0, nil, nil
+	clear(b.earlier)
+	b.bytes, b.ticket, b.last, b.earlier = 0, nil, nil, b.earlier[:0]
+	b.done, b.matched, b.refused = 0, 0, false
 	b.scratch.Forget()
 	b.frames.forget()
 	for i := range b.frames.enc {
@@ -267,20 +278,34 @@ func (b *batch) run() {
 
 func (b *batch) work() {
 	b.intercept()
-	if b.needsOrder() {
+	order := b.needsOrder()
+	for b.done < len(b.ops) && !b.refused {
+		b.portion(order)
+		b.settle()
+		if b.gathered > mostGathered {
+			b.flush()
+		}
+	}
+}
+
+// portion delivers as much of the batch as may be in hand at once.
+func (b *batch) portion(order bool) {
+	clear(b.targets)
+	b.targets = b.targets[:0]
+	if order {
 		b.srv.inOrder(b, func() {
 			b.match()
 			b.apply()
 		})
-	} else {
-		b.match()
-		if b.reachesStored() {
-			b.srv.inOrder(b, b.apply)
-		} else {
-			b.apply()
-		}
+		return
 	}
-	b.settle()
+	from := b.matched
+	b.match()
+	if b.reachesStored(b.pubs[from:b.matched]) {
+		b.srv.inOrder(b, b.apply)
+	} else {
+		b.apply()
+	}
 }
 
 // needsOrder reports whether the batch changes durable state, or retained
@@ -301,9 +326,9 @@ func (b *batch) needsOrder() bool {
 	return false
 }
 
-func (b *batch) reachesStored() bool {
-	for i := range b.pubs {
-		p := &b.pubs[i]
+func (b *batch) reachesStored(pubs []pub) bool {
+	for i := range pubs {
+		p := &pubs[i]
 		for _, t := range b.targets[p.from:p.to] {
 			if t.s.stored && min(t.qos, p.msg.QoS) > 0 {
 				return true
@@ -313,15 +338,19 @@ func (b *batch) reachesStored() bool {
 	return false
 }
 
-// apply does what the batch's packets ask for, in order; in a batch from inside,
-// nothing after a message that is refused.
+// apply does what the batch's packets ask for, in order, up to one whose targets are
+// not known yet; in a batch from inside, nothing after a message that is refused.
 func (b *batch) apply() {
-	for i := range b.ops {
-		o := &b.ops[i]
+	for ; b.done < len(b.ops); b.done++ {
+		o := &b.ops[b.done]
 		switch o.kind {
 		case packet.PUBLISH:
+			if o.pub >= b.matched {
+				return
+			}
 			p := &b.pubs[o.pub]
 			if b.publish(p); b.c == nil && p.reason.Failed() {
+				b.refused = true
 				return
 			}
 		case packet.PUBREL:

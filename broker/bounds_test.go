@@ -3,8 +3,10 @@ package broker_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -89,5 +91,67 @@ func TestNobodyIsDroppedForPublishingFast(t *testing.T) {
 	}
 	if s.Stats().Paused == 0 {
 		t.Error("the reader did not pause")
+	}
+}
+
+// TestManyMessagesToMany has a batch of messages go to as many groups as make more
+// targets than may be in hand at once: all come, in order, and the targets' memory is
+// bounded.
+func TestManyMessagesToMany(t *testing.T) {
+	o := options()
+	const groups, messages = 10_000, 60
+	o.Limits.Filters, o.Limits.Output = groups, 64<<20
+	s := brokertest.Start(t, o)
+	nc, err := net.Dial("tcp", s.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := brokertest.NewClient(nc)
+	if _, err := c.Connect(v5("a", 0)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range groups / 100 {
+		sub := &packet.Subscribe{ID: 1}
+		for j := range 100 {
+			sub.Filters = append(sub.Filters, packet.Filter{Filter: fmt.Sprintf("$share/%d/x", i*100+j)})
+		}
+		send(t, c, sub)
+		read(t, c)
+	}
+	frame, err := packet.Append(nil, &packet.Publish{Topic: "x", Payload: []byte{0}}, packet.V5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := make(chan int, 1)
+	go func() {
+		in := make([]byte, groups*len(frame))
+		for m := range messages {
+			if _, err := io.ReadFull(nc, in); err != nil {
+				wrong <- m
+				return
+			}
+			for at := len(frame) - 1; at < len(in); at += len(frame) {
+				if in[at] != byte(m) {
+					wrong <- m
+					return
+				}
+			}
+		}
+		wrong <- messages
+	}()
+	batch := make([]message.Message, messages)
+	for m := range batch {
+		batch[m] = message.Message{Topic: "x", Payload: []byte{byte(m)}}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	publish(t, s, batch...)
+	runtime.ReadMemStats(&after)
+	if m := <-wrong; m != messages {
+		t.Errorf("message %d did not come %d times, in order", m, groups)
+	}
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 48 {
+		t.Errorf("%d MiB were allocated for %d deliveries", mib, groups*messages)
 	}
 }

@@ -111,8 +111,10 @@ func (b *batch) finish(ctx context.Context) error {
 		wait = wait || p.msg.QoS > 0
 	}
 	if wait && b.last != nil {
-		if err := b.last.Wait(ctx); err != nil {
-			return err
+		for _, ticket := range append(b.earlier, b.last) {
+			if err := ticket.Wait(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	return refused

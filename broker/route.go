@@ -111,20 +111,22 @@ type target struct {
 	ids    []uint32
 }
 
-// match finds the targets of the batch's publishes.
+// match finds the targets of the batch's next publishes: of one at least, and of no
+// more than make many targets, or many bytes for them.
 func (b *batch) match() {
-	if len(b.pubs) == 0 {
+	if b.matched == len(b.pubs) {
 		return
 	}
 	b.srv.treeMu.RLock()
 	defer b.srv.treeMu.RUnlock()
-	for i := range b.pubs {
-		p := &b.pubs[i]
+	for bytes := 0; b.matched < len(b.pubs) && len(b.targets) < keepTargets && bytes < mostGathered; b.matched++ {
+		p := &b.pubs[b.matched]
 		p.from = len(b.targets)
 		if p.goes() {
 			b.matchOne(p)
 		}
 		p.to = len(b.targets)
+		bytes += (p.to - p.from) * len(p.msg.Payload)
 	}
 }
 
@@ -212,6 +214,9 @@ func (b *batch) publish(p *pub) {
 		for i := p.from; i < p.to; i++ {
 			if t := &b.targets[i]; !b.deliver(p, t, later) && t.share != "" {
 				b.redeliver(p, t, later)
+			}
+			if b.gathered > mostGathered && !b.ordered {
+				b.flush()
 			}
 		}
 		if p.from == p.to {
