@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -183,6 +184,9 @@ func (srv *Server) openBus(ctx context.Context, sub *message.Subscription) (*Ses
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
 	srv.commit(b, func() { srv.setFilters(b, s, sub.Filters, true) })
+	if slices.ContainsFunc(sub.Filters, isShared) {
+		srv.collect(s, false)
+	}
 	s.bus.signal() // messages may have waited
 	return s, nil
 }
@@ -324,7 +328,9 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 					srv.stats.dropped[dropHandler].Add(int64(len(batch)))
 				}
 				pause = 0
-				srv.consumed(s, last)
+				if srv.consumed(s, last) {
+					srv.collectMore(s)
+				}
 			}
 			if srv.over(ctx) {
 				break
@@ -386,8 +392,9 @@ func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch
 	return batch, last, false
 }
 
-// consumed removes what the handler has had, up to the position last.
-func (srv *Server) consumed(s *Session, last uint64) {
+// consumed removes what the handler has had, up to the position last. It reports
+// whether there is room for what others have left now.
+func (srv *Server) consumed(s *Session, last uint64) (more bool) {
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
 	step := func() {
@@ -396,10 +403,12 @@ func (srv *Server) consumed(s *Session, last uint64) {
 		for s.q.len() > 0 && s.q.slots.at(0).pos <= last {
 			s.dequeue(b, s.pop())
 		}
+		more = s.wantsMore()
 	}
 	if s.stored {
 		srv.commit(b, step)
 	} else {
 		step()
 	}
+	return more
 }

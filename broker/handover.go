@@ -176,6 +176,7 @@ func (srv *Server) inherit(b *batch, from *Session, old *item, ends bool) bool {
 			return false
 		}
 		t := groupTarget(sub, waits)
+		t.moves = !ends
 		if !ends && !t.s.fits(old) {
 			return false
 		}
@@ -191,11 +192,21 @@ func (srv *Server) inherit(b *batch, from *Session, old *item, ends bool) bool {
 func (s *Session) fits(it *item) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fits := s.bus != nil || s.q.fits(int64(sizeOf(it.msg)), &s.srv.opts.Limits)
+	fits := s.q.fits(int64(sizeOf(it.msg)), &s.srv.opts.Limits)
 	if !fits {
 		s.more = true
 	}
 	return fits
+}
+
+// wantsMore reports whether the session is to look now for what did not fit before.
+// The caller holds mu, and calls collectMore if so.
+func (s *Session) wantsMore() bool {
+	if !s.more || s.collecting || s.q.len() > 0 {
+		return false
+	}
+	s.more, s.collecting = false, true
+	return true
 }
 
 // collectMore has a session take over what did not fit before, and then whatever did

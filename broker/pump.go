@@ -19,9 +19,7 @@ func (srv *Server) pump(b *batch, s *Session) {
 			if s.q.len() > 0 || len(s.resend) > 0 {
 				fetch = s.pump(b)
 			}
-			if more = s.more && !s.collecting && s.q.len() == 0; more {
-				s.more, s.collecting = false, true
-			}
+			more = s.wantsMore()
 		}
 		if s.stored {
 			srv.commit(b, step)

@@ -25,6 +25,7 @@ type item struct {
 	ids   []uint32 // subscription identifiers
 	share string   // the filter of the shared subscription it came by, if any
 	waits bool     // of a group none of whose members is connected: see target
+	moves bool     // from another session, which made sure that it fits
 	class uint8    // see Priority
 
 	// In flight only.
@@ -173,10 +174,17 @@ func (q *queue) over(l *Limits) bool {
 	return n > l.QueueMessages || q.bytes-q.askedFor > l.QueueBytes && n > 1
 }
 
-// fits reports whether one more message of a size is within the limits of the queue.
+// fits reports whether a message of a size that another session has is within the
+// limits of this one. What all sessions queue does not grow by it.
 func (q *queue) fits(size int64, l *Limits) bool {
-	n := q.len() - q.asked
-	return n == 0 || n < l.QueueMessages && q.bytes-q.askedFor+size <= l.QueueBytes
+	n, bytes := int64(q.len()-q.asked), q.bytes-q.askedFor+size
+	if n == 0 {
+		return true
+	}
+	if n >= int64(l.QueueMessages) || bytes > l.QueueBytes {
+		return false
+	}
+	return q.all == nil || n < int64(l.AllQueues.Count)-q.all.messages.Load() && bytes <= l.AllQueues.Bytes-q.all.bytes.Load()
 }
 
 // beyondShare reports whether the queue holds more than is free of what all may

@@ -107,6 +107,7 @@ type target struct {
 	qos    message.QoS
 	asKept bool
 	waits  bool   // of a group none of whose members is connected
+	moves  bool   // from a session that lives: see fits
 	share  string // the filter of the group, with its prefix
 	ids    []uint32
 }
@@ -260,7 +261,7 @@ func (b *batch) deliver(p *pub, t *target, later bool) bool {
 		return true
 	}
 	if qos > 0 || s.bus != nil {
-		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids, share: t.share, waits: t.waits}
+		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids, share: t.share, waits: t.waits, moves: t.moves}
 		it.class = b.srv.classOf(s, p)
 		s.mu.Lock()
 		defer s.mu.Unlock()

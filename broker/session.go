@@ -142,7 +142,9 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 		return true // QoS 0, and nobody there
 	}
 	s.q.push(it, !stored || s.listens() && s.q.window())
-	s.limit(b)
+	if !it.moves {
+		s.limit(b)
+	}
 	s.behind.Store(s.q.zero > 0)
 	if s.bus == nil {
 		return true

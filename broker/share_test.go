@@ -229,8 +229,12 @@ func TestStopHandsNothingOver(t *testing.T) {
 // nothing waiting: what several have left is more than one may queue.
 func TestHandOverDropsNothing(t *testing.T) {
 	const each, members = 10, 3
+	one := numbered("x", 0, 1)
+	size := one.Size()
 	for name, limit := range map[string]func(*broker.Limits){
-		"of one queue": func(l *broker.Limits) { l.QueueMessages = each },
+		"of one queue":         func(l *broker.Limits) { l.QueueMessages = each },
+		"of all queues":        func(l *broker.Limits) { l.AllQueues.Count = each * (members + 1) },
+		"of all queues' bytes": func(l *broker.Limits) { l.AllQueues.Bytes = int64(each*(members+1)) * int64(size) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options()
@@ -262,5 +266,43 @@ func TestHandOverDropsNothing(t *testing.T) {
 				t.Errorf("of %d messages %d came", each*members, len(came))
 			}
 		})
+	}
+}
+
+// An in-process member does as any other: it takes over no more than it may queue, and
+// the rest later, also of what waited before it came.
+func TestHandOverToTheBusDropsNothing(t *testing.T) {
+	const each, members = 10, 3
+	o := options()
+	o.Limits.QueueMessages = each
+	s := brokertest.Start(t, o)
+	for i := range members {
+		away := brokertest.Dial(t, s, v5(fmt.Sprint("away", i), 100))
+		subscribe(t, away, "$share/g/x", 1)
+		_ = away.Close() // without a word
+	}
+	eventually(t, "they have left", func() bool { return s.Stats().Clients == 0 })
+	for i := range each * members {
+		publish(t, s, numbered("x", i, 1))
+	}
+	came := make(map[string]bool)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := s.Subscribe(ctx, message.Subscription{Name: "heir", Filters: []string{"$share/g/x"}, QoS: 1}, func(_ context.Context, batch []message.Message) error {
+		for i := range batch {
+			came[string(batch[i].Payload)] = true
+		}
+		if len(came) == each*members {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil || len(came) != each*members {
+		t.Errorf("of %d messages %d came: %v", each*members, len(came), err)
+	}
+	for why, n := range s.Stats().Dropped {
+		if n > 0 {
+			t.Errorf("%d were dropped: %s", n, why)
+		}
 	}
 }
