@@ -45,6 +45,7 @@ var importLaws = []importLaw{
 		packages: []string{"broker/store/mem", "broker/store/disk"},
 		ours:     []string{"broker/message", "broker/store", "broker/store/durable"},
 	},
+	{packages: []string{"broker/store/history"}, ours: []string{"broker/message", "broker/topic", "broker/store"}, outside: none},
 	{packages: []string{"broker/store/storetest"}, ours: []string{"broker/message", "broker/store"}},
 	{
 		packages: []string{"broker"},
