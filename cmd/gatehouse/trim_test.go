@@ -40,7 +40,7 @@ func TestTrimWaitsForTheFirstMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		up, done := make(chan struct{}), make(chan error)
 		go func() { done <- trimLater(t.Context(), up) }()
-		time.Sleep(time.Hour) // of the bubble
+		<-time.After(time.Hour) // of the bubble
 		begin := time.Now()
 		close(up)
 		if err := <-done; err != nil || time.Since(begin) != started {

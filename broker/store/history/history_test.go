@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
 	"slices"
@@ -23,6 +22,9 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pass lets the time of a bubble pass.
+func pass(d time.Duration) { <-time.After(d) }
 
 // bus gives what is sent to it to its one subscriber.
 type bus chan []message.Message
@@ -85,7 +87,7 @@ type subject struct {
 
 func begin(t *testing.T, s *watched, o history.Options) *subject {
 	t.Helper()
-	o.Store, o.Topics, o.Log = s, []string{"#"}, slog.New(slog.NewTextHandler(io.Discard, nil))
+	o.Store, o.Topics, o.Log = s, []string{"#"}, slog.New(slog.DiscardHandler)
 	if o.Now == nil {
 		o.Now = func() (time.Time, bool) { return time.Now(), true } // the bubble's clock begins in 2000
 	}
@@ -115,7 +117,7 @@ func (s *subject) say(topic string, n int) (points []history.Point) {
 		at, v := time.Now().Truncate(time.Millisecond), float64(i)*0.5
 		s.bus <- []message.Message{{Topic: topic, Payload: fmt.Append(nil, v), At: at}}
 		points = append(points, history.Point{At: at, Value: v})
-		time.Sleep(time.Second)
+		pass(time.Second)
 	}
 	synctest.Wait()
 	return points
@@ -164,7 +166,7 @@ func TestPointsComeBack(t *testing.T) {
 			}
 		}
 		check("before they are written")
-		time.Sleep(history.FlushEvery + time.Second)
+		pass(history.FlushEvery + time.Second)
 		synctest.Wait()
 		check("written")
 		s.end()
@@ -189,14 +191,14 @@ func TestWritesAreFew(t *testing.T) {
 				batch[i] = message.Message{Topic: fmt.Sprint("t/", i), Payload: []byte("21.5"), At: time.Now()}
 			}
 			s.bus <- batch
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		synctest.Wait()
 		if n := s.store.applies.Load(); n < 5 || n > 6 {
 			t.Errorf("%d writes an hour", n)
 		}
 		before := s.store.applies.Load()
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		if n := s.store.applies.Load() - before; n > 1 {
 			t.Errorf("%d writes while nothing comes", n)
 		}
@@ -236,9 +238,9 @@ func TestTheStoreIsNotFilled(t *testing.T) {
 				batch[i] = message.Message{Topic: fmt.Sprint("t/", i%7), Payload: fmt.Append(nil, v), At: time.Now().Add(time.Duration(i) * time.Millisecond)}
 			}
 			s.bus <- batch
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 		}
-		time.Sleep(history.FlushEvery + time.Second)
+		pass(history.FlushEvery + time.Second)
 		synctest.Wait()
 		st := s.Stats()
 		if st.Bytes > 64<<10 || st.Bytes < 48<<10 {
@@ -266,7 +268,7 @@ func TestAStoreThatFailsIsTriedAgain(t *testing.T) {
 		}
 		same(t, "meanwhile", s.points(history.Query{Series: "a"}), want)
 		s.store.broken.Store(false)
-		time.Sleep(history.FlushEvery + time.Second)
+		pass(history.FlushEvery + time.Second)
 		synctest.Wait()
 		if n := s.store.puts.Load(); n != 25 {
 			t.Errorf("%d chunks written", n)
