@@ -48,6 +48,7 @@ func (c *Config) check() error {
 	if msg := durabilityProblem(c.Store.Durability); msg != "" {
 		fail("store.durability", "%s", msg)
 	}
+	c.History.check(func(below, format string, args ...any) { fail("history."+below, format, args...) })
 	if !oneOf(c.Log.Level, "debug", "info", "warn", "error") {
 		fail("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	Uplinks []map[string]any `yaml:"uplinks"`
 	Console Console          `yaml:"console"`
 	Store   Store            `yaml:"store"`
+	History History          `yaml:"history"`
 	Log     Log              `yaml:"log"`
 
 	file string
@@ -131,6 +132,7 @@ func Default() *Config {
 		Plugins: Plugins{Folder: "plugins"},
 		Console: Console{Address: "127.0.0.1:8080"},
 		Store:   Store{Durability: "commit"},
+		History: defaultHistory(),
 		Log:     Log{Level: "info", Format: "text"},
 	}
 }

@@ -30,6 +30,7 @@ func (c *Console) api(mux *http.ServeMux) {
 	list(api, "rules", "Rule files with their rules, counters, errors and last runs", c.opt.Source.Rules)
 	list(api, "devices", "Devices with their points", c.opt.Source.Devices)
 	list(api, "plugins", "Plugin processes", c.opt.Source.Plugins)
+	c.historyAPI(api)
 	huma.Register(api, operation("topics", "Retained messages"), func(_ context.Context, in *topicsInput) (*body[[]Topic], error) {
 		topics, err := c.opt.Source.Topics(in.Filter, in.Limit)
 		if err != nil {

@@ -26,6 +26,8 @@ type Options struct {
 	Source Source
 	// Listeners says what clients connect to, as Source says the rest; nil is nothing.
 	Listeners func() []Listener
+	// History says what sensors said; nil is nothing.
+	History Historian
 	// Metrics is what /metrics gathers. Required.
 	Metrics prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.

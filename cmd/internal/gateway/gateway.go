@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/listen"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/store/history"
 	"github.com/gatehouse/gatehouse/broker/store/mem"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
@@ -53,6 +54,7 @@ type Gateway struct {
 	opt Options
 
 	store   store.Store
+	history *history.History
 	access  *auth.Authority
 	broker  *broker.Server
 	rules   *rules.Engine
@@ -104,7 +106,13 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins"), StopTimeout: pluginStopTime}); err != nil {
 		return nil, err
 	}
-	g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup)
+	if g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup); err != nil {
+		return nil, err
+	}
+	g.history, err = history.New(history.Options{
+		Store: g.store, Log: opt.Log.With("part", "history"),
+		Topics: cfg.History.Topics, Age: cfg.History.Age, Bytes: cfg.History.Bytes, Series: cfg.History.Series,
+	})
 	return g, err
 }
 
@@ -131,6 +139,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 	parts := []part{
 		{name: "broker", run: g.broker.Run, ready: g.broker.Ready()},
 		{name: "rules", run: g.runRules, ready: g.rules.Ready()},
+		{name: "history", run: func(ctx context.Context) error { return g.history.Run(ctx, g.broker) }},
 		{name: "plugins", run: g.runPlugins},
 		{name: "devices", run: g.runDevices, ready: g.devices.Ready()},
 	}
@@ -188,7 +197,7 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 		bound = append(bound, ln)
 		g.opt.Log.Info("console", "url", "http://"+ln.Addr().String())
 		c, err := console.New(console.Options{
-			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, Metrics: g.metrics(), Ready: g.Healthy, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Metrics: g.metrics(), Ready: g.Healthy, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 		})
 		if err != nil {
 			return nil, err

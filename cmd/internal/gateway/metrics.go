@@ -34,6 +34,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.listeners(s)
 	c.rules(s)
 	c.devices(s)
+	c.history(s)
 	for _, p := range c.g.plugins.Status() {
 		s.counter("gatehouse_plugin_restarts_total", "Times a plugin was started again.", float64(p.Restarts), "plugin", p.Name)
 	}
@@ -144,4 +145,13 @@ func label(s string) string {
 		return s
 	}
 	return strings.Trim(strconv.Quote(s), `"`)
+}
+
+func (c collector) history(s sink) {
+	st := c.g.history.Stats()
+	s.gauge("gatehouse_history_series", "Series of numbers that are kept.", float64(st.Series))
+	s.gauge("gatehouse_history_bytes", "What their chunks take of the store.", float64(st.Bytes))
+	s.counter("gatehouse_history_points_total", "Numbers kept.", float64(st.Points))
+	s.counter("gatehouse_history_unkept_total", "Numbers beyond the limit of series, or while the clock was not plausible.", float64(st.Unkept))
+	s.counter("gatehouse_history_lost_chunks_total", "Chunks that the store did not take, or that could not be read.", float64(st.Lost+st.Damaged))
 }

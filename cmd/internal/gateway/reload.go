@@ -61,6 +61,7 @@ func needsRestart(now, next *config.Config) []string {
 		{"broker.client_events", was.ClientEvents, is.ClientEvents},
 		{"console", now.Console, next.Console},
 		{"store", now.Store, next.Store},
+		{"history", now.History, next.History},
 		{"log.format", now.Log.Format, next.Log.Format},
 	} {
 		if !reflect.DeepEqual(k.was, k.will) {
