@@ -24,7 +24,8 @@ func passedMain() int {
 	if err != nil {
 		return fail(err)
 	}
-	for name, protocol := range map[string]string{"inner": "mqtt", "local": "unix"} {
+	for _, c := range []struct{ name, protocol string }{{"inner", "mqtt"}, {"local", "unix"}} { // as the test comes to them
+		name, protocol := c.name, c.protocol
 		l, err := listen.Listen(noContext, listen.Options{Name: name, Address: "systemd:" + name, Protocol: protocol, Sockets: sockets})
 		if err != nil {
 			return fail(err)
