@@ -66,7 +66,7 @@ func TestABrokenReloadKeepsAccess(t *testing.T) {
 		}
 	}
 	holds("at first")
-	for name, text := range map[string]string{"broken": "rules: {", "with an unknown key": "rule: []\n", "just being saved": ""} {
+	for name, text := range map[string]string{"broken": "rules: {", "with an unknown key": "rule: []\n"} {
 		write(t, h.cfg.Broker.ACL, text)
 		next := *h.cfg
 		if err := h.g.Reload(t.Context(), &next); err == nil || !strings.Contains(err.Error(), "nothing was changed") {
@@ -81,6 +81,21 @@ func TestABrokenReloadKeepsAccess(t *testing.T) {
 		t.Error("a missing ACL is loaded")
 	}
 	holds("missing")
+	write(t, h.cfg.Broker.ACL, "") // as an editor does, and then
+	loaded := make(chan error, 1)
+	go func() { loaded <- h.g.loadAccess(t.Context()) }()
+	holds("just being saved")
+	write(t, h.cfg.Broker.ACL, "rules: [{allow: readwrite, topics: [mine], users: [anna]}]\n")
+	if err := <-loaded; err != nil {
+		t.Error(err)
+	}
+	holds("saved")
+	t.Run("one that stays empty allows nothing", func(t *testing.T) {
+		h.reload("")
+		if got := anna.publish(&packet.Publish{Topic: "mine"}); got != packet.NotAuthorized {
+			t.Errorf("got %v", got)
+		}
+	})
 	t.Run("an empty one allows nothing", func(t *testing.T) {
 		h.reload("# nobody\n")
 		if got := anna.publish(&packet.Publish{Topic: "mine"}); got != packet.NotAuthorized {

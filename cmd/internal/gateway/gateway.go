@@ -78,7 +78,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
-	policy, err := readPolicy(cfg, false)
+	policy, err := readPolicy(atOnce(), cfg)
 	if err != nil {
 		return nil, err
 	}
