@@ -1,0 +1,156 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/gatehouse/gatehouse/broker/store/durable"
+)
+
+// ballastName is the file that is given up when the disk is full.
+const ballastName = "ballast"
+
+func (s *Store) path(name string) string { return filepath.Join(s.opts.Folder, name) }
+
+// makeReady makes one more file ready to be a segment.
+func (s *Store) makeReady(size int64) error {
+	b, err := s.makeBlank(size)
+	if err != nil {
+		return err
+	}
+	s.ix.Lock()
+	s.log.ready = append(s.log.ready, b)
+	s.ix.Unlock()
+	return nil
+}
+
+// makeBlank makes a file of zeros: overwriting it costs a flush less than appending
+// to a file. One that is larger than a segment is used once, and gets its bytes then.
+func (s *Store) makeBlank(size int64) (b *blank, err error) {
+	s.ix.Lock()
+	s.number++
+	b = &blank{number: s.number, name: segmentName(s.number), size: size}
+	s.ix.Unlock()
+	if size > s.opts.SegmentSize {
+		b.file, err = s.fs.OpenFile(s.path(b.name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	} else {
+		h := header{free: true, size: size}
+		b.file, err = s.makeFile(b.name, h.append(nil), size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fs.SyncDir(s.opts.Folder); err != nil {
+		return nil, errors.Join(err, s.discard(b))
+	}
+	return b, nil
+}
+
+// makeFile makes a file that begins with head and goes on with zeros, and leaves
+// nothing if it cannot.
+func (s *Store) makeFile(name string, head []byte, size int64) (f durable.File, err error) {
+	if f, err = s.fs.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return nil, err
+	}
+	chunk := make([]byte, min(size, 256<<10))
+	for off := int64(0); off < size && err == nil; off += int64(len(chunk)) {
+		copy(chunk, head)
+		_, err = f.WriteAt(chunk[:min(int64(len(chunk)), size-off)], off)
+		if off == 0 {
+			clear(chunk[:len(head)])
+			head = nil
+		}
+		s.written.Add(int64(len(chunk)))
+	}
+	if err == nil {
+		err = f.Sync()
+		s.syncs.Add(1)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), s.fs.Remove(s.path(name)))
+	}
+	return f, nil
+}
+
+// discard removes a file that is not to be a segment.
+func (s *Store) discard(b *blank) error {
+	var err error
+	if b.file != nil {
+		err = b.file.Close()
+	}
+	if e := s.fs.Remove(s.path(b.name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// makeBallast makes the file that is given up when the disk is full.
+func (s *Store) makeBallast() error {
+	f, err := s.makeFile(ballastName, nil, s.opts.Ballast)
+	if err != nil {
+		return err
+	}
+	s.ballast.Store(true)
+	return errors.Join(f.Close(), s.fs.SyncDir(s.opts.Folder))
+}
+
+// becomeFull reports whether there is reason to try again after an error: the disk is
+// full, and now nothing may grow any more, or there is the room of the ballast.
+func (s *Store) becomeFull(err error) bool {
+	if !errors.Is(err, syscall.ENOSPC) {
+		return false
+	}
+	first := !s.full.Swap(true)
+	if first {
+		s.opts.Log.Error("store: the disk is full: only what takes things out is taken", "err", err)
+	}
+	if s.ballast.Swap(false) {
+		err := s.fs.Remove(s.path(ballastName))
+		if err == nil {
+			err = s.fs.SyncDir(s.opts.Folder)
+		}
+		if err != nil {
+			s.opts.Log.Error("store: cannot give up the ballast", "err", err)
+		}
+		return true
+	}
+	return first
+}
+
+// heal takes back that the disk is full.
+func (s *Store) heal() {
+	if s.full.Swap(false) {
+		s.opts.Log.Info("store: there is room again")
+	}
+}
+
+// removeStale removes files of groups that failed. Until that is done nothing else is
+// removed: what they hold does not count because of a later segment.
+func (s *Store) removeStale() error {
+	s.ix.Lock()
+	stale := s.stale
+	s.ix.Unlock()
+	if len(stale) == 0 {
+		return nil
+	}
+	for _, b := range stale {
+		if b.file != nil {
+			_ = b.file.Close() // a write to it has failed already
+			b.file = nil
+		}
+		if err := s.discard(b); err != nil {
+			return fmt.Errorf("cannot remove %q: %w", b.name, err)
+		}
+	}
+	if err := s.fs.SyncDir(s.opts.Folder); err != nil {
+		return err
+	}
+	s.ix.Lock()
+	s.stale = s.stale[len(stale):]
+	s.ix.Unlock()
+	return nil
+}

@@ -1,0 +1,166 @@
+package disk
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+)
+
+const (
+	maxReady   = 4 // files kept ready to be segments
+	retryFirst = time.Second
+	retryLast  = time.Minute
+)
+
+// keeper keeps files ready and gives back the room of what is gone.
+type keeper struct {
+	*Store
+	retry time.Duration // after a failure
+	tight bool          // the ballast could not be made
+}
+
+// keep is the keeper's goroutine.
+func (s *Store) keep() {
+	k := &keeper{Store: s}
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		wait := k.step()
+		select {
+		case <-s.closing:
+			return
+		default:
+		}
+		if wait == 0 {
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case <-s.tend:
+		case <-timer.C:
+		case <-s.closing:
+			return
+		}
+	}
+}
+
+// step does one thing, and says how long there is nothing to do, 0 if there may be
+// more at once.
+func (k *keeper) step() time.Duration {
+	did, err := k.work()
+	switch {
+	case err != nil && !errors.Is(err, errClosed):
+		k.opts.Log.Warn("store: cannot tidy up, trying again", "err", err)
+		k.retry = min(max(2*k.retry, retryFirst), retryLast)
+		return k.retry
+	case did:
+		k.retry = 0
+		return 0
+	case k.full.Load() || k.tight:
+		k.retry = min(max(2*k.retry, retryFirst), retryLast)
+		return k.retry
+	default:
+		return time.Hour
+	}
+}
+
+func (k *keeper) work() (did bool, err error) {
+	if err := k.removeStale(); err != nil {
+		return false, err
+	}
+	if g := k.deadSegment(); g != nil {
+		return true, k.clean(g)
+	}
+	k.ix.Lock()
+	ready := len(k.log.ready)
+	k.ix.Unlock()
+	if k.full.Load() && ready > 2 {
+		k.heal()
+	}
+	if k.opts.Ballast > 0 && !k.ballast.Load() {
+		if did, err := k.ballastAgain(); did || err != nil {
+			return did, err
+		}
+	}
+	if ready == 0 && !k.full.Load() {
+		err := k.makeReady(k.opts.SegmentSize)
+		if errors.Is(err, syscall.ENOSPC) {
+			return false, nil // the writer will see
+		}
+		return err == nil, err
+	}
+	if g := k.victim(); g != nil {
+		return true, k.clean(g)
+	}
+	return false, nil
+}
+
+// ballastAgain makes the ballast if there is room for it, which means that the disk
+// is not full.
+func (k *keeper) ballastAgain() (did bool, err error) {
+	err = k.makeBallast()
+	k.tight = errors.Is(err, syscall.ENOSPC)
+	switch {
+	case err == nil:
+		k.heal()
+		return true, nil
+	case k.tight:
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+// order lists the segments by identifier.
+func (s *Store) order() []*segment {
+	segs := make([]*segment, 0, len(s.x.segs))
+	for _, g := range s.x.segs {
+		segs = append(segs, g)
+	}
+	slices.SortFunc(segs, func(a, b *segment) int { return int(int64(a.id) - int64(b.id)) })
+	return segs
+}
+
+// exists reports whether there is a segment from low up to below high, but for except.
+func exists(segs []*segment, low, high, except uint32) bool {
+	i, _ := slices.BinarySearchFunc(segs, low, func(g *segment, low uint32) int { return int(int64(g.id) - int64(low)) })
+	for ; i < len(segs) && segs[i].id < high; i++ {
+		if segs[i].id != except {
+			return true
+		}
+	}
+	return false
+}
+
+// needed is how many bytes of a segment delete what may be in others.
+func (g *segment) needed(segs []*segment) (n int64) {
+	for low, bytes := range g.deletes {
+		if exists(segs, low, g.id, g.id) {
+			n += bytes
+		}
+	}
+	return n
+}
+
+// pinned reports whether a segment must stay because it says where the log in
+// another one ended.
+func (s *Store) pinned(g *segment) bool {
+	before := s.x.segs[g.lastSeg]
+	return before != nil && !before.hinted
+}
+
+// deadSegment finds a segment that nothing needs.
+func (k *keeper) deadSegment() *segment {
+	k.ix.Lock()
+	defer k.ix.Unlock()
+	segs := k.order()
+	segs = segs[:max(len(segs)-1, 0)] // the last one says where the log ends
+	suspect := slices.ContainsFunc(segs, func(g *segment) bool { return g.suspect && g.sealed && !g.stuck && !k.pinned(g) })
+	for _, g := range segs {
+		if g.sealed && g.file == nil && g.live == 0 && !k.pinned(g) && (g.suspect || !suspect) && g.needed(segs) == 0 {
+			return g
+		}
+	}
+	return nil
+}

@@ -1,0 +1,170 @@
+package disk
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// loading is a part to read for a snapshot.
+type loading struct {
+	s    *session
+	part part
+	w    wanted
+	x    uint32 // its extra
+}
+
+// Load implements [store.Store]. Bytes of the sessions count from Open, so Apply must
+// not come before. Points in time that another run saved are those of this run's
+// clock, see [Options].
+func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
+	if err := s.settle(ctx); err != nil {
+		return nil, err
+	}
+	snap := &store.Snapshot{}
+	sessions, parts := s.parts(snap)
+	places := make([]wanted, len(parts))
+	for i := range parts {
+		places[i] = parts[i].w
+	}
+	r := reader{s: s}
+	defer r.close()
+	var lost []copied
+	for i := range parts {
+		l := &parts[i]
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		err := s.loadPart(&r, places, i, l, snap, sessions)
+		for err != nil && s.partMoved(l, &places[i]) { // it is being rewritten
+			err = s.loadPart(&r, places[i:i+1], 0, l, snap, sessions)
+		}
+		if errors.Is(err, errDamaged) {
+			s.setAside(l.w)
+			lost = append(lost, copied{lost: true, kind: kindPut, head: head{owner: l.s.num, part: l.part}, from: l.w.place})
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	s.lose(lost)
+	snap.Sessions = slices.DeleteFunc(snap.Sessions, func(v store.Session) bool { return v.ClientID == "" })
+	for i := range snap.Sessions {
+		in := snap.Sessions[i].InFlight
+		slices.SortFunc(in, func(a, b store.Queued) int { return cmp.Compare(a.Position, b.Position) })
+		slices.Sort(snap.Sessions[i].HeldIDs)
+	}
+	return snap, nil
+}
+
+// parts lists what is to be read, in the order of places, and makes the sessions of
+// the snapshot, whose indices it returns.
+func (s *Store) parts(snap *store.Snapshot) (map[*session]int, []loading) {
+	s.ix.Lock()
+	defer s.ix.Unlock()
+	sessions := make(map[*session]int, len(s.x.byID))
+	var parts []loading
+	add := func(sess *session) {
+		for p, k := range sess.parts {
+			w := wanted{place: k.place, n: s.x.sizeAt(k.place), seg: s.x.segs[k.seg]}
+			parts = append(parts, loading{sess, p, w, k.extra})
+		}
+	}
+	add(s.x.store)
+	for _, sess := range s.x.byID {
+		sessions[sess] = len(snap.Sessions)
+		v := store.Session{First: sess.next, Next: sess.next, Queued: sess.q.count, Bytes: sess.bytes}
+		sess.q.from(0, func(pos uint64, _ place) bool {
+			v.First = pos
+			return false
+		})
+		snap.Sessions = append(snap.Sessions, v)
+		add(sess)
+	}
+	slices.SortFunc(parts, func(a, b loading) int {
+		return cmp.Or(cmp.Compare(a.w.place.seg, b.w.place.seg), cmp.Compare(a.w.at, b.w.at))
+	})
+	return sessions, parts
+}
+
+// partMoved reports whether a part is not where it was, and says where it is.
+func (s *Store) partMoved(l *loading, w *wanted) bool {
+	s.ix.Lock()
+	defer s.ix.Unlock()
+	k, ok := l.s.parts[l.part]
+	if !ok || k.place == w.place {
+		return false
+	}
+	*w = wanted{place: k.place, n: s.x.sizeAt(k.place), seg: s.x.segs[k.seg]}
+	l.w = *w
+	return true
+}
+
+// loadPart puts a part into the snapshot.
+func (s *Store) loadPart(r *reader, places []wanted, i int, l *loading, snap *store.Snapshot, sessions map[*session]int) error {
+	var v *store.Session
+	if l.s.num != 0 {
+		v = &snap.Sessions[sessions[l.s]]
+	}
+	switch l.part.kind { // those whose place in the index says it all
+	case partState:
+		return s.loadState(v, l)
+	case partHeld:
+		v.HeldIDs = append(v.HeldIDs, uint16(l.part.n))
+		return nil
+	case partNext, partRecord:
+		return nil
+	default:
+	}
+	rec, err := r.read(places, i)
+	if err != nil {
+		return err
+	}
+	d := decoder{b: bytes.Clone(rec.content)}
+	h := d.head(rec.kind)
+	if d.bad || h.part.kind != l.part.kind || h.part.name != l.part.name {
+		return errDamaged
+	}
+	switch l.part.kind {
+	case partRetained:
+		if m := d.message(s.epoch); !d.bad {
+			snap.Retained = append(snap.Retained, m)
+		}
+	case partSession:
+		if record := d.session(l.s.id, s.epoch); !d.bad {
+			v.SessionRecord = record
+		}
+	case partSub:
+		if sub := d.subscription(h.part.name); !d.bad {
+			v.Subscriptions = append(v.Subscriptions, sub)
+		}
+	default:
+	}
+	if d.bad {
+		return errDamaged
+	}
+	return nil
+}
+
+// loadState puts a message that was sent into the snapshot.
+func (s *Store) loadState(v *store.Session, l *loading) error {
+	q := store.Queued{Position: l.part.n, ID: uint16(l.x), Received: l.x&stateReceived != 0}
+	if q.ID == 0 && !q.Received {
+		return nil
+	}
+	if !q.Received {
+		found, err := s.Fetch(context.Background(), l.s.id, q.Position, 1)
+		if err != nil {
+			return err
+		}
+		if len(found) == 0 || found[0].Position != q.Position {
+			return nil // it was damaged
+		}
+		q = found[0]
+	}
+	v.InFlight = append(v.InFlight, q)
+	return nil
+}

@@ -1,0 +1,267 @@
+package disk
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/store/durable"
+)
+
+// lockName is the file that says that the store is open.
+const lockName = "lock"
+
+// Open opens the store of a folder, and makes one if there is none. It starts the
+// goroutines that write; Close waits for them. Damage does not keep it from opening:
+// it is put aside, logged and counted. Errors are of the file system, or say that
+// another process has the store open ([durable.ErrLocked]), or that a newer version of
+// the program has written it.
+func Open(opts Options) (*Store, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		opts: opts, fs: opts.FS,
+		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
+	s.space.L = &s.mu
+	if s.fs == nil {
+		if err := s.own(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.read(); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot open the store %q: %w", opts.Folder, err), s.unlock())
+	}
+	s.ended.Go(s.write)
+	s.ended.Go(s.keep)
+	return s, nil
+}
+
+// own makes the folder and its lock.
+func (s *Store) own() (err error) {
+	if err := os.MkdirAll(s.opts.Folder, 0o700); err != nil {
+		return fmt.Errorf("cannot make the folder of the store: %w", err)
+	}
+	s.fs = durable.OS()
+	if s.lock, err = durable.Lock(s.path(lockName)); err != nil {
+		return fmt.Errorf("the store is open already: %w", err)
+	}
+	return nil
+}
+
+// salt is random, so that nobody can make payloads that look like records.
+func salt() uint32 {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return binary.LittleEndian.Uint32(b[:])
+}
+
+// read reads what is there.
+func (s *Store) read() error {
+	s.x = newIndex()
+	s.log = &log{size: s.opts.SegmentSize, salt: salt}
+	segs, err := s.list()
+	if err != nil {
+		return err
+	}
+	sc := &scan{s: s, r: &replay{x: s.x, dropped: make(map[uint32]struct{})}}
+	for i, g := range segs {
+		limit, void := limits(g, segs[i+1:])
+		if void {
+			s.stale = append(s.stale, &blank{number: g.number, name: g.name, size: g.size})
+			delete(s.x.segs, g.id)
+			continue
+		}
+		if err := sc.segment(g, limit, i == len(segs)-1); err != nil {
+			return fmt.Errorf("%q: %w", g.name, err)
+		}
+	}
+	cut, off := sc.r.cut()
+	sc.r.finish()
+	s.epoch = begin(sc.run, sc.wrote, time.Now())
+	if !s.epoch.plausible() {
+		s.opts.Log.Warn("store: the clock is not plausible: no time has passed since the store was written",
+			"clock", s.epoch.start, "written", sc.wrote)
+	}
+	if g := sc.last; g != nil {
+		s.log.lastSeg, s.log.lastEnd = g.id, g.off
+		s.ends = end{g.id, g.off}
+		if !g.sealed {
+			s.log.seg = g
+		}
+	}
+	if cut != nil {
+		s.endAt(cut, off, segs)
+	}
+	return s.removeStale()
+}
+
+// endAt makes the log end in a segment, before an Apply that is not complete. What is
+// after that does not count any more once the next segment has begun.
+func (s *Store) endAt(g *segment, off int64, segs []*segment) {
+	for _, h := range segs {
+		if h.id >= g.id && h.file != nil {
+			_ = h.file.Close() // nothing was written to it
+			h.file = nil
+		}
+		if h.id > g.id && s.x.segs[h.id] == h {
+			s.stale = append(s.stale, &blank{number: h.number, name: h.name, size: h.size})
+			delete(s.x.segs, h.id)
+		}
+	}
+	g.sealed, g.hinted, g.hints, g.off = true, false, nil, off
+	s.log.seg, s.log.lastSeg, s.log.lastEnd, s.ends = nil, g.id, off, end{g.id, off}
+}
+
+// limits says where the log in g ends by what later segments say, and whether it
+// ended before g.
+func limits(g *segment, later []*segment) (limit int64, void bool) {
+	limit = 1<<63 - 1
+	for _, h := range later {
+		if h.lastSeg < g.id {
+			return 0, true
+		}
+		if h.lastSeg == g.id {
+			limit = min(limit, h.lastEnd)
+		}
+	}
+	return limit, false
+}
+
+// list reads the headers of all files, and gives the segments in their order.
+func (s *Store) list() (segs []*segment, err error) {
+	entries, err := s.fs.ReadDir(s.opts.Folder)
+	if err != nil {
+		return nil, err
+	}
+	for _, entry := range entries {
+		if entry.Name() == ballastName {
+			if err := s.adoptBallast(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		n, ok := segmentNumber(entry.Name())
+		if !ok {
+			continue
+		}
+		s.number = max(s.number, n)
+		g, err := s.header(entry.Name(), n)
+		if err != nil {
+			return nil, err
+		}
+		if g != nil {
+			segs = append(segs, g)
+		}
+	}
+	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.id, b.id) })
+	for _, g := range segs {
+		s.x.segs[g.id] = g
+		s.log.lastID = g.id
+	}
+	s.log.lastID = max(s.log.lastID, firstSegment-1)
+	return segs, nil
+}
+
+// adoptBallast takes a ballast that is as long as it has to be.
+func (s *Store) adoptBallast() error {
+	size, err := s.sizeOf(ballastName)
+	if err != nil || size == s.opts.Ballast {
+		s.ballast.Store(err == nil)
+		return err
+	}
+	return s.fs.Remove(s.path(ballastName))
+}
+
+func (s *Store) sizeOf(name string) (int64, error) {
+	f, err := s.fs.OpenFile(s.path(name), os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	size, err := f.Size()
+	return size, errors.Join(err, f.Close())
+}
+
+// header reads the header of a file. It takes a file that is free as such, and puts
+// one aside that has no header; g is nil then.
+func (s *Store) header(name string, number int) (g *segment, err error) {
+	f, err := s.fs.OpenFile(s.path(name), os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, dataStart)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	h, ok := parseHeader(b[:n])
+	switch {
+	case ok && h.version > version:
+		return nil, fmt.Errorf("%q has format %d, and this program knows those up to %d: it was written by a newer version, "+
+			"which is needed to read it", name, h.version, version)
+	case ok && h.free && size == s.opts.SegmentSize && h.size == size && len(s.log.ready) < maxReady:
+		s.log.ready = append(s.log.ready, &blank{number: number, name: name, size: size, file: f})
+		f = nil
+		return nil, nil
+	case ok && h.free, !ok && empty(b): // not needed, or not ready when the program ended
+		return nil, s.fs.Remove(s.path(name))
+	case !ok:
+		return nil, s.putAside(name, size)
+	}
+	g = &segment{header: h, name: name, number: number, off: dataStart, gapAt: dataStart}
+	g.key = g.seed()
+	g.short = size < h.size
+	return g, nil
+}
+
+func empty(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// endLog closes the log: a last group says that all before it is on the medium.
+func (s *Store) endLog() error {
+	s.ix.Lock()
+	g := s.log.seg
+	s.ix.Unlock()
+	var err error
+	if g != nil && g.room() > 128 && s.broken.Load() == nil && s.groups.Load() > 0 {
+		s.log.begin(s.epoch.run, time.Now())
+		s.log.extent()
+		_, err = s.log.write()
+		if err == nil {
+			err = g.sync()
+		}
+	}
+	for _, b := range s.log.ready {
+		err = errors.Join(err, b.file.Close())
+	}
+	if g != nil && g.file != nil {
+		err = errors.Join(err, g.file.Close())
+	}
+	return err
+}
+
+// isMissing reports whether a file is not there.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

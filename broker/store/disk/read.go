@@ -1,0 +1,97 @@
+package disk
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/gatehouse/gatehouse/broker/store/durable"
+)
+
+// readAhead is how much is read at once, in bytes, when places are near each other.
+const readAhead = 256 << 10
+
+// errDamaged says that a record is not what was written.
+var errDamaged = errors.New("damaged")
+
+// wanted is one record to read.
+type wanted struct {
+	place
+	n   int // length of the record
+	seg *segment
+}
+
+// reader reads records, of one segment after the other. It is used by one goroutine,
+// and closed after use.
+type reader struct {
+	s   *Store
+	seg *segment
+	f   durable.File
+	buf []byte
+	off int64 // of buf
+}
+
+func (r *reader) close() {
+	if r.f != nil {
+		_ = r.f.Close() // it was only read
+	}
+	r.f, r.seg, r.buf = nil, nil, nil
+}
+
+func (r *reader) open(g *segment) error {
+	if r.seg == g {
+		return nil
+	}
+	r.close()
+	f, err := r.s.fs.OpenFile(r.s.path(g.name), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	r.f, r.seg = f, g
+	return nil
+}
+
+// read returns the i-th of the records, whose content lasts until the next read. It
+// reads those after it along, if they are near.
+func (r *reader) read(all []wanted, i int) (record, error) {
+	w := &all[i]
+	if w.seg == nil {
+		return record{}, errDamaged
+	}
+	if err := r.open(w.seg); err != nil {
+		return record{}, err
+	}
+	start, end := w.off(), w.off()+int64(w.n)
+	if start < r.off || end > r.off+int64(len(r.buf)) {
+		until := end
+		for _, next := range all[i+1:] {
+			if next.seg != w.seg || next.off() < until || next.off()+int64(next.n)-start > readAhead || next.off()-until > 16<<10 {
+				break
+			}
+			until = next.off() + int64(next.n)
+		}
+		if err := r.fill(start, int(until-start)); err != nil {
+			return record{}, err
+		}
+	}
+	rec, ok := parse(r.buf[start-r.off:end-r.off], w.seg.key)
+	if !ok || rec.size() != w.n {
+		return record{}, errDamaged
+	}
+	return rec, nil
+}
+
+// fill reads part of the segment; at the end of the file what is missing is zero.
+func (r *reader) fill(off int64, n int) error {
+	if cap(r.buf) < n {
+		r.buf = make([]byte, max(n, min(readAhead, int(r.seg.size))))
+	}
+	r.buf, r.off = r.buf[:n], off
+	got, err := r.f.ReadAt(r.buf, off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.buf = r.buf[:0]
+		return err
+	}
+	clear(r.buf[got:])
+	return nil
+}
