@@ -88,7 +88,7 @@ func TestPowerCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		operations := whole.Stats().Operations
-		if operations < 10 {
+		if operations < 6 {
 			t.Fatalf("%d operations", operations)
 		}
 		for n := 1; n <= operations; n++ {
