@@ -171,18 +171,8 @@ func (b *batch) release(c *conn, acks []ack, later []emit, err error) {
 }
 
 func (b *batch) answer(c *conn, a *ack, err error) {
-	if err != nil && (a.kind == packet.PUBACK || a.kind == packet.PUBREC) && !a.reason.Failed() {
-		if a.kind == packet.PUBREC {
-			c.session.unhold(a.id)
-		}
-		if c.version != packet.V5 { // [MQTT3-4.8.0-2]; the client will send it again
-			c.shut(packet.ImplementationSpecificError)
-			return
-		}
-		a.reason = packet.ImplementationSpecificError
-		if errors.Is(err, store.ErrFull) {
-			a.reason = packet.QuotaExceeded
-		}
+	if err != nil && !a.reason.Failed() && !a.refuse(c, err) {
+		return
 	}
 	if a.quota || a.kind == packet.PUBREC && a.reason.Failed() {
 		c.giveBack()
@@ -194,6 +184,31 @@ func (b *batch) answer(c *conn, a *ack, err error) {
 	reason := told(a.reason, a.kind)
 	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: reason, ReasonString: c.explain(reason, a.kind)}
 	b.addTo(c, &b.frames.ack)
+}
+
+// refuse has an answer say that the store did not take what it answers, and takes that
+// back in memory. It is false if there is no word for it: then the connection ends, and
+// the client, which has got no answer, says it again on the next one.
+func (a *ack) refuse(c *conn, err error) bool {
+	reason := packet.ImplementationSpecificError
+	if errors.Is(err, store.ErrFull) {
+		reason = packet.QuotaExceeded
+	}
+	switch a.kind {
+	case packet.PUBREC:
+		c.session.unhold(a.id)
+	case packet.PUBREL:
+		c.session.unreceive(a.id)
+	case packet.PUBCOMP:
+		c.session.hold(a.id)
+	default:
+	}
+	if c.version != packet.V5 || a.kind != packet.PUBACK && a.kind != packet.PUBREC { // [MQTT3-4.8.0-2]
+		c.shut(reason)
+		return false
+	}
+	a.reason = reason
+	return true
 }
 
 func (b *batch) emitLater(e *emit, err error) {
@@ -212,8 +227,18 @@ func (b *batch) emitLater(e *emit, err error) {
 	case s.bus != nil:
 		e.it.wait = false
 		s.bus.signal()
-	case err != nil:
-		b.srv.stats.drop(dropStore)
+	case e.queued:
+		if e.it.refused = err != nil; err != nil {
+			b.srv.stats.drop(dropStore)
+		}
+	case err != nil && e.it.queued && !e.it.refused && e.it.qos > 0: // the store has it, but not that it is sent
+		if e.it.unsent = true; c != nil && s.epoch == e.epoch {
+			c.shut(packet.ImplementationSpecificError)
+		}
+	case err != nil || e.it.refused:
+		if err != nil {
+			b.srv.stats.drop(dropStore)
+		}
 		if e.it.qos > 0 && !e.it.gone {
 			s.land(e.it)
 		}

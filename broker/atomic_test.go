@@ -89,3 +89,22 @@ func TestDelayedMessageIsOneChange(t *testing.T) {
 		t.Errorf("put %+v, when due %+v", put, due)
 	}
 }
+
+func TestWillIsOneChange(t *testing.T) {
+	o := options()
+	r := &recorder{Store: mem.New()}
+	o.Store = r
+	s := brokertest.Start(t, o)
+	a := brokertest.Dial(t, s, v5("a", 100))
+	subscribe(t, a, "x", 2)
+	p := v5("b", 100)
+	p.Will = &packet.Will{Topic: "x", QoS: 2}
+	_ = brokertest.Dial(t, s, p).Close() // without a word
+	readPublish(t, a)
+	together := r.together(func(c store.Change) bool { return c.Op == store.Enqueue })
+	if !slices.ContainsFunc(together, func(c store.Change) bool {
+		return c.Op == store.PutSession && c.Session == "b" && c.Record.Will == nil
+	}) {
+		t.Errorf("got %+v", together)
+	}
+}

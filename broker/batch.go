@@ -141,6 +141,8 @@ type emit struct {
 	it      *item
 	epoch   uint64
 	delayed *delayed
+	// queued says that it only waits in the queue, and is not to be sent now.
+	queued bool
 }
 
 func (srv *Server) newBatch(ctx context.Context, c *conn) *batch {
@@ -312,6 +314,9 @@ func (b *batch) portion(order bool) {
 // messages, whatever it reaches.
 func (b *batch) needsOrder() bool {
 	stored := b.c != nil && b.c.session.stored
+	if len(b.changes) > 0 {
+		return true
+	}
 	for i := range b.ops {
 		o := &b.ops[i]
 		switch {

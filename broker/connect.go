@@ -229,6 +229,9 @@ func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Conna
 	expiry := c.expiry(p)
 	answer.SessionPresent = s != nil // [MQTT-3.2.2-2], [MQTT-3.2.2-3], [MQTT3-3.2.2-1], [MQTT3-3.2.2-2], [MQTT3-3.2.2-3]
 	if s == nil {
+		if expiry == 0 && !srv.dropAgain(ctx, c.who.ClientID) {
+			return packet.ServerUnavailable
+		}
 		if s = srv.newSession(c.who.ClientID, "client/"+c.who.ClientID, expiry > 0); s == nil {
 			return srv.opts.Offer.full(packet.QuotaExceeded)
 		}
@@ -236,7 +239,7 @@ func (c *conn) open(ctx context.Context, p *packet.Connect, answer *packet.Conna
 	if err := srv.recall(ctx, s); err != nil {
 		return packet.ServerUnavailable
 	}
-	if !c.begin(ctx, s, p, expiry) {
+	if !c.begin(ctx, s, p, expiry, answer.SessionPresent) {
 		if !answer.SessionPresent {
 			srv.endSession(s)
 		}
@@ -273,10 +276,43 @@ func (c *conn) takeOver(ctx context.Context, clean bool) (*Session, packet.Reaso
 		}
 	}
 	if s = c.srv.session(id); s != nil && clean { // [MQTT-3.1.2-4], [MQTT-3.1.4-4], [MQTT3-3.1.2-6], [MQTT3-3.1.4-3]
-		c.srv.endSession(s)
+		if dropped := c.srv.endSession(s); dropped != nil && dropped.Wait(ctx) != nil {
+			c.srv.undrop(id)
+			return nil, packet.ServerUnavailable
+		}
 		s = nil
 	}
 	return s, packet.Success
+}
+
+// undrop notes that the store still has a session that has ended.
+func (srv *Server) undrop(id string) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.undropped == nil {
+		srv.undropped = make(map[string]struct{})
+	}
+	srv.undropped[id] = struct{}{}
+}
+
+// dropAgain has the store let go of such a session, and reports whether it has. The caller
+// holds the claim of the name.
+func (srv *Server) dropAgain(ctx context.Context, id string) bool {
+	srv.mu.Lock()
+	_, owed := srv.undropped[id]
+	delete(srv.undropped, id)
+	srv.mu.Unlock()
+	if !owed {
+		return true
+	}
+	b := srv.newBatch(ctx, nil)
+	defer b.free()
+	srv.commit(b, func() { b.change(store.Change{Op: store.DropSession, Session: id}) })
+	if err := b.last.Wait(ctx); err != nil {
+		srv.undrop(id)
+		return false
+	}
+	return true
 }
 
 // expiry is how long the session is to outlive the connection.
@@ -331,8 +367,9 @@ func (c *conn) settle(p *packet.Connect, answer *packet.Connack) {
 	}
 }
 
-// begin makes the session this client's, and waits for the store.
-func (c *conn) begin(ctx context.Context, s *Session, p *packet.Connect, expiry time.Duration) bool {
+// begin makes the session this client's, and waits for the store; one that was not
+// there before has nothing of another that had its name.
+func (c *conn) begin(ctx context.Context, s *Session, p *packet.Connect, expiry time.Duration, before bool) bool {
 	s.mu.Lock()
 	if s.timer != nil {
 		s.timer.Stop()
@@ -350,7 +387,12 @@ func (c *conn) begin(ctx context.Context, s *Session, p *packet.Connect, expiry 
 		return true
 	}
 	b := c.batch
-	c.srv.inOrder(b, func() { b.change(putSession(s.id, record)) })
+	c.srv.inOrder(b, func() {
+		if !before {
+			b.change(store.Change{Op: store.DropSession, Session: s.id})
+		}
+		b.change(putSession(s.id, record))
+	})
 	ticket := b.ticket
 	b.ticket = nil
 	err := ticket.Wait(ctx)

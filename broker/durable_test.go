@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/gatehouse/gatehouse/broker/brokertest"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
@@ -257,4 +259,109 @@ func TestReaderWaitsForAStoreThatIsBehind(t *testing.T) {
 		}
 	}
 	wg.Wait()
+}
+
+// What the store did not take is not answered: the connection ends, and the client says
+// it again on the next one.
+func TestFailedChangesAreNotAnswered(t *testing.T) {
+	type step func(t *testing.T, s *brokertest.Server, c *brokertest.Client)
+	ack := func(kind packet.Type, id uint16) step {
+		return func(t *testing.T, _ *brokertest.Server, c *brokertest.Client) {
+			send(t, c, &packet.Ack{Kind: kind, ID: id})
+		}
+	}
+	for name, c := range map[string]struct {
+		before, during, after step
+		want                  packet.Packet // the answer, once the store takes it
+	}{
+		"SUBACK": {
+			during: func(t *testing.T, _ *brokertest.Server, c *brokertest.Client) {
+				send(t, c, &packet.Subscribe{ID: 7, Filters: []packet.Filter{{Filter: "y"}}})
+			},
+			want: &packet.Suback{ID: 7, Reasons: []packet.Reason{0}},
+		},
+		"UNSUBACK": {
+			during: func(t *testing.T, _ *brokertest.Server, c *brokertest.Client) {
+				send(t, c, &packet.Unsubscribe{ID: 7, Filters: []string{"x"}})
+			},
+			want: &packet.Unsuback{ID: 7, Reasons: []packet.Reason{packet.NoSubscriptionExisted}},
+		},
+		"PUBCOMP": {
+			before: func(t *testing.T, _ *brokertest.Server, c *brokertest.Client) {
+				send(t, c, &packet.Publish{Topic: "z", QoS: 2, ID: 7})
+				send(t, c, &packet.Publish{Topic: "x", QoS: 2, ID: 8})
+				read(t, c) // one PUBREC
+				read(t, c) // and the other, or the message
+				read(t, c)
+			},
+			during: ack(packet.PUBREL, 8),
+			want:   &packet.Ack{Kind: packet.PUBCOMP, ID: 8},
+		},
+		"PUBREL": {
+			before: func(t *testing.T, s *brokertest.Server, c *brokertest.Client) {
+				publish(t, s, message.Message{Topic: "x", QoS: 2})
+				read(t, c)
+			},
+			during: ack(packet.PUBREC, 1),
+			after: func(t *testing.T, _ *brokertest.Server, c *brokertest.Client) {
+				if p, ok := read(t, c).(*packet.Publish); !ok || p.ID != 1 || !p.Dup {
+					t.Errorf("got %+v", p)
+				}
+			},
+			want: &packet.Ack{Kind: packet.PUBREL, ID: 1},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, slow := startSlow(t)
+			one := brokertest.Dial(t, s, v5("c", 100))
+			subscribe(t, one, "x", 2)
+			if c.before != nil {
+				c.before(t, s, one)
+			}
+			slow.fail(errors.New("broken"))
+			c.during(t, s, one)
+			if p, ok := read(t, one).(*packet.Disconnect); !ok || p.Reason != packet.ImplementationSpecificError {
+				t.Errorf("got %+v", p)
+			}
+			_ = one.Close() // the server has
+			slow.fail(nil)
+			two := dialRaw(t, s)
+			p := v5("c", 100)
+			if ack, err := two.Connect(p); err != nil || !ack.SessionPresent {
+				t.Fatalf("got %+v, %v", ack, err)
+			}
+			if c.after != nil {
+				c.after(t, s, two)
+			}
+			c.during(t, s, two)
+			for {
+				got := read(t, two)
+				if got.Type() == packet.PUBLISH { // in flight
+					continue
+				}
+				if diff := cmp.Diff(c.want, got); diff != "" {
+					t.Errorf("%s", diff)
+				}
+				break
+			}
+		})
+	}
+}
+
+// A session that the store did not let go of is let go of before its name is used again.
+func TestFailedCleanStart(t *testing.T) {
+	s, slow := startSlow(t)
+	_ = brokertest.Dial(t, s, v5("c", 100)).Close() // without a word
+	slow.fail(errors.New("broken"))
+	for range 2 {
+		if ack, err := dialRaw(t, s).Connect(v5("c", 0)); err != nil || ack.Reason != packet.ServerUnavailable {
+			t.Errorf("got %+v, %v", ack, err)
+		}
+	}
+	slow.fail(nil)
+	before := len(slow.ops())
+	brokertest.Dial(t, s, v5("c", 0))
+	if got := slow.ops()[before:]; !slices.Equal(got, []store.Op{store.DropSession}) {
+		t.Errorf("got %v", got)
+	}
 }

@@ -67,7 +67,9 @@ func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 	return nil
 }
 
-// loadInFlight takes over what was sent, and returns the last position of it.
+// loadInFlight takes over what was sent, and returns the last position of it. When an
+// identifier was used again the first message was acknowledged, and only the store did
+// not take that: it is let go.
 func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
 	for i := range kept.InFlight {
 		it := itemOf(&kept.InFlight[i])
@@ -75,6 +77,11 @@ func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
 			s.sharing.Store(true)
 		}
 		it.msg, it.tried = nil, true
+		if before := s.inFlight.get(it.id); before != nil {
+			s.inFlight.remove(before)
+			before.gone = true
+			s.srv.opts.Store.Apply([]store.Change{{Op: store.Dequeue, Session: s.id, Position: before.pos}})
+		}
 		s.inFlight.put(it)
 		s.order.push(it)
 		s.lastID = it.id
@@ -99,6 +106,7 @@ func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Sessio
 		}
 		return nil
 	}
+	first = kept.First // what was sent may have others before it whose sending the store did not take
 	for {
 		fetched, err := srv.opts.Store.Fetch(ctx, s.id, first, 64)
 		if err != nil {

@@ -33,9 +33,12 @@ type item struct {
 	received bool   // a PUBREC came
 	tried    bool   // sent before: DUP
 	gone     bool   // acknowledged
+	unsent   bool   // the store does not know that it was sent
 	size     uint32 // that it counts in flight, while its message is held
 
-	wait bool // for an in-process subscriber: not safe in the store yet
+	queued  bool // it has waited: the store got it in an earlier change than that it is sent
+	refused bool // the store did not take it
+	wait    bool // for an in-process subscriber: not safe in the store yet
 }
 
 // slot is a message in a queue: its position and size, and the message itself
@@ -313,7 +316,7 @@ func (q *queue) found(s *slot, f *store.Queued) {
 func itemOf(f *store.Queued) *item {
 	return &item{
 		pos: f.Position, msg: f.Message, qos: f.Delivery.QoS, retain: f.Delivery.Retain,
-		ids: f.Delivery.SubscriptionIDs, share: f.Delivery.Share, id: f.ID, received: f.Received,
+		ids: f.Delivery.SubscriptionIDs, share: f.Delivery.Share, id: f.ID, received: f.Received, queued: true,
 	}
 }
 

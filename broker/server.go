@@ -50,10 +50,12 @@ type Server struct {
 	sessions map[string]*Session
 	conns    map[*conn]struct{}
 	from     addresses
-	claims   map[string]*claim
-	work     sync.WaitGroup
-	loops    []*loop // nil until there is a plain socket
-	looping  sync.WaitGroup
+	// undropped are sessions that have ended and that the store did not let go of.
+	undropped map[string]struct{}
+	claims    map[string]*claim
+	work      sync.WaitGroup
+	loops     []*loop // nil until there is a plain socket
+	looping   sync.WaitGroup
 
 	treeMu   sync.RWMutex
 	tree     topic.Tree[*subscription]

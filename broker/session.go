@@ -141,7 +141,12 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	if !stored && !s.listens() {
 		return true // QoS 0, and nobody there
 	}
-	s.q.push(it, !stored || s.listens() && s.q.window())
+	it.queued = true
+	held := !stored || s.listens() && s.q.window()
+	s.q.push(it, held)
+	if held && later && s.bus == nil && it.qos == 2 { // it must not come if it is refused
+		b.later = append(b.later, emit{s: s, it: it, queued: true})
+	}
 	if !it.moves {
 		s.limit(b)
 	}
@@ -249,6 +254,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 	if c == nil {
 		return false
 	}
+	unsent := false // what follows such a message waits with it, to keep the order
 	for len(s.resend) > 0 && s.maySend(c) {
 		it := s.resend[0]
 		s.resend = s.resend[1:]
@@ -258,18 +264,26 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			s.srv.stats.drop(dropNotAuthorized)
 			s.outstanding++ // which finish takes back
 			s.finish(b, it)
+		case unsent || it.unsent:
+			unsent, it.unsent = true, false
+			s.outstanding++
+			b.change(store.Change{Op: store.Send, Session: s.id, Position: it.pos, ID: it.id})
+			b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch})
 		default:
 			s.outstanding++
 			s.emit(b, c, it)
 		}
 	}
 	defer s.weigh()
-	later := false
+	later := unsent
 	for len(s.resend) == 0 && s.q.len() > 0 {
 		it := s.q.front().item
 		switch {
 		case it == nil:
 			return true
+		case it.refused:
+			s.pop()
+			continue
 		case it.msg.Expired(b.now): // [MQTT-3.3.2-5]
 			s.srv.stats.drop(dropExpired)
 			s.dequeue(b, s.pop())
@@ -319,6 +333,16 @@ func (s *Session) land(it *item) {
 	}
 	s.outstanding = max(0, s.outstanding-1)
 	s.weigh()
+}
+
+// unreceive takes back that a PUBREC came, which the store does not know: the message is
+// sent again to the next connection, whose client knows that it has it.
+func (s *Session) unreceive(id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if it := s.inFlight.get(id); it != nil {
+		it.received = false
+	}
 }
 
 // acked takes a PUBACK, PUBREC or PUBCOMP; the caller holds mu.

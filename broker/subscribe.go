@@ -214,9 +214,9 @@ func (c *conn) unsubscribe(p *packet.Unsubscribe) {
 			reason := packet.NoSubscriptionExisted
 			if c.srv.removeSub(c.session, filter) {
 				reason = packet.Success
-				if c.session.stored {
-					b.change(store.Change{Op: store.Unsubscribe, Session: c.session.id, Sub: &store.Subscription{Filter: filter}})
-				}
+			}
+			if c.session.stored { // it may have one that it was not to forget before
+				b.change(store.Change{Op: store.Unsubscribe, Session: c.session.id, Sub: &store.Subscription{Filter: filter}})
 			}
 			answer.Reasons = append(answer.Reasons, reason)
 		}

@@ -32,18 +32,23 @@ func setProperties(m *message.Message, p *packet.PublishProperties, at time.Time
 }
 
 // publishWill publishes a session's will, if the client may ([MQTT-3.1.2-8],
-// [MQTT3-3.1.2-8]).
-func (srv *Server) publishWill(s *Session, will *message.Message) {
-	if will == nil {
-		return
-	}
-	by := s.access.Load()
-	if by == nil || srv.mayPublish(srv.ctx, by, will.Topic) != nil {
-		srv.stats.drop(dropNotAuthorized)
-		return
-	}
+// [MQTT3-3.1.2-8]). The record, if not nil, is that of the session without the will: it
+// is kept in the same change, else a crash between them would have the will come twice.
+func (srv *Server) publishWill(s *Session, will *message.Message, record *store.SessionRecord) {
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
+	if record != nil && s.stored {
+		b.change(putSession(s.id, record))
+	}
+	by := s.access.Load()
+	if will != nil && (by == nil || srv.mayPublish(srv.ctx, by, will.Topic) != nil) {
+		srv.stats.drop(dropNotAuthorized)
+		will = nil
+	}
+	if will == nil {
+		srv.commit(b, func() {})
+		return
+	}
 	m := *will
 	m.At = b.now
 	if !m.Expires.IsZero() {
@@ -57,8 +62,6 @@ func (srv *Server) publishWill(s *Session, will *message.Message) {
 // or waits, and the session ends or starts to expire.
 func (srv *Server) disconnected(c *conn) {
 	s := c.session
-	b := srv.newBatch(srv.ctx, nil)
-	defer b.free()
 	s.mu.Lock()
 	if s.conn.Load() != c {
 		s.mu.Unlock()
@@ -70,7 +73,7 @@ func (srv *Server) disconnected(c *conn) {
 	if c.farewell {
 		s.will = nil
 	}
-	s.ended = b.now
+	s.ended = time.Now()
 	var will *message.Message
 	if wait := min(s.willWait, s.expiry); s.will != nil && wait > 0 {
 		s.willAt = s.ended.Add(wait)
@@ -79,7 +82,9 @@ func (srv *Server) disconnected(c *conn) {
 	}
 	ends, record := s.expiry == 0, s.record()
 	s.mu.Unlock()
-	srv.publishWill(s, will)
+	if will != nil || !ends {
+		srv.publishWill(s, will, record) // [MQTT-3.1.2-23], [MQTT3-4.1.0-1]
+	}
 	if ends {
 		srv.endSession(s)
 		return
@@ -89,9 +94,6 @@ func (srv *Server) disconnected(c *conn) {
 	}
 	s.mu.Lock()
 	s.unload()
-	s.mu.Unlock()
-	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) }) // [MQTT-3.1.2-23], [MQTT3-4.1.0-1]
-	s.mu.Lock()
 	srv.schedule(s)
 	s.mu.Unlock()
 }
@@ -107,10 +109,11 @@ func (s *Session) disown(c *conn) {
 
 // endSession removes a session that has no connection, and publishes its will. The
 // caller alone deals with the session: it holds its claim, or is the end of its
-// last connection. Until the store has let it go there is no other by its name.
+// last connection. Until the store has let it go there is no other by its name; the
+// ticket tells when it has for good, and is nil for a session that it does not have.
 // Retained messages stay ([MQTT3-3.1.2-7]); what was sent to it as a member of a group
 // goes to nobody else ([MQTT-4.8.2-5]).
-func (srv *Server) endSession(s *Session) {
+func (srv *Server) endSession(s *Session) (dropped store.Ticket) {
 	srv.removeSubs(s)
 	s.mu.Lock()
 	s.over = true
@@ -120,19 +123,24 @@ func (srv *Server) endSession(s *Session) {
 	}
 	will := s.will
 	s.will = nil
+	record := s.record()
 	s.mu.Unlock()
-	srv.publishWill(s, will)
+	if will != nil {
+		srv.publishWill(s, will, record)
+	}
 	srv.handOver(s)
 	if s.stored {
 		b := srv.newBatch(srv.ctx, nil)
 		defer b.free()
 		srv.commit(b, func() { b.change(store.Change{Op: store.DropSession, Session: s.id}) })
+		dropped = b.last
 	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if srv.sessions[s.id] == s {
 		delete(srv.sessions, s.id)
 	}
+	return dropped
 }
 
 // schedule sets the timer for what comes next to a session without connection: its
@@ -184,13 +192,9 @@ func (srv *Server) due(s *Session, epoch uint64) {
 		srv.schedule(s)
 	}
 	s.mu.Unlock()
-	srv.publishWill(s, will)
+	srv.publishWill(s, will, record)
 	if ends {
 		srv.stats.expired.Add(1)
 		srv.endSession(s)
-		return
 	}
-	b := srv.newBatch(srv.ctx, nil)
-	defer b.free()
-	srv.commit(b, func() { b.change(store.Change{Op: store.PutSession, Session: s.id, Record: record}) })
 }
