@@ -17,7 +17,7 @@ export GO VERSION FUZZTIME VULNDB SOURCE_DATE_EPOCH
 
 BUILDFLAGS := -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)"
 
-.PHONY: help build run test deps lint vulncheck fuzz soak cross deb bench storm generate clean
+.PHONY: help build run test deps lint vulncheck fuzz soak crash cross deb bench storm generate clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ soak: ## Run the tests that are worth more the longer they run (half an hour)
 	@.ci/deps.sh
 	SOAK=1 $(GO) test -race -count=1 -v -timeout 90m -run '^Test(SameAsMosquitto|SessionsAgainstAModel|TakeoverRounds)$$' ./broker
 	$(GO) test -race -count=20 -timeout 60m -run '^Test(Storm|StalledClientGoesOn|MessagesOutlive.*|SlowClose.*)$$' ./broker
+
+crash: ## Cut the power at every operation of the disk, and have every one fail
+	CRASH=1 $(GO) test -count=1 -v -timeout 90m ./broker/brokertest/crash
 
 cross: ## Build for linux amd64, arm64 and arm (GOARM=6) into dist/
 	@.ci/cross.sh

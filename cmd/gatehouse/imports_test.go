@@ -58,6 +58,17 @@ var importLaws = []importLaw{
 	},
 	{packages: []string{"broker/brokertest/protocol"}, outside: none},
 	{
+		packages: []string{"broker/brokertest/ledger"},
+		ours:     []string{"broker/message", "broker/topic", "broker/packet"},
+	},
+	{
+		packages: []string{"broker/brokertest/crash"},
+		ours: []string{
+			"broker", "broker/brokertest", "broker/brokertest/ledger", "broker/message", "broker/packet",
+			"broker/store", "broker/store/durable", "broker/store/durable/crashfs",
+		},
+	},
+	{
 		packages: []string{"broker/brokertest"},
 		ours:     []string{"broker", "broker/message", "broker/topic", "broker/packet", "broker/store", "broker/store/mem"},
 	},
