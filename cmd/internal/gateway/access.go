@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/gatehouse/gatehouse/broker/auth"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
@@ -17,34 +16,19 @@ import (
 // maxAccessFile bounds the users and the ACL file in bytes.
 const maxAccessFile = 4 << 20
 
-// Most programs that save a file empty it first, and everybody would be refused
-// meanwhile. So a running gateway looks again before it believes that a file is empty.
-const (
-	lookAgain = 100 * time.Millisecond
-	looks     = 20
-)
-
 // readPolicy reads who may come in and do what. A file that is missing, unreadable or
-// wrong is an error: it never means that everybody may. It takes up to two seconds for
-// a file that is empty, unless ctx ends.
-func readPolicy(ctx context.Context, cfg *config.Config) (auth.Policy, error) {
+// wrong is an error: it never means that everybody may.
+func readPolicy(cfg *config.Config) (auth.Policy, error) {
 	p := auth.Policy{Anonymous: cfg.Broker.Anonymous}
 	var errs [3]error
 	if file := cfg.Broker.Users; file != "" {
-		p.Users, errs[0] = readAccess(ctx, file, auth.ParseUsers)
+		p.Users, errs[0] = readAccess(file, auth.ParseUsers)
 	}
 	if file := cfg.Broker.ACL; file != "" {
-		p.ACL, errs[1] = readAccess(ctx, file, parseACL)
+		p.ACL, errs[1] = readAccess(file, parseACL)
 	}
 	p.Certificates, errs[2] = auth.CertificateNamed(cfg.Broker.CertificateName)
 	return p, errors.Join(errs[:]...)
-}
-
-// atOnce is for a start, where an empty file is what it is.
-func atOnce() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
 }
 
 // parseACL reads an ACL file by the ending of its name.
@@ -55,15 +39,8 @@ func parseACL(file string, text []byte) (*auth.ACL, error) {
 	return auth.ParseMosquittoACL(file, text)
 }
 
-func readAccess[T any](ctx context.Context, file string, parse func(string, []byte) (T, error)) (T, error) {
+func readAccess[T any](file string, parse func(string, []byte) (T, error)) (T, error) {
 	text, err := readRegular(file)
-	for n := 0; err == nil && len(text) == 0 && n < looks && ctx.Err() == nil; n++ {
-		select {
-		case <-ctx.Done():
-		case <-time.After(lookAgain):
-			text, err = readRegular(file)
-		}
-	}
 	if err != nil {
 		var none T
 		return none, fmt.Errorf("cannot read %q: %w", file, err)
@@ -99,7 +76,8 @@ func readRegular(file string) ([]byte, error) {
 // is wrong with them those that were in force stay.
 func (g *Gateway) loadAccess(ctx context.Context) error {
 	return g.load(ctx, "access", func(ctx context.Context, cfg *config.Config) error {
-		p, err := readPolicy(ctx, cfg)
+		g.accessFiles.settle(ctx, cfg.Broker.Users, cfg.Broker.ACL)
+		p, err := readPolicy(cfg)
 		if err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 // that there is.
 func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 	opt.Log = slog.New(slog.DiscardHandler)
-	_, err := readPolicy(atOnce(), cfg)
+	_, err := readPolicy(cfg)
 	all := append(each(err), checkListeners(cfg.Broker.Listeners)...)
 	manifests, err := plugins.ReadManifests(cfg.Plugins.Folder)
 	all = append(all, each(err)...)

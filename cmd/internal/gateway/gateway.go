@@ -67,6 +67,8 @@ type Gateway struct {
 
 	told map[string]string // by folder: what was wrong with it when it was last loaded; loading guards it
 
+	accessFiles, ruleFiles, deviceFiles settler
+
 	mu        sync.Mutex
 	cfg       *config.Config
 	listeners []*listen.Listener // once they are open
@@ -78,7 +80,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
-	policy, err := readPolicy(atOnce(), cfg)
+	policy, err := readPolicy(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -269,12 +271,18 @@ func (g *Gateway) runPlugins(ctx context.Context) error {
 
 func (g *Gateway) loadRules(ctx context.Context) error {
 	return g.load(ctx, "rules", func(ctx context.Context, cfg *config.Config) error {
+		if g.up.Load() {
+			g.ruleFiles.settle(ctx, cfg.Rules.Folder)
+		}
 		return g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
 	})
 }
 
 func (g *Gateway) loadDevices(ctx context.Context) error {
 	return g.load(ctx, "devices", func(ctx context.Context, cfg *config.Config) error {
+		if g.up.Load() {
+			g.deviceFiles.settle(ctx, cfg.Devices.Folder)
+		}
 		return g.devices.Load(ctx, os.DirFS(cfg.Devices.Folder))
 	})
 }

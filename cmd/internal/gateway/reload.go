@@ -14,7 +14,8 @@ import (
 // certificates and the log level. If anything else is different, or users and ACL are
 // not right, it changes nothing and says why.
 func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
-	if _, err := readPolicy(ctx, next); err != nil {
+	g.accessFiles.settle(ctx, next.Broker.Users, next.Broker.ACL)
+	if _, err := readPolicy(next); err != nil {
 		return fmt.Errorf("%w; nothing was changed", err)
 	}
 	g.mu.Lock()
