@@ -185,13 +185,13 @@ func TestPeerPymodbusOverRTU(t *testing.T) {
 			d := newDriver(t, modbus.Options{OpenSerial: func(context.Context, modbus.SerialConfig) (modbus.Port, error) {
 				return &filePort{File: near}, nil
 			}})
-			file := func(unit int) string {
-				return fmt.Sprintf("driver: modbus\nserial: {port: %s, baud: 115200}\nunit: %d\ntimeout: 300ms\npoints:%s", near.Name(), unit, peerPoints)
+			file := func(unit int, timeout string) string {
+				return fmt.Sprintf("driver: modbus\nserial: {port: %s, baud: 115200}\nunit: %d\ntimeout: %s\npoints:%s", near.Name(), unit, timeout, peerPoints)
 			}
-			one := openSoon(t, d, file(1))
-			two := open(t, d, file(2))
+			one := openSoon(t, d, file(1, "5s")) // a busy machine is no silent unit
+			two := open(t, d, file(2, "5s"))
 			// Nobody is unit 9: that is its own trouble only.
-			if _, err := d.Open(t.Context(), config(t, file(9))); err == nil || errors.Is(err, drivers.ErrLost) {
+			if _, err := d.Open(t.Context(), config(t, file(9, "300ms"))); err == nil || errors.Is(err, drivers.ErrLost) {
 				t.Errorf("opening a unit that is not there: %v", err)
 			}
 			checkPeer(t, one, 1)
