@@ -17,9 +17,10 @@ type load struct {
 	publishers, subscribers int
 	filter                  string // of all subscribers; empty is bench/i for subscriber i
 	qos                     message.QoS
-	burst                   int // packets a write
-	window                  int // messages of a publisher under way; or
-	rate                    int // messages a second of all publishers, whatever is under way
+	burst                   int  // packets a write
+	window                  int  // messages of a publisher under way; or
+	rate                    int  // messages a second of all publishers, whatever is under way
+	durable                 bool // the subscribers' sessions outlive their connections
 }
 
 // test is a load at work on one broker.
@@ -108,7 +109,11 @@ func (t *test) connect(ctx context.Context, size int) error {
 }
 
 func (t *test) subscriber(ctx context.Context, i int, filters ...string) (*subscriber, error) {
-	c, err := dial(ctx, t.p.address, i, &packet.Connect{Version: t.version, Clean: true, ClientID: fmt.Sprintf("sub-%d", i)})
+	hello := &packet.Connect{Version: t.version, Clean: !t.durable, ClientID: fmt.Sprintf("sub-%d", i)}
+	if t.durable && t.version == packet.V5 {
+		hello.Properties.SessionExpiryInterval = 3600
+	}
+	c, err := dial(ctx, t.p.address, i, hello)
 	if err != nil {
 		return nil, err
 	}

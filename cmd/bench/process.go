@@ -21,6 +21,8 @@ import (
 // process is a running broker.
 type process struct {
 	address  netip.AddrPort
+	binary   string
+	args     []string
 	cmd      *exec.Cmd
 	pids     []int         // it and its children, when it was last looked
 	folder   string        // of its configuration; removed at the end
@@ -45,24 +47,43 @@ func start(ctx context.Context, s side, n needs) (*process, error) {
 	config := filepath.Join(folder, "config.yaml")
 	p := &process{
 		address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), folder: folder,
-		ended: make(chan struct{}), cmd: exec.Command(s.binary, s.command(config, port, n)...),
+		binary: s.binary, args: s.command(config, port, n),
 	}
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = folder, &p.said, &p.said
 	err = os.WriteFile(config, []byte(s.config(port, n)), 0o600)
 	if err == nil {
-		err = p.cmd.Start()
+		err = p.launch()
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	if !p.up(ctx) {
+		return nil, errors.Join(p.stop(), fmt.Errorf("takes no connections; it said:\n%s", p.said.String()))
+	}
+	return p, nil
+}
+
+func (p *process) launch() error {
+	p.cmd, p.ended = exec.Command(p.binary, p.args...), make(chan struct{})
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = p.folder, &p.said, &p.said
+	if err := p.cmd.Start(); err != nil {
+		close(p.ended)
+		return err
 	}
 	go func() {
 		defer close(p.ended)
 		_ = p.cmd.Wait() // how it ended tells less than what it said
 	}()
-	if !p.up(ctx) {
-		return nil, errors.Join(p.stop(), fmt.Errorf("takes no connections; it said:\n%s", p.said.String()))
+	return nil
+}
+
+// crash kills the broker as a power cut would, but for the page cache, and runs it
+// again on what it left.
+func (p *process) crash() error {
+	if err := p.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("has ended before it was killed: %w", err)
 	}
-	return p, nil
+	<-p.ended
+	return p.launch()
 }
 
 func freePort(ctx context.Context) (uint16, error) {

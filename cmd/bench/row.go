@@ -22,10 +22,12 @@ const (
 	perSecond     metric = "per second"
 	perConnection metric = "KiB/conn"
 	megabytes     metric = "MiB"
+	kept          metric = "kept"
+	back          metric = "s to CONNACK" // from kill -9
 )
 
 // metrics are all, in the order in which a row's are printed.
-var metrics = []metric{growth, cpuPerMessage, cpuEach, seconds, thousands, p50, p99, perConnection, megabytes, perSecond}
+var metrics = []metric{growth, cpuPerMessage, cpuEach, seconds, thousands, p50, p99, perConnection, megabytes, kept, back, perSecond}
 
 // row is a line of the table: one way to drive a broker.
 type row struct {
@@ -60,14 +62,20 @@ type kind string
 
 const (
 	timesPeer kind = "x mosquitto" // at most so many times mosquitto's
+	peerTimes kind = "x mosquitto or more"
 	atMost    kind = "at most"
 	atLeast   kind = "at least"
 )
+
+// more reports whether more is better.
+func (k kind) more() bool { return k == atLeast || k == peerTimes }
 
 func (b bound) String() string {
 	switch b.of {
 	case timesPeer:
 		return fmt.Sprintf("%g x", b.value)
+	case peerTimes:
+		return fmt.Sprintf(">= %g x", b.value)
 	case atLeast:
 		return fmt.Sprintf(">= %g", b.value)
 	default:
@@ -84,6 +92,8 @@ const windowSize = 16
 const (
 	retainedCount = 100_000
 	queuedCount   = 50_000
+	crashCount    = 50
+	backCount     = 10_000
 )
 
 // rows are all, with what the broker is to keep in each.
@@ -122,6 +132,19 @@ func rows(o *options) []row {
 		{
 			name: "drain of 50,000 queued, QoS 1", alone: true, prepare: prepareStored(queuedCount, false),
 			needs: needs{queue: queuedCount}, bounds: []bound{{thousands, atLeast, 300}},
+		},
+		{
+			name: "durable, 64 to 1 session, QoS 1", needs: needs{data: true},
+			prepare: load{publishers: 64, subscribers: 1, filter: "bench/+", qos: message.AtLeastOnce, burst: 1, window: windowSize, durable: true}.prepare,
+			bounds:  []bound{{perSecond, peerTimes, 0.5}},
+		},
+		{
+			name: "kill -9 after 50 acknowledged", alone: true, prepare: prepareCrash(crashCount),
+			needs: needs{data: true, persist: true, queue: crashCount}, bounds: []bound{{kept, atLeast, crashCount}},
+		},
+		{
+			name: "kill -9 after 10,000 acknowledged", alone: true, prepare: prepareCrash(backCount),
+			needs: needs{data: true, persist: true, queue: backCount}, bounds: []bound{{kept, atLeast, backCount}, {back, atMost, 1}},
 		},
 		{
 			name: "CONNECT, CONNACK, DISCONNECT", prepare: prepareChurn,

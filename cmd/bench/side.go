@@ -24,6 +24,8 @@ type side struct {
 // needs are what a row asks of every broker beyond its defaults.
 type needs struct {
 	nodelay  bool // mosquitto's set_tcp_nodelay
+	data     bool // the gateway keeps its state on disk; of mosquitto, see persist
+	persist  bool // mosquitto keeps its state on disk, as it does if it is told to
 	whole    bool // with all that it starts by default; of the gateway, the console too
 	retained int  // messages
 	queue    int  // messages that one client's queue has to hold
@@ -32,8 +34,14 @@ type needs struct {
 func gatehouse(name, binary string) side {
 	return side{
 		name: name, ours: true, binary: binary, asks: []string{"version"},
-		config:  gatehouseConfig,
-		command: func(config string, _ uint16, _ needs) []string { return []string{"run", "--config", config} },
+		config: gatehouseConfig,
+		command: func(config string, _ uint16, n needs) []string {
+			args := []string{"run", "--config", config}
+			if n.data {
+				args = append(args, "--data", filepath.Join(filepath.Dir(config), "data"))
+			}
+			return args
+		},
 	}
 }
 
@@ -64,8 +72,12 @@ func mosquitto(binary string) side {
 	return side{
 		name: "mosquitto", binary: binary, asks: []string{"-h"},
 		config: func(port uint16, n needs) string {
-			return fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence false\n"+
-				"max_queued_messages 1000000000\nset_tcp_nodelay %v\n", port, n.nodelay)
+			text := fmt.Sprintf("listener %d 127.0.0.1\nallow_anonymous true\npersistence %v\n"+
+				"max_queued_messages 1000000000\nset_tcp_nodelay %v\n", port, n.persist, n.nodelay)
+			if n.persist && os.Getuid() == 0 {
+				text += "user root\n" // who may write where it is started
+			}
+			return text
 		},
 		command: func(config string, _ uint16, _ needs) []string { return []string{"-c", config} },
 	}

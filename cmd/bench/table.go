@@ -141,7 +141,7 @@ func (t *table) line(r row, m metric) []string {
 // met judges one of ours by a bound.
 func (t *table) met(r row, b bound, side string) string {
 	values := t.values(r.name, side, b.metric)
-	if b.of == timesPeer {
+	if b.of == timesPeer || b.of == peerTimes {
 		if values = nil; t.against == "mosquitto" {
 			values = t.ratios(r.name, side, b.metric)
 		}
@@ -151,7 +151,7 @@ func (t *table) met(r row, b bound, side string) string {
 		return "NO"
 	case len(values) == 0:
 		return "?"
-	case b.of == atLeast && middle(values) >= b.value, b.of != atLeast && middle(values) <= b.value:
+	case b.of.more() == (middle(values) > b.value), middle(values) == b.value:
 		return "yes"
 	default:
 		return "NO"
@@ -190,7 +190,7 @@ func (t *table) values(row, side string, m metric) (values []float64) {
 func (t *table) ratios(row, side string, m metric) (ratios []float64) {
 	theirs := t.cell(row, t.against).values[m]
 	for run, v := range t.cell(row, side).values[m] {
-		if other, ok := theirs[run]; ok {
+		if other, ok := theirs[run]; ok && other != 0 {
 			ratios = append(ratios, v/other)
 		}
 	}
