@@ -20,6 +20,8 @@ type pending struct {
 	c      *conn
 	acks   []ack
 	later  []emit
+	spots  []placed
+	redo   []store.Change
 }
 
 // journal hands answers out when the store is done, in the order of Apply. It
@@ -39,6 +41,7 @@ func (b *batch) settle() {
 	if len(b.acks) == 0 && len(b.later) == 0 && b.ticket == nil {
 		return
 	}
+	p := pending{ticket: b.ticket, c: b.c, acks: b.acks, later: b.later, spots: b.spots, redo: b.redo}
 	ticket := b.ticket
 	if b.ticket = nil; ticket != nil {
 		if b.last != nil && b.c == nil {
@@ -51,10 +54,12 @@ func (b *batch) settle() {
 		waits = b.c.pending.Load() > 0
 	}
 	if !waits && done(ticket) {
-		b.release(b.c, b.acks, b.later, result(ticket))
+		b.release(&p)
 		clear(b.acks)
 		clear(b.later)
-		b.acks, b.later = b.acks[:0], b.later[:0]
+		clear(b.spots)
+		clear(b.redo)
+		b.acks, b.later, b.spots, b.redo = b.acks[:0], b.later[:0], b.spots[:0], b.redo[:0]
 		return
 	}
 	if b.c != nil {
@@ -62,8 +67,8 @@ func (b *batch) settle() {
 	} else {
 		b.srv.journal.inside.Add(1)
 	}
-	b.srv.journal.push(pending{ticket: ticket, c: b.c, acks: b.acks, later: b.later})
-	b.acks, b.later = nil, nil
+	b.srv.journal.push(p)
+	b.acks, b.later, b.spots, b.redo = nil, nil, nil, nil
 }
 
 func done(t store.Ticket) bool {
@@ -138,7 +143,7 @@ func (srv *Server) answer(taken []pending) {
 func (srv *Server) answerOne(b *batch, p *pending) {
 	defer srv.recovered("answers of the store", nil)
 	defer srv.answered(p.c)
-	b.release(p.c, p.acks, p.later, result(p.ticket))
+	b.release(p)
 }
 
 // answered counts a batch as gone from the journal; c may be nil.
@@ -153,21 +158,94 @@ func (srv *Server) answered(c *conn) {
 	}
 }
 
-// release sends answers and messages that were waiting for the store; err is what
-// it said.
-func (b *batch) release(c *conn, acks []ack, later []emit, err error) {
+// release sends answers and messages that were waiting for the store, or undoes what
+// the store did not take.
+func (b *batch) release(p *pending) {
+	err := result(p.ticket)
 	if err != nil {
 		b.srv.storeFailed(err)
+		b.srv.undo(p, err)
 	}
-	for i := range later {
-		b.emitLater(&later[i], err)
+	for i := range p.later {
+		b.emitLater(&p.later[i], err)
 	}
-	if c == nil {
+	if p.c == nil {
 		return
 	}
-	for i := range acks {
-		b.answer(c, &acks[i], err)
+	for i := range p.acks {
+		b.answer(p.c, &p.acks[i], err)
 	}
+}
+
+// placed is a message that a batch has put into the queue of a stored session, or
+// that left it to make room.
+type placed struct {
+	s    *Session
+	spot spot
+	left bool
+}
+
+// undo takes out of the queues what the store does not have, so that it pushes out
+// nothing that was acknowledged, and puts back what left for it. What a full store
+// would have forgotten, had nothing new come with it, it is told again.
+func (srv *Server) undo(p *pending, err error) {
+	for i := range p.spots {
+		s, at := p.spots[i].s, p.spots[i].spot
+		s.mu.Lock()
+		switch {
+		case s.over:
+		case p.spots[i].left:
+			s.q.restore(at)
+		case s.q.takeStored(at.pos): // one that is in memory is sent all the same
+			srv.stats.drop(dropStore)
+		}
+		s.weigh()
+		s.mu.Unlock()
+	}
+	if len(p.redo) > 0 && errors.Is(err, store.ErrFull) {
+		srv.commitMu.Lock()
+		defer srv.commitMu.Unlock()
+		srv.opts.Store.Apply(p.redo)
+	}
+}
+
+// noteRedo remembers what of the changes a full store takes by itself, if there are
+// others with it. What left a queue to make room is not among it.
+func (b *batch) noteRedo() {
+	grows := false
+	for i := range b.changes {
+		switch b.changes[i].Op {
+		case store.Enqueue, store.Retain, store.Subscribe, store.Put:
+			grows = true
+		default:
+		}
+	}
+	if !grows || b.whole {
+		return
+	}
+	for i := range b.changes {
+		c := &b.changes[i]
+		switch c.Op {
+		case store.Dequeue:
+			if b.left(c) {
+				continue
+			}
+		case store.Send, store.Received, store.ReleaseID, store.Delete:
+		default:
+			continue
+		}
+		b.redo = append(b.redo, *c)
+	}
+}
+
+// left reports whether a message was dequeued to make room.
+func (b *batch) left(c *store.Change) bool {
+	for i := range b.spots {
+		if at := &b.spots[i]; at.left && at.spot.pos == c.Position && at.s.id == c.Session {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *batch) answer(c *conn, a *ack, err error) {

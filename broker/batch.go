@@ -51,10 +51,13 @@ type batch struct {
 
 	changes []store.Change
 	acks    []ack
-	later   []emit  // to be sent when the changes are safe
-	dirty   []*conn // to be flushed
-	gathers bool    // of a loop: it is flushed after many, and tells the time
-	spoiled bool    // somebody is at it, or was until a panic
+	later   []emit         // to be sent when the changes are safe
+	spots   []placed       // of queues, that the changes concern
+	redo    []store.Change // of what was applied, if it is refused for what came with it
+	whole   bool           // nothing is to be done without the rest
+	dirty   []*conn        // to be flushed
+	gathers bool           // of a loop: it is flushed after many, and tells the time
+	spoiled bool           // somebody is at it, or was until a panic
 
 	gathered int            // bytes that wait for the flush
 	ordered  bool           // commitMu is held
@@ -183,9 +186,9 @@ func (b *batch) reset() {
 	if cap(b.targets) > keepTargets {
 		b.targets = nil
 	}
-	if len(b.changes)+len(b.acks)+len(b.later) > 0 { // after a panic only: they are nobody else's
+	if len(b.changes)+len(b.acks)+len(b.later)+len(b.spots) > 0 { // after a panic only: they are nobody else's
 		clear(b.changes)
-		b.changes, b.acks, b.later = b.changes[:0], nil, nil
+		b.changes, b.acks, b.later, b.spots, b.redo = b.changes[:0], nil, nil, nil, nil
 	}
 	clear(b.earlier)
 	b.bytes, b.ticket, b.last, b.earlier = 0, nil, nil, b.earlier[:0]
@@ -263,6 +266,7 @@ func (srv *Server) inOrder(b *batch, fn func()) {
 	}()
 	fn()
 	if len(b.changes) > 0 {
+		b.noteRedo()
 		b.ticket = srv.opts.Store.Apply(b.changes)
 		clear(b.changes)
 		b.changes = b.changes[:0]

@@ -313,7 +313,7 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 		case <-s.bus.wake:
 		}
 		for batch, last, fetch := srv.next(s); batch != nil || fetch; batch, last, fetch = srv.next(s) {
-			if fetch && !srv.refill(srv.ctx, s) && !srv.rest(ctx, retryPause, true) {
+			if fetch && !srv.refill(srv.stopping, s) && !srv.rest(ctx, retryPause, true) {
 				break
 			}
 			if batch == nil {
@@ -369,27 +369,29 @@ func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	for i := 0; i < s.q.len() && len(batch) < busBatch; i++ {
-		at := s.q.slots.at(i)
-		if at.item == nil {
-			return batch, last, len(batch) == 0
+	l := &s.q.plain // of which alone such a queue is
+	for i := 0; i < l.held.len() && len(batch) < busBatch; i++ {
+		it := *l.held.at(i)
+		switch {
+		case it == nil:
+			continue
+		case l.back.n > 0 && l.back.front() < it.pos, it.wait:
+			i = l.held.len() // what comes before it does not, yet
+			continue
 		}
-		if at.item.wait {
-			break
-		}
-		last = at.pos
-		if at.item.msg.Expired(now) {
+		last = it.pos
+		if it.msg.Expired(now) {
 			srv.stats.drop(dropExpired)
 			continue
 		}
-		m := *at.item.msg
-		m.QoS, m.Retain = at.item.qos, at.item.asked
+		m := *it.msg
+		m.QoS, m.Retain = it.qos, it.asked
 		batch = append(batch, m)
 	}
 	if batch == nil && last > 0 { // all of them expired
 		batch = []message.Message{}
 	}
-	return batch, last, false
+	return batch, last, batch == nil && l.stored()
 }
 
 // consumed removes what the handler has had, up to the position last. It reports
@@ -400,7 +402,7 @@ func (srv *Server) consumed(s *Session, last uint64) (more bool) {
 	step := func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for s.q.len() > 0 && s.q.slots.at(0).pos <= last {
+		for s.q.len() > 0 && s.q.plain.position() <= last {
 			s.dequeue(b, s.pop())
 		}
 		more = s.wantsMore()

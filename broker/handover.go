@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
 )
@@ -20,6 +22,11 @@ func (srv *Server) handOver(s *Session) {
 	}
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
+	if s.stored { // what was sent goes before what waits
+		if err := srv.recall(srv.ctx, s); err != nil {
+			return // it counts the failure; they wait here
+		}
+	}
 	held, left := s.heldShared()
 	for len(held) > 0 {
 		n := min(len(held), moveBatch)
@@ -64,9 +71,9 @@ func (s *Session) heldShared() (held []*item, kept int) {
 			held = append(held, it)
 		}
 	}
-	s.q.each(func(at *slot) {
-		if at.item != nil && at.item.share != "" && !at.zero { // QoS 0 is not sent again
-			held = append(held, at.item)
+	s.q.each(func(it *item) {
+		if it.share != "" && it.qos > 0 { // QoS 0 is not sent again
+			held = append(held, it)
 		}
 	})
 	return held, kept
@@ -74,8 +81,12 @@ func (s *Session) heldShared() (held []*item, kept int) {
 
 // handOverStored does it for what only the store has.
 func (srv *Server) handOverStored(b *batch, s *Session) (left int) {
+	s.mu.Lock()
+	mean := s.q.bytes.sum() / int64(max(s.q.n, 1))
+	s.mu.Unlock()
+	limit := int(min(max(srv.opts.Limits.Window/max(mean, 1), 1), moveBatch))
 	for from := uint64(0); ; {
-		fetched, err := srv.opts.Store.Fetch(srv.ctx, s.id, from, moveBatch)
+		fetched, err := srv.opts.Store.Fetch(srv.ctx, s.id, from, limit)
 		if err != nil {
 			srv.storeFailed(err)
 			return 1
@@ -110,55 +121,56 @@ func (srv *Server) move(b *batch, s *Session, items []*item) (left int) {
 	if len(items) == 0 {
 		return 0
 	}
+	var moved []spot
+	b.whole = true
+	defer func() { b.whole = false }()
 	srv.commit(b, func() {
 		s.mu.Lock()
 		ends := s.over
 		s.mu.Unlock()
-		gone := make(map[uint64]bool, len(items))
+		var gone []uint64
 		for _, it := range items {
 			if !it.msg.Expired(b.now) && srv.inherit(b, s, it, ends) {
-				gone[it.pos] = true
+				gone = append(gone, it.pos)
 			} else {
 				left++
 			}
 		}
-		s.giveUp(b, gone)
+		slices.Sort(gone)
+		moved = s.giveUp(b, gone)
 	})
 	b.flush()
+	if b.last != nil && b.last.Wait(srv.ctx) != nil { // they were not moved
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, at := range moved {
+			if s.stored && !s.over {
+				s.q.restore(at)
+				left++
+			}
+		}
+	}
 	return left
 }
 
-// giveUp takes messages out of the session by their positions. The caller holds
-// commitMu.
-func (s *Session) giveUp(b *batch, gone map[uint64]bool) {
+// giveUp takes messages out of the session by their positions, which are in order.
+// The caller holds commitMu.
+func (s *Session) giveUp(b *batch, positions []uint64) (gone []spot) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, it := range s.flying() {
-		if gone[it.pos] {
+		if _, found := slices.BinarySearch(positions, it.pos); found {
+			gone = append(gone, spotOf(it))
 			s.land(it)
-			s.dequeue(b, slot{pos: it.pos})
-			delete(gone, it.pos)
 		}
 	}
-	for r := range s.q.rings { // a long queue is handed over from its front
-		for r.len() > 0 && gone[r.at(0).pos] {
-			at := r.pop()
-			s.q.forget(at)
-			s.dequeue(b, at)
-			delete(gone, at.pos)
-		}
-	}
-	if len(gone) > 0 {
-		s.q.keep(func(at *slot) bool {
-			if !gone[at.pos] {
-				return true
-			}
-			s.dequeue(b, *at)
-			return false
-		})
+	gone = append(gone, s.q.take(positions)...)
+	for _, at := range gone {
+		s.dequeue(b, at)
 	}
 	s.behind.Store(s.q.zero > 0)
 	s.weigh()
+	return gone
 }
 
 // inheritTries is how often another member is looked for while those that were

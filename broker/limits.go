@@ -49,17 +49,26 @@ type Limits struct {
 	SessionExpiry time.Duration
 	// QueueMessages and QueueBytes bound what is queued for one session, in flight
 	// not counted. When either is reached the oldest queued message is dropped and
-	// counted; retained messages that a SUBSCRIBE asked for come on top, as many as
+	// counted, or with KeepOldest the one that comes; retained messages that a SUBSCRIBE asked for come on top, as many as
 	// Retained and RetainedBytes say: a subscription that asks for more while others
 	// wait is refused with 0x97, quota exceeded. Default 10,000 messages, 8 MiB.
 	QueueMessages int
 	QueueBytes    int64
 	// AllQueues bound what is queued for all sessions together. A session may queue
 	// as much as is free of it, so that one that queues much leaves as much to others;
-	// beyond that its oldest message is dropped and counted. Retained messages that a
-	// SUBSCRIBE asked for count by their number, and are refused with 0x97 when they
-	// are too many. Default 1,000,000 messages, 128 MiB.
+	// beyond that a message is dropped and counted. Retained messages that a SUBSCRIBE
+	// asked for count by their number, and are refused with 0x97 when they are too
+	// many. Default 1,000,000 messages, 128 MiB.
 	AllQueues Amount
+	// KeepOldest drops the message that comes to a full queue (of another class: the
+	// newest of the lowest, see [Priority]) instead of the oldest in it.
+	KeepOldest bool
+	// Window is how many bytes of a queue that the store has are in memory as well
+	// while its client is there, and AllWindows how many of all queues: when little of
+	// it is left each gets less, but one message. Queues of sessions that end with their
+	// connection, and messages of QoS 0, are in memory only: they count in AllWindows,
+	// and may be as much as is free of it. Default 1 MiB, 64 MiB.
+	Window, AllWindows int64
 	// InFlight is how many messages of QoS 1 and 2 may be on their way at once: to
 	// a client, unless its Receive Maximum is lower, and from it (our Receive
 	// Maximum). Default 1,024; at most 65,535.
@@ -129,6 +138,8 @@ func (l *Limits) setDefaults() {
 	def(&l.Filters, 1_000)
 	def(&l.QueueMessages, 10_000)
 	def(&l.QueueBytes, 8<<20)
+	def(&l.Window, 1<<20)
+	def(&l.AllWindows, 64<<20)
 	def(&l.InFlight, 1_024)
 	def(&l.Output, 1<<20)
 	def(&l.WriteTime, 30*time.Second)
@@ -153,7 +164,7 @@ func (l *Limits) check() error {
 		l.QueueMessages < 0, l.QueueBytes < 0, l.InFlight < 0, l.Output < 0, l.WriteTime < 0, l.KeepAlive < 0,
 		l.TopicAliases < 0, l.Retained < 0, l.RetainedBytes < 0, l.SessionExpiry < 0,
 		l.Delayed.Messages < 0, l.Delayed.Bytes < 0, l.Delayed.Longest < 0, l.TopicLevels < 0, l.PublishRate < 0,
-		l.UserProperties.Count < 0, l.UserProperties.Bytes < 0, l.AllQueues.Count < 0, l.AllQueues.Bytes < 0:
+		l.UserProperties.Count < 0, l.UserProperties.Bytes < 0, l.AllQueues.Count < 0, l.AllQueues.Bytes < 0, l.Window < 0, l.AllWindows < 0:
 		return fmt.Errorf("a limit is below 0")
 	case l.TopicLevels > 65_535:
 		return fmt.Errorf("limit of topic levels is %d, the most is 65535", l.TopicLevels)

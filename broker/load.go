@@ -90,25 +90,25 @@ func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
 	return sent
 }
 
-// loadQueue takes over the positions of what waits: all from after what was sent
-// up to the next one. Their sizes are not known, so each counts as the mean. When
-// positions are missing among them, the store is asked for each.
+// loadQueue takes over the positions of what waits. If they are all from after what
+// was sent up to the next one, and of one class, each counts as the mean of their
+// sizes; else the store is asked for each, a window at a time.
 func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Session, sent uint64) error {
 	s.q.next = kept.Next - min(kept.Next, 1)
 	first, waiting := max(kept.First, sent+1), kept.Queued-len(kept.InFlight)
 	if waiting <= 0 {
 		return nil
 	}
-	size := uint32(min(kept.Bytes/int64(max(kept.Queued, 1)), 1<<31))
-	if kept.Next-first == uint64(waiting) {
+	mean := kept.Bytes / int64(max(kept.Queued, 1))
+	if kept.Next-first == uint64(waiting) && (srv.classes == nil || s.bus != nil) {
 		for pos := first; pos < kept.Next; pos++ {
-			s.q.pushStored(pos, size)
+			s.q.restore(spot{pos: pos, size: uint32(min(mean, 1<<31))})
 		}
 		return nil
 	}
-	first = kept.First // what was sent may have others before it whose sending the store did not take
-	for {
-		fetched, err := srv.opts.Store.Fetch(ctx, s.id, first, 64)
+	limit := int(min(max(srv.opts.Limits.Window/max(mean, 1), 1), windowMessages))
+	for from := kept.First; ; { // what was sent may have others before it
+		fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, limit)
 		if err != nil {
 			return err
 		}
@@ -117,17 +117,11 @@ func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Sessio
 		}
 		for i := range fetched {
 			if f := &fetched[i]; f.ID == 0 && f.Message != nil {
-				s.q.pushStored(f.Position, sizeOf(f.Message))
+				s.q.restore(spot{pos: f.Position, size: sizeOf(f.Message), class: srv.classify(s, f.Message)})
 			}
 		}
-		first = fetched[len(fetched)-1].Position + 1
+		from = fetched[len(fetched)-1].Position + 1
 	}
-}
-
-// pushStored appends a message that only the store has.
-func (q *queue) pushStored(pos uint64, size uint32) {
-	q.slots.push(slot{pos: pos, size: size})
-	q.grow(1, int64(size), false)
 }
 
 // resumeTimers starts what sessions without connection wait for, after a load.

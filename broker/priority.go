@@ -1,9 +1,7 @@
 package broker
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/topic"
@@ -71,19 +69,12 @@ func priorityTree(table []Priority) *topic.Tree[int] {
 }
 
 // urgent holds what is of a class above 0, by class less one.
-type urgent [MaxClass]ring[slot]
+type urgent [MaxClass]lane
 
-func (u *urgent) len() (n int) {
-	for i := range u {
-		n += u[i].len()
-	}
-	return n
-}
-
-// ring is where the messages of a class are.
-func (q *queue) ring(class uint8) *ring[slot] {
+// lane is where the messages of a class are.
+func (q *queue) lane(class uint8) *lane {
 	if class == 0 {
-		return &q.slots
+		return &q.plain
 	}
 	if q.urgent == nil {
 		q.urgent = &urgent{}
@@ -91,31 +82,32 @@ func (q *queue) ring(class uint8) *ring[slot] {
 	return &q.urgent[class-1]
 }
 
-// first is the ring of the highest class that waits.
-func (q *queue) first() *ring[slot] {
-	for r := range q.rings {
-		if r.len() > 0 {
-			return r
+// classOf is the class of a lane.
+func (q *queue) classOf(l *lane) uint8 {
+	if q.urgent != nil {
+		for i := range q.urgent {
+			if l == &q.urgent[i] {
+				return uint8(i + 1)
+			}
 		}
 	}
-	return &q.slots
+	return 0
 }
 
-// last is that of the lowest.
-func (q *queue) last() *ring[slot] {
-	if q.slots.len() > 0 || q.urgent == nil {
-		return &q.slots
-	}
-	for i := range q.urgent {
-		if q.urgent[i].len() > 0 {
-			return &q.urgent[i]
+// first is the lane of the highest class that waits.
+func (q *queue) first() *lane {
+	if q.urgent != nil {
+		for i := MaxClass - 1; i >= 0; i-- {
+			if q.urgent[i].len() > 0 {
+				return &q.urgent[i]
+			}
 		}
 	}
-	return &q.slots
+	return &q.plain
 }
 
-// rings yields all rings, the highest class first.
-func (q *queue) rings(yield func(*ring[slot]) bool) {
+// lanes yields all lanes, the highest class first.
+func (q *queue) lanes(yield func(*lane) bool) {
 	if q.urgent != nil {
 		for i := MaxClass - 1; i >= 0; i-- {
 			if !yield(&q.urgent[i]) {
@@ -123,37 +115,17 @@ func (q *queue) rings(yield func(*ring[slot]) bool) {
 			}
 		}
 	}
-	yield(&q.slots)
+	yield(&q.plain)
 }
 
-// sortOut moves what turned out, when it came from the store, to be of a class
-// above 0 to where it belongs.
-func (q *queue) sortOut(class func(*message.Message) uint8) {
-	var moved [MaxClass][]slot
-	n := 0
-	q.slots.keep(func(s *slot) bool {
-		if s.item == nil {
-			return true
-		}
-		s.item.class = class(s.item.msg)
-		if s.item.class == 0 {
-			return true
-		}
-		moved[s.item.class-1] = append(moved[s.item.class-1], *s)
-		n++
-		return false
-	})
-	if n == 0 {
+// lowestFirst yields them the other way round.
+func (q *queue) lowestFirst(yield func(*lane) bool) {
+	if !yield(&q.plain) || q.urgent == nil {
 		return
 	}
-	for i := range moved {
-		r := q.ring(uint8(i + 1))
-		for r.len() > 0 {
-			moved[i] = append(moved[i], r.pop())
-		}
-		slices.SortFunc(moved[i], func(a, b slot) int { return cmp.Compare(a.pos, b.pos) })
-		for _, s := range moved[i] {
-			r.push(s)
+	for i := range q.urgent {
+		if !yield(&q.urgent[i]) {
+			return
 		}
 	}
 }

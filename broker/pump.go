@@ -3,72 +3,35 @@ package broker
 import (
 	"context"
 
-	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store"
 )
 
-// pump sends what may be sent of a session's queue, and fetches from the store
-// what is not in memory. Anyone may call it, with no lock held.
+// pump sends what may be sent of a session's queue, and has the rest fetched from the
+// store. Anyone may call it, with no lock held; it does not wait for the store.
 func (srv *Server) pump(b *batch, s *Session) {
-	for {
-		fetch, more := false, false
-		step := func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if s.q.len() > 0 || len(s.resend) > 0 {
-				fetch = s.pump(b)
-			}
-			more = s.wantsMore()
+	fetch, more := false, false
+	step := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.q.len() > 0 || len(s.resend) > 0 {
+			fetch = s.pump(b) && !s.fetching
+			s.fetching = s.fetching || fetch
 		}
-		if s.stored {
-			srv.commit(b, step)
-		} else {
-			step()
-		}
-		b.flush()
-		if more {
-			srv.collectMore(s)
-		}
-		if !fetch || !srv.refill(b.ctx, s) {
-			return
-		}
+		more = s.wantsMore()
 	}
-}
-
-// refill fetches the next messages of a queue. It reports whether there is
-// something to go on with; one goroutine does it at a time, and then goes on.
-func (srv *Server) refill(ctx context.Context, s *Session) bool {
-	var from, known uint64
-	n := 0
-	// Every position given out under commitMu is in the store when it is free.
-	srv.commitMu.Lock()
-	s.mu.Lock()
-	if !s.fetching {
-		from, n = s.q.wanted()
-		s.fetching = n > 0
-		known = s.q.next + 1
+	if s.stored {
+		srv.commit(b, step)
+	} else {
+		step()
 	}
-	s.mu.Unlock()
-	srv.commitMu.Unlock()
-	if n == 0 {
-		return false
+	b.flush()
+	if more {
+		srv.collectMore(s)
 	}
-	fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, n)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.fetching = false
-	if err != nil {
-		srv.storeFailed(err)
-		return false
+	if fetch {
+		srv.fetch(s)
 	}
-	for range s.q.fill(from, known, fetched, len(fetched) < n) {
-		srv.stats.drop(dropStore)
-	}
-	if srv.classes != nil && s.bus == nil {
-		s.q.sortOut(func(m *message.Message) uint8 { return srv.classify(s, m) })
-	}
-	return true
 }
 
 // recall fetches what was in flight when the session's last connection ended. The

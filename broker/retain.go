@@ -282,7 +282,7 @@ func (srv *Server) replay(b *batch, sub *subscription, seen map[*message.Message
 // may exist.
 func (srv *Server) mayReplay(s *Session, filter string) bool {
 	s.mu.Lock()
-	waiting, bytes := s.q.asked, s.q.askedFor
+	waiting, bytes := s.q.asked, s.q.bytes[1]
 	s.mu.Unlock()
 	l := &srv.opts.Limits
 	free := l.AllQueues.Count - int(srv.queued.messages.Load())

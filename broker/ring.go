@@ -14,15 +14,29 @@ func (r *ring[T]) len() int { return r.n }
 func (r *ring[T]) at(i int) *T { return &r.buf[(r.head+i)&(len(r.buf)-1)] }
 
 func (r *ring[T]) push(v T) {
-	if r.n == len(r.buf) {
-		grown := make([]T, max(8, 2*len(r.buf)))
-		for i := range r.n {
-			grown[i] = *r.at(i)
-		}
-		r.buf, r.head = grown, 0
-	}
+	r.grow()
 	r.n++
 	*r.at(r.n - 1) = v
+}
+
+// pushFront makes v the oldest.
+func (r *ring[T]) pushFront(v T) {
+	r.grow()
+	r.n++
+	r.head = (r.head - 1) & (len(r.buf) - 1)
+	*r.at(0) = v
+}
+
+// grow has room for one more.
+func (r *ring[T]) grow() {
+	if r.n < len(r.buf) {
+		return
+	}
+	grown := make([]T, max(8, 2*len(r.buf)))
+	for i := range r.n {
+		grown[i] = *r.at(i)
+	}
+	r.buf, r.head = grown, 0
 }
 
 func (r *ring[T]) pop() T {

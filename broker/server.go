@@ -67,6 +67,7 @@ type Server struct {
 	commitMu sync.Mutex
 	kept     retained
 	journal  journal
+	fetches  fetches
 	delays   delays
 
 	classes *topic.Tree[int]           // of Options.Topics.Priorities; nil without
@@ -173,8 +174,10 @@ func (srv *Server) stop() {
 	defer srv.mu.Unlock()
 	for _, s := range srv.sessions {
 		s.mu.Lock()
-		if s.timer != nil {
-			s.timer.Stop()
+		for _, timer := range []*time.Timer{s.timer, s.refetch} {
+			if timer != nil {
+				timer.Stop()
+			}
 		}
 		s.mu.Unlock()
 	}

@@ -57,7 +57,9 @@ type Session struct {
 	outstanding int         // sent on this connection and not acknowledged
 	sendMax     int
 	lastID      uint16
-	fetching    bool
+	fetching    bool        // what is next is on its way from the store, or is tried again
+	refetch     *time.Timer // which tries again
+	fetchPause  time.Duration
 	more        bool                // what others have left for its groups did not fit
 	collecting  bool                // it looks for that
 	before      uint64              // messages up to here waited for this connection or for other rights, and are authorized again
@@ -121,28 +123,33 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	if s.over || it.share != "" && !it.waits && !s.listens() { // whoever found it was late
 		return false
 	}
-	it.pos = s.q.position() // [MQTT-4.6.0-5], [MQTT-4.6.0-6], [MQTT3-3.1.2-5], [MQTT3-4.6.0-5], [MQTT3-4.6.0-6]
 	stored := s.stored && it.qos > 0
+	if !stored && !s.listens() {
+		return true // QoS 0, and nobody there
+	}
+	defer s.weigh()
+	c := s.conn.Load()
+	direct := c != nil && it.qos > 0 && !it.asked && s.q.len() == 0 && len(s.resend) == 0 && s.maySend(c)
+	if !direct && !it.moves && s.refuses(b, it, stored) {
+		return true
+	}
+	it.pos = s.q.position() // [MQTT-4.6.0-5], [MQTT-4.6.0-6], [MQTT3-3.1.2-5], [MQTT3-4.6.0-5], [MQTT3-4.6.0-6]
 	if stored {
 		b.change(store.Change{
 			Op: store.Enqueue, Session: s.id, Position: it.pos, Message: it.msg,
 			Delivery: store.Delivery{QoS: it.qos, Retain: it.retain, SubscriptionIDs: it.ids, Share: it.share},
 		})
+		b.spots = append(b.spots, placed{s: s, spot: spot{pos: it.pos}})
 	}
-	defer s.weigh()
 	if it.share != "" {
 		s.sharing.Store(true)
 	}
-	c := s.conn.Load()
-	if c != nil && it.qos > 0 && !it.asked && s.q.len() == 0 && len(s.resend) == 0 && s.maySend(c) {
+	if direct {
 		s.start(b, c, it, later)
 		return true
 	}
-	if !stored && !s.listens() {
-		return true // QoS 0, and nobody there
-	}
 	it.queued = true
-	held := !stored || s.listens() && s.q.window()
+	held := !stored || s.listens() && s.q.mayHold(it.class, &s.srv.opts.Limits)
 	s.q.push(it, held)
 	if held && later && s.bus == nil && it.qos == 2 { // it must not come if it is refused
 		b.later = append(b.later, emit{s: s, it: it, queued: true})
@@ -169,20 +176,80 @@ func (s *Session) weigh() {
 	s.flights.Store(int64(s.inFlight.len()))
 }
 
-// limit drops the oldest of what is queued beyond the limits.
-func (s *Session) limit(b *batch) {
-	for s.q.over(&s.srv.opts.Limits) {
-		s.srv.stats.drop(dropQueue)
-		s.dequeue(b, s.q.drop())
-	}
-	for s.q.beyondShare(&s.srv.opts.Limits) {
+// refuses drops a message that is not to be queued, because the queue is full and
+// keeps what came first, or because no store has it and memory is short.
+func (s *Session) refuses(b *batch, it *item, stored bool) bool {
+	l := &s.srv.opts.Limits
+	size := int64(sizeOf(it.msg))
+	switch {
+	case it.asked:
+		return false
+	case l.KeepOldest && !s.q.takes(size, l):
+		if it.class > 0 && s.dropOne(b, true, it.class) && s.q.takes(size, l) {
+			return false
+		}
+	case s.stored && !stored && s.q.memory+size > max(0, l.AllWindows-s.srv.queued.memory.Load()):
 		s.srv.stats.drop(dropAllQueues)
-		s.dequeue(b, s.pop())
+		return true
+	default:
+		return false
+	}
+	if n := s.q.len() - s.q.asked; n >= l.QueueMessages || s.q.bytes[0]+size > l.QueueBytes {
+		s.srv.stats.drop(dropQueue)
+	} else {
+		s.srv.stats.drop(dropAllQueues)
+	}
+	return true
+}
+
+// dropOne drops the newest message of a class below one, and reports whether there was
+// such.
+func (s *Session) dropOne(b *batch, newest bool, below uint8) bool {
+	for l := range s.q.lowestFirst {
+		if s.q.classOf(l) >= below {
+			return false
+		}
+		if gone, ok := s.q.dropFrom(l, newest); ok {
+			s.dropped(b, gone, dropQueue)
+			return true
+		}
+	}
+	return false
+}
+
+// limit drops what is queued beyond the limits: the oldest of the lowest class, but
+// nothing that was asked for.
+func (s *Session) limit(b *batch) {
+	l := &s.srv.opts.Limits
+	for {
+		why := dropQueue
+		switch {
+		case s.q.over(l):
+		case s.q.beyondShare(l), !s.stored && s.q.beyondMemory(l):
+			why = dropAllQueues
+		default:
+			return
+		}
+		gone, ok := s.q.drop(false)
+		if !ok {
+			return
+		}
+		s.dropped(b, gone, why)
+	}
+}
+
+// dropped tells of a message that left for want of room. If the store does not take
+// what it left for, it is put back.
+func (s *Session) dropped(b *batch, gone spot, why dropReason) {
+	s.srv.stats.drop(why)
+	s.dequeue(b, gone)
+	if s.stored && !gone.zero {
+		b.spots = append(b.spots, placed{s: s, spot: gone, left: true})
 	}
 }
 
 // pop takes the oldest message out of the queue.
-func (s *Session) pop() slot {
+func (s *Session) pop() spot {
 	gone := s.q.pop()
 	s.behind.Store(s.q.zero > 0)
 	s.weigh()
@@ -190,7 +257,7 @@ func (s *Session) pop() slot {
 }
 
 // dequeue tells the store that a message is not waiting any more.
-func (s *Session) dequeue(b *batch, gone slot) {
+func (s *Session) dequeue(b *batch, gone spot) {
 	if s.stored && !gone.zero {
 		b.change(store.Change{Op: store.Dequeue, Session: s.id, Position: gone.pos})
 	}
@@ -208,7 +275,7 @@ func (s *Session) maySend(c *conn) bool {
 func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 	if b.frame(c, it) == nil { // larger than the client takes, [MQTT-3.1.2-25]
 		s.srv.stats.drop(dropTooLarge)
-		s.dequeue(b, slot{pos: it.pos})
+		s.dequeue(b, spot{pos: it.pos})
 		return
 	}
 	it.id, it.size = s.nextID(), sizeOf(it.msg)
@@ -245,6 +312,9 @@ func (s *Session) emit(b *batch, c *conn, it *item) {
 	if frame := b.frame(c, it); frame != nil && b.append(c, frame, it.id, dup, true) {
 		c.countSent(it.msg, it.qos)
 	}
+	if s.stored {
+		it.msg = nil // the store has it, should it be sent again; it counts until it is acknowledged
+	}
 }
 
 // pump sends what may be sent, oldest first, and reports whether messages have to
@@ -277,7 +347,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 	defer s.weigh()
 	later := unsent
 	for len(s.resend) == 0 && s.q.len() > 0 {
-		it := s.q.front().item
+		it := s.q.front()
 		switch {
 		case it == nil:
 			return true
@@ -307,7 +377,8 @@ func (s *Session) pump(b *batch) (fetch bool) {
 		}
 		s.behind.Store(s.q.zero > 0) // now that it is sent: none may overtake it
 	}
-	return false
+	_, n := s.q.wanted(&s.srv.opts.Limits) // before it is missed
+	return n > 0
 }
 
 // finish takes an acknowledged message out of flight.

@@ -1,0 +1,118 @@
+package broker
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// maxFetchers is how many sessions have messages fetched from the store at once.
+const maxFetchers = 4
+
+// fetches are the sessions that wait for messages from the store. A loop must not: a
+// disk may take its time. Each session is in it once, and there are no more goroutines
+// than [maxFetchers], which end when nobody waits and which the server waits for.
+type fetches struct {
+	mu      sync.Mutex
+	waiting ring[*Session]
+	running int
+}
+
+// fetch has a session's next messages fetched. The caller has set its fetching.
+func (srv *Server) fetch(s *Session) {
+	f := &srv.fetches
+	f.mu.Lock()
+	f.waiting.push(s)
+	start := f.running < maxFetchers
+	if start {
+		f.running++
+	}
+	f.mu.Unlock()
+	if !start {
+		return
+	}
+	if !srv.enter() { // it is too late
+		f.mu.Lock()
+		f.running--
+		f.mu.Unlock()
+		return
+	}
+	go func() {
+		defer srv.leave()
+		for s := f.next(); s != nil; s = f.next() {
+			srv.fetchFor(s)
+		}
+	}()
+}
+
+// next is the session that has waited for the longest, or nil, and then the caller
+// ends.
+func (f *fetches) next() *Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting.len() == 0 {
+		f.running--
+		return nil
+	}
+	return f.waiting.pop()
+}
+
+// fetchFor fetches for one session, and sends what it can; after an error it is tried
+// again, later each time.
+func (srv *Server) fetchFor(s *Session) {
+	defer srv.recovered("a fetch from the store", nil)
+	if !srv.refill(srv.stopping, s) {
+		srv.fetchLater(s)
+		return
+	}
+	b := srv.newBatch(srv.ctx, nil)
+	defer b.free()
+	srv.pump(b, s)
+}
+
+func (srv *Server) fetchLater(s *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetchPause = min(max(retryPause, 2*s.fetchPause), retryMost)
+	s.fetching = true
+	s.refetch = time.AfterFunc(s.fetchPause, func() { srv.fetch(s) })
+}
+
+// refill fetches the next messages of a queue whose fetching is set, and clears that.
+// It is false when the store has failed. When nobody listens, nothing is fetched.
+func (srv *Server) refill(ctx context.Context, s *Session) bool {
+	limits := &srv.opts.Limits
+	// Every position given out under commitMu is in the store when it is free.
+	srv.commitMu.Lock()
+	s.mu.Lock()
+	from, n := s.q.wanted(limits)
+	end := s.q.next + 1
+	if n == 0 || s.over || !s.listens() {
+		n, s.fetching = 0, false
+	}
+	s.mu.Unlock()
+	srv.commitMu.Unlock()
+	if n == 0 {
+		return true
+	}
+	fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fetching = false
+	if err != nil {
+		srv.storeFailed(err)
+		return false
+	}
+	s.fetchPause = 0
+	if len(fetched) >= n {
+		end = min(end, fetched[len(fetched)-1].Position+1)
+	}
+	if s.over || !s.listens() {
+		return true
+	}
+	for range s.q.fill(from, end, fetched, limits) {
+		srv.stats.drop(dropStore)
+	}
+	s.weigh()
+	return true
+}
