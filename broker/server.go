@@ -314,7 +314,7 @@ func (srv *Server) Stats() Stats {
 	s := Stats{Uptime: time.Since(srv.made)}
 	s.Retained, s.RetainedBytes = srv.kept.held()
 	srv.stats.fill(&s)
-	s.Queued, s.QueuedBytes = srv.queued.messages.Load(), srv.queued.bytes.Load()
+	s.Queued, s.QueuedBytes, s.QueuedInMemory = srv.queued.messages.Load(), srv.queued.bytes.Load(), srv.queued.memory.Load()
 	srv.mu.Lock()
 	srv.countLocked(&s)
 	srv.mu.Unlock()

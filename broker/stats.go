@@ -30,6 +30,9 @@ type Stats struct {
 	// but not in the bytes, which are those of RetainedBytes.
 	Queued      int64
 	QueuedBytes int64
+	// QueuedInMemory is how many bytes of what is queued are in memory: the windows of
+	// queues that the store has, and what it does not have; see [Limits].AllWindows.
+	QueuedInMemory int64
 	// InFlight is what was sent to clients with QoS 1 and 2 and not acknowledged yet,
 	// or is to be sent again when they are back.
 	InFlight int64
