@@ -165,6 +165,12 @@ func (b *batch) release(p *pending) {
 	if err != nil {
 		b.srv.storeFailed(err)
 		b.srv.undo(p, err)
+	} else {
+		for i := range p.spots {
+			if p.spots[i].left {
+				b.srv.stats.drop(p.spots[i].why)
+			}
+		}
 	}
 	for i := range p.later {
 		b.emitLater(&p.later[i], err)
@@ -183,6 +189,7 @@ type placed struct {
 	s    *Session
 	spot spot
 	left bool
+	why  dropReason
 }
 
 // undo takes out of the queues what the store does not have, so that it pushes out

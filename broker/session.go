@@ -238,14 +238,15 @@ func (s *Session) limit(b *batch) {
 	}
 }
 
-// dropped tells of a message that left for want of room. If the store does not take
-// what it left for, it is put back.
+// dropped tells of a message that left for want of room: it is counted when the store
+// has taken what it left for, and else put back.
 func (s *Session) dropped(b *batch, gone spot, why dropReason) {
-	s.srv.stats.drop(why)
-	s.dequeue(b, gone)
-	if s.stored && !gone.zero {
-		b.spots = append(b.spots, placed{s: s, spot: gone, left: true})
+	if !s.stored || gone.zero {
+		s.srv.stats.drop(why)
+		return
 	}
+	s.dequeue(b, gone)
+	b.spots = append(b.spots, placed{s: s, spot: gone, left: true, why: why})
 }
 
 // pop takes the oldest message out of the queue.
