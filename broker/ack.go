@@ -216,8 +216,9 @@ func (srv *Server) undo(p *pending, err error) {
 	}
 }
 
-// noteRedo remembers what of the changes a full store takes by itself, if there are
-// others with it. What left a queue to make room is not among it.
+// noteRedo remembers what of the changes a full store takes by itself and nobody would
+// ask for again, if there are others with it: what is over. What left a queue to make
+// room is not among it.
 func (b *batch) noteRedo() {
 	grows := false
 	for i := range b.changes {
@@ -231,17 +232,9 @@ func (b *batch) noteRedo() {
 		return
 	}
 	for i := range b.changes {
-		c := &b.changes[i]
-		switch c.Op {
-		case store.Dequeue:
-			if b.left(c) {
-				continue
-			}
-		case store.Send, store.Received, store.ReleaseID, store.Delete:
-		default:
-			continue
+		if c := &b.changes[i]; c.Op == store.Delete || c.Op == store.Dequeue && !b.left(c) {
+			b.redo = append(b.redo, *c)
 		}
-		b.redo = append(b.redo, *c)
 	}
 }
 
@@ -296,6 +289,21 @@ func (a *ack) refuse(c *conn, err error) bool {
 	return true
 }
 
+// turn is the place of a message among those that a session sends when the store is
+// done. Several batches may have some, and are released by several goroutines.
+type turn struct {
+	it    *item
+	ready bool
+	err   error
+}
+
+// later has a message sent, in its turn, when the batch is safe. The caller holds mu.
+func (s *Session) later(b *batch, it *item) {
+	t := &turn{it: it}
+	s.turns.push(t)
+	b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch, turn: t})
+}
+
 func (b *batch) emitLater(e *emit, err error) {
 	if e.delayed != nil {
 		if err != nil {
@@ -307,7 +315,6 @@ func (b *batch) emitLater(e *emit, err error) {
 	s := e.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.conn.Load()
 	switch {
 	case s.bus != nil:
 		e.it.wait = false
@@ -316,23 +323,39 @@ func (b *batch) emitLater(e *emit, err error) {
 		if e.it.refused = err != nil; err != nil {
 			b.srv.stats.drop(dropStore)
 		}
-	case err != nil && e.it.queued && !e.it.refused && e.it.qos > 0: // the store has it, but not that it is sent
-		if e.it.unsent = true; c != nil && s.epoch == e.epoch {
+	case e.turn == nil || s.epoch != e.epoch:
+		s.emitNow(b, e.it, s.epoch == e.epoch, err)
+	default:
+		e.turn.ready, e.turn.err = true, err
+		for s.turns.len() > 0 && (*s.turns.at(0)).ready {
+			t := s.turns.pop()
+			s.emitNow(b, t.it, true, t.err)
+		}
+	}
+}
+
+// emitNow sends a message of this connection, or of an earlier one, now that the store
+// has said what it did.
+func (s *Session) emitNow(b *batch, it *item, ours bool, err error) {
+	c := s.conn.Load()
+	switch {
+	case err != nil && it.queued && !it.refused && it.qos > 0: // the store has it, but not that it is sent
+		if it.unsent = true; c != nil && ours {
 			c.shut(packet.ImplementationSpecificError)
 		}
-	case err != nil || e.it.refused:
+	case err != nil || it.refused:
 		if err != nil {
 			b.srv.stats.drop(dropStore)
 		}
-		if e.it.qos > 0 && !e.it.gone {
-			s.land(e.it)
+		if it.qos > 0 && !it.gone {
+			s.land(it)
 		}
-	case c == nil || s.epoch != e.epoch || e.it.gone:
+	case c == nil || !ours || it.gone:
 		// A later connection has sent it, or will.
-	case e.it.qos == 0:
-		b.sendQoS0(c, e.it)
+	case it.qos == 0:
+		b.sendQoS0(c, it)
 	default:
-		s.emit(b, c, e.it)
+		s.emit(b, c, it)
 	}
 }
 

@@ -144,6 +144,7 @@ type emit struct {
 	it      *item
 	epoch   uint64
 	delayed *delayed
+	turn    *turn // of those that have one
 	// queued says that it only waits in the queue, and is not to be sent now.
 	queued bool
 }

@@ -54,6 +54,7 @@ type Session struct {
 	order       ring[*item] // of inFlight; those gone are let go at the front
 	resend      []*item     // of inFlight, to be sent again on this connection
 	flyingBytes int64       // bytes of what is in flight and held
+	turns       ring[*turn] // that wait for the store, in the order in which they are to leave
 	outstanding int         // sent on this connection and not acknowledged
 	sendMax     int
 	lastID      uint16
@@ -287,8 +288,8 @@ func (s *Session) start(b *batch, c *conn, it *item, later bool) {
 	if s.stored {
 		b.change(store.Change{Op: store.Send, Session: s.id, Position: it.pos, ID: it.id})
 	}
-	if later {
-		b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch})
+	if later || s.turns.len() > 0 {
+		s.later(b, it)
 		return
 	}
 	s.emit(b, c, it)
@@ -339,7 +340,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			unsent, it.unsent = true, false
 			s.outstanding++
 			b.change(store.Change{Op: store.Send, Session: s.id, Position: it.pos, ID: it.id})
-			b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch})
+			s.later(b, it)
 		default:
 			s.outstanding++
 			s.emit(b, c, it)
@@ -371,8 +372,8 @@ func (s *Session) pump(b *batch) (fetch bool) {
 		switch {
 		case it.qos > 0:
 			s.start(b, c, it, later)
-		case later:
-			b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch})
+		case later || s.turns.len() > 0:
+			s.later(b, it)
 		default:
 			b.sendQoS0(c, it)
 		}
@@ -446,6 +447,7 @@ func (s *Session) acked(b *batch, kind packet.Type, id uint16, reason packet.Rea
 // The caller holds mu.
 func (s *Session) attach(b *batch, c *conn) {
 	s.epoch++
+	s.turns = ring[*turn]{}
 	s.outstanding, s.resend = 0, nil
 	s.sendMax, s.owner, c.epoch, s.before = c.sendMax, c, s.epoch, s.q.next
 	s.conn.Store(c)
