@@ -20,7 +20,9 @@ type status struct {
 	told  map[string]string
 	loads []load
 	at    time.Time // of the last round
-	most  struct {
+	// dropped are the counters when they were logged last.
+	dropped [dropReasons]int64
+	most    struct {
 		clients int
 		heap    uint64
 	}
@@ -60,9 +62,29 @@ func (srv *Server) watch() {
 			b := srv.newBatch(srv.ctx, nil)
 			srv.sweep(b)
 			b.free()
+			srv.tellDrops()
 		case <-srv.stopping.Done():
 			return
 		}
+	}
+}
+
+// loudDrops are the reasons that somebody may have to do something about: queues that
+// are full, clients that are slow, a store that does not keep.
+var loudDrops = []dropReason{dropQueue, dropAllQueues, dropSlow, dropStore, dropShared, dropRetained, dropDelayed}
+
+// tellDrops logs how many messages were dropped since it was called last.
+func (srv *Server) tellDrops() {
+	var attrs []any
+	for _, why := range loudDrops {
+		now := srv.stats.dropped[why].Load()
+		if n := now - srv.status.dropped[why]; n > 0 {
+			attrs = append(attrs, dropNames[why], n)
+		}
+		srv.status.dropped[why] = now
+	}
+	if len(attrs) > 0 {
+		srv.log.Warn("messages were dropped", attrs...)
 	}
 }
 

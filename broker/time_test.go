@@ -1,8 +1,11 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -411,4 +414,27 @@ func TestExpiryOfWhatWasSent(t *testing.T) {
 			t.Errorf("%d have expired", n)
 		}
 	})
+}
+
+// What is dropped is told once a minute, by why.
+func TestDropsAreTold(t *testing.T) {
+	o := options()
+	o.Limits.QueueMessages = 2
+	var log bytes.Buffer
+	o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		c := dial(v5("a", 100))
+		subscribeAll(t, c, 1)
+		_ = c.Close()
+		c.received()
+		for i := range 7 {
+			if err := server.Publish(t.Context(), numbered("x", i, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pass(3*time.Minute + time.Second)
+	})
+	if told := log.String(); strings.Count(told, "messages were dropped") != 1 || !strings.Contains(told, "queue=5") {
+		t.Errorf("the log says\n%s", told)
+	}
 }

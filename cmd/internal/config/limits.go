@@ -50,6 +50,13 @@ type Limits struct {
 	// AllQueuesMessages and AllQueuesBytes are what waits for all sessions together.
 	AllQueuesMessages int   `yaml:"all_queues_messages" min:"1" max:"1000000000"`
 	AllQueuesBytes    int64 `yaml:"all_queues_bytes" min:"1024" max:"1099511627776"`
+	// QueueDrop says what a full queue drops: the oldest message in it, or the newest,
+	// which is the one that comes.
+	QueueDrop string `yaml:"queue_drop" jsonschema:"enum=oldest,enum=newest"`
+	// WindowBytes are what of a session's queue is in memory though the store has it,
+	// AllWindowsBytes what of all queues is.
+	WindowBytes     int64 `yaml:"window_bytes" min:"1024" max:"1073741824"`
+	AllWindowsBytes int64 `yaml:"all_windows_bytes" min:"65536" max:"1099511627776"`
 	// OutputBytes may wait for one client's socket, which may take nothing for
 	// WriteTime.
 	OutputBytes int      `yaml:"output_bytes" min:"4096" max:"1073741824"`
@@ -73,12 +80,19 @@ func (d *Duration) UnmarshalYAML(node ast.Node) error {
 	return nil
 }
 
+// What queue_drop may be.
+const (
+	dropOldest = "oldest"
+	dropNewest = "newest"
+)
+
 func defaultLimits() Limits {
 	return Limits{
 		Connections: 10_000, ConnectionsPerAddress: 256, ConnectTime: Duration(5 * time.Second), ConnectBytes: 64 << 10,
 		Sessions: 20_000, PacketBytes: 1 << 20, TopicLevels: 128, UserProperties: 64, UserPropertyBytes: 16 << 10,
 		Filters: 1_000, InFlight: 1_024, TopicAliases: 128,
 		QueueMessages: 10_000, QueueBytes: 8 << 20, AllQueuesMessages: 1_000_000, AllQueuesBytes: 128 << 20,
+		QueueDrop: dropOldest, WindowBytes: 1 << 20, AllWindowsBytes: 64 << 20,
 		OutputBytes: 1 << 20, WriteTime: Duration(30 * time.Second), RetainedMessages: 100_000, RetainedBytes: 64 << 20,
 	}
 }
@@ -95,14 +109,21 @@ func (l *Limits) Broker() broker.Limits {
 		UserProperties: broker.Amount{Count: l.UserProperties, Bytes: l.UserPropertyBytes},
 		Filters:        l.Filters, InFlight: l.InFlight, TopicAliases: l.TopicAliases, KeepAlive: time.Duration(l.KeepAlive), PublishRate: l.PublishRate,
 		QueueMessages: l.QueueMessages, QueueBytes: l.QueueBytes,
-		AllQueues: broker.Amount{Count: l.AllQueuesMessages, Bytes: l.AllQueuesBytes},
-		Output:    l.OutputBytes, WriteTime: time.Duration(l.WriteTime), Retained: l.RetainedMessages, RetainedBytes: l.RetainedBytes,
+		AllQueues:  broker.Amount{Count: l.AllQueuesMessages, Bytes: l.AllQueuesBytes},
+		KeepOldest: l.QueueDrop == dropNewest, Window: l.WindowBytes, AllWindows: l.AllWindowsBytes,
+		Output: l.OutputBytes, WriteTime: time.Duration(l.WriteTime), Retained: l.RetainedMessages, RetainedBytes: l.RetainedBytes,
 	}
 }
 
 // check holds every key to its range.
 func (l *Limits) check(fail func(key, format string, args ...any)) {
+	if l.QueueDrop != dropOldest && l.QueueDrop != dropNewest {
+		fail("queue_drop", "%q is neither %s nor %s", l.QueueDrop, dropOldest, dropNewest)
+	}
 	for field, value := range reflect.ValueOf(l).Elem().Fields() {
+		if !value.CanInt() {
+			continue
+		}
 		lowest, highest := field.Tag.Get("min"), field.Tag.Get("max")
 		n := value.Int()
 		if n >= bound(lowest, field.Type) && n <= bound(highest, field.Type) {

@@ -51,14 +51,14 @@ func TestLimits(t *testing.T) {
 		}
 	})
 	t.Run("each can be set", func(t *testing.T) {
-		c, err := config.Parse("", []byte("broker: {limits: {connections_per_address: 0, publish_rate: 50, connect_time: 250ms, all_queues_bytes: 4096}}"),
+		c, err := config.Parse("", []byte("broker: {limits: {connections_per_address: 0, publish_rate: 50, connect_time: 250ms, all_queues_bytes: 4096, queue_drop: newest, window_bytes: 2048}}"),
 			[]string{"GATEHOUSE_BROKER__LIMITS__TOPIC_LEVELS=8", "GATEHOUSE_BROKER__LIMITS__KEEP_ALIVE=10m"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		l := c.Broker.Limits.Broker()
 		if l.ConnectionsPerAddress != -1 || l.PublishRate != 50 || l.ConnectTime != 250*time.Millisecond || l.AllQueues.Bytes != 4096 ||
-			l.TopicLevels != 8 || l.KeepAlive != 10*time.Minute || l.Connections != 10_000 {
+			l.TopicLevels != 8 || !l.KeepOldest || l.Window != 2048 || l.KeepAlive != 10*time.Minute || l.Connections != 10_000 {
 			t.Errorf("got %+v", l)
 		}
 	})

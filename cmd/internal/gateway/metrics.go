@@ -64,6 +64,7 @@ func (c collector) broker(s sink) {
 	s.counter("gatehouse_filter_rejects_total", "Messages that a filter rejected.", float64(st.InterceptRejects))
 	s.gauge("gatehouse_queued_messages", "Messages that wait in the queues of all sessions.", float64(st.Queued))
 	s.gauge("gatehouse_queued_bytes", "Their bytes.", float64(st.QueuedBytes))
+	s.gauge("gatehouse_queued_memory_bytes", "Their bytes that are in memory.", float64(st.QueuedInMemory))
 	s.gauge("gatehouse_in_flight_messages", "Messages sent to clients and not acknowledged yet.", float64(st.InFlight))
 	s.counter("gatehouse_paused_readers_total", "Times the reader of a client paused, because it published too fast.", float64(st.Paused))
 }
