@@ -9,6 +9,7 @@ import (
 	"path"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,14 @@ const (
 	calm            = time.Second
 )
 
+// What was needed for a while, such as for the handshakes of thousands of clients at
+// once, is given back when there was no collection for quietTime, if it is more than
+// spareMost bytes.
+const (
+	quietTime = 2 * time.Second
+	spareMost = 16 << 20
+)
+
 // boundMemory has the collector work harder before the machine or the control group is
 // out of memory, and less hard while messages come fast: an idle gateway stays small, a
 // busy one does not spend on garbage what messages need. GOMEMLIMIT and GOGC of the
@@ -44,6 +53,7 @@ func boundMemory(getenv func(string) string) (stop func()) {
 		return func() {}
 	}
 	p := &pacer{percent: calmPercent}
+	p.quiet = time.AfterFunc(quietTime, p.giveBack)
 	p.arm()
 	return p.stop
 }
@@ -55,6 +65,7 @@ type pacer struct {
 	at      int
 	percent int
 	stopped bool
+	quiet   *time.Timer
 }
 
 // arm has the next collection call collected: it finds that nobody holds the object.
@@ -73,7 +84,40 @@ func (p *pacer) collected(now time.Time) {
 		p.percent = percent
 		debug.SetGCPercent(percent)
 	}
+	p.quiet.Reset(quietTime)
 	p.arm()
+}
+
+// giveBack gives the kernel what is spare. The collection that this takes is followed
+// by another look, which finds nothing more.
+func (p *pacer) giveBack() {
+	p.mu.Lock()
+	stopped := p.stopped
+	if !stopped && p.percent != calmPercent {
+		p.percent = calmPercent
+		debug.SetGCPercent(calmPercent)
+	}
+	p.mu.Unlock()
+	if !stopped && spare() > spareMost {
+		debug.FreeOSMemory()
+	}
+}
+
+// spare is how much memory of the heap holds nothing that is live, and is not given
+// back, in bytes.
+func spare() int64 {
+	samples := []metrics.Sample{
+		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"},
+	}
+	metrics.Read(samples)
+	var n [3]int64
+	for i := range samples {
+		if samples[i].Value.Kind() == metrics.KindUint64 { // else there is no such metric
+			n[i] = int64(samples[i].Value.Uint64())
+		}
+	}
+	free, objects, live := n[0], n[1], n[2]
+	return free + max(objects-live, 0)
 }
 
 // goal takes note of a collection and says what the next one's goal is.
@@ -95,6 +139,7 @@ func (p *pacer) stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
+	p.quiet.Stop()
 }
 
 // memoryLimit is what the heap may take of the machine, or of the control group if

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"runtime"
+	"runtime/debug"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -61,5 +63,27 @@ func TestPacer(t *testing.T) {
 		if p.percent != step.want {
 			t.Errorf("%s: got %d %%, want %d %%", step.what, p.percent, step.want)
 		}
+	}
+}
+
+func TestGivesBack(t *testing.T) {
+	p := &pacer{percent: busyPercent, quiet: time.NewTimer(time.Hour)}
+	defer debug.SetGCPercent(debug.SetGCPercent(calmPercent))
+	var held [][]byte
+	for range 256 {
+		held = append(held, make([]byte, 1<<18))
+	}
+	runtime.KeepAlive(held)
+	held = nil
+	runtime.GC()
+	if got := spare(); got < 2*spareMost {
+		t.Fatalf("%d bytes are spare, of %d that were let go", got, 256<<18)
+	}
+	p.giveBack()
+	if got := spare(); got > spareMost {
+		t.Errorf("%d bytes are spare still", got)
+	}
+	if p.percent != calmPercent {
+		t.Errorf("the goal is %d %%", p.percent)
 	}
 }
