@@ -10,6 +10,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +80,6 @@ type canary struct {
 	nc    net.Conn
 	r     *bufio.Reader
 	times []time.Duration
-	err   error
 }
 
 func newCanary(ctx context.Context, address string) (*canary, error) {
@@ -113,9 +115,10 @@ func (c *canary) send(p packet.Packet) error {
 // songEvery is how often the canary publishes.
 const songEvery = 5 * time.Millisecond
 
-// sing publishes until ctx ends. A message that is late holds up the next, and its
-// time counts once.
-func (c *canary) sing(ctx context.Context) {
+// sing publishes until ctx ends or there are no more marks; at each it says how long
+// the messages since the last took: the 50th and 99th percentile and the longest, in
+// milliseconds. A message that is late holds up the next, and its time counts once.
+func (c *canary) sing(ctx context.Context, marks <-chan struct{}, out io.Writer) error {
 	defer func() { _ = c.nc.Close() }() // its last word
 	tick := time.NewTicker(songEvery)
 	defer tick.Stop()
@@ -123,24 +126,122 @@ func (c *canary) sing(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
+		case _, more := <-marks:
+			if !more {
+				return nil
+			}
+			p := percentiles(c.times, 50, 99, 100)
+			if _, err := fmt.Fprintf(out, "%.2f %.2f %.2f\n", p[0], p[1], p[2]); err != nil {
+				return err
+			}
+			c.times = c.times[:0]
 		case <-tick.C:
+			if err := c.note(began); err != nil {
+				return err
+			}
 		}
-		sent := time.Since(began)
-		payload := binary.BigEndian.AppendUint64(nil, uint64(sent))
-		if c.err = c.send(&packet.Publish{Topic: "canary", Payload: payload}); c.err != nil {
-			return
-		}
-		p, err := packet.Read(c.r, packet.V311, 0)
-		if err != nil {
-			c.err = err
-			return
-		}
-		pub, ok := p.(*packet.Publish)
-		if !ok || !bytes.Equal(pub.Payload, payload) {
-			c.err = fmt.Errorf("the canary hears %T instead of itself", p)
-			return
-		}
-		c.times = append(c.times, time.Since(began)-sent)
 	}
 }
+
+// note publishes one message and waits for it.
+func (c *canary) note(began time.Time) error {
+	sent := time.Since(began)
+	payload := binary.BigEndian.AppendUint64(nil, uint64(sent))
+	if err := c.send(&packet.Publish{Topic: "canary", Payload: payload}); err != nil {
+		return err
+	}
+	p, err := packet.Read(c.r, packet.V311, 0)
+	if err != nil {
+		return err
+	}
+	pub, ok := p.(*packet.Publish)
+	if !ok || !bytes.Equal(pub.Payload, payload) {
+		return fmt.Errorf("the canary hears %T instead of itself", p)
+	}
+	c.times = append(c.times, time.Since(began)-sent)
+	return nil
+}
+
+// percentiles of some times, in milliseconds.
+func percentiles(times []time.Duration, wanted ...int) []float64 {
+	all := make([]float64, len(wanted))
+	if len(times) == 0 {
+		return all
+	}
+	slices.Sort(times)
+	for i, p := range wanted {
+		at := min(len(times)*p/100, len(times)-1)
+		all[i] = float64(times[at]) / float64(time.Millisecond)
+	}
+	return all
+}
+
+// beCanary is what the process of a canary does: each line of in is a mark.
+func beCanary(ctx context.Context, address string, in io.Reader, out io.Writer) error {
+	c, err := newCanary(ctx, address)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(out, "sings"); err != nil {
+		return err
+	}
+	marks := make(chan struct{})
+	go func() {
+		defer close(marks)
+		for lines := bufio.NewScanner(in); lines.Scan(); {
+			select {
+			case marks <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return c.sing(ctx, marks, out)
+}
+
+// bird is a canary in a process of its own: in this one it would wait for the
+// handshakes of the clients.
+type bird struct {
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Scanner
+}
+
+func newBird(ctx context.Context, address string) (*bird, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	b := &bird{cmd: exec.CommandContext(ctx, self, "-canary", address)}
+	b.cmd.Stderr = os.Stderr
+	if b.in, err = b.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	b.out = bufio.NewScanner(out)
+	if err := b.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if !b.out.Scan() {
+		return nil, errors.Join(errors.New("the canary does not sing"), b.out.Err(), b.stop())
+	}
+	return b, nil
+}
+
+// mark returns what the canary says of the time since the last mark.
+func (b *bird) mark() (said [3]float64, err error) {
+	if _, err := io.WriteString(b.in, "\n"); err != nil {
+		return said, err
+	}
+	if !b.out.Scan() {
+		return said, errors.Join(errors.New("the canary is dead"), b.out.Err())
+	}
+	_, err = fmt.Sscan(b.out.Text(), &said[0], &said[1], &said[2])
+	return said, err
+}
+
+func (b *bird) stop() error { return errors.Join(b.in.Close(), b.cmd.Wait()) }

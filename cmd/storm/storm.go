@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,14 +39,11 @@ func (s *storm) run(ctx context.Context) error {
 		return err
 	}
 	defer s.stop()
-	bird, err := newCanary(ctx, s.address["mqtt"])
+	bird, err := newBird(ctx, s.address["mqtt"])
 	if err != nil {
 		return fmt.Errorf("canary: %w", err)
 	}
-	singing, silence := context.WithCancel(ctx)
-	defer silence()
-	var wait sync.WaitGroup
-	wait.Go(func() { bird.sing(singing) })
+	defer func() { _ = bird.stop() }() // what it had to say was said
 	before, err := s.memory("VmRSS:")
 	if err != nil {
 		return err
@@ -60,26 +56,26 @@ func (s *storm) run(ctx context.Context) error {
 		}
 	}()
 	took := time.Since(began)
-	if err == nil {
-		select {
-		case <-time.After(s.hold):
-		case <-ctx.Done():
-		}
+	opening, failed := bird.mark()
+	if err := errors.Join(err, failed); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(s.hold):
+	case <-ctx.Done():
 	}
 	what := "VmRSS:"
 	if s.mute {
 		what = "VmHWM:"
 	}
-	after, failed := s.memory(what)
-	silence()
-	wait.Wait()
-	if err := errors.Join(err, failed, bird.err); err != nil {
+	after, err := s.memory(what)
+	standing, failed := bird.mark()
+	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
 	grown := after - before
-	p := bird.percentiles(50, 99, 100)
-	fmt.Printf("%-22s %8d %10.1f %12d %9.2f %9.2f %9.2f %8s\n", s.name(), len(conns), float64(grown)/1024, grown*1024/len(conns),
-		p[0], p[1], p[2], took.Round(time.Millisecond))
+	fmt.Printf("%-18s %6d %9.1f %8d   %7.2f %7.2f %7.2f   %7.2f %7.2f %7.2f %8s\n", s.name(), len(conns), float64(grown)/1024, grown*1024/len(conns),
+		opening[0], opening[1], opening[2], standing[0], standing[1], standing[2], took.Round(time.Millisecond))
 	return nil
 }
 
@@ -198,18 +194,4 @@ func (s *storm) open(ctx context.Context) ([]net.Conn, error) {
 	}
 	wait.Wait()
 	return conns, errors.Join(failed, ctx.Err())
-}
-
-// percentiles are of the canary's times, in milliseconds.
-func (c *canary) percentiles(wanted ...int) []float64 {
-	all := make([]float64, len(wanted))
-	if len(c.times) == 0 {
-		return all
-	}
-	slices.Sort(c.times)
-	for i, p := range wanted {
-		at := min(len(c.times)*p/100, len(c.times)-1)
-		all[i] = float64(c.times[at]) / float64(time.Millisecond)
-	}
-	return all
 }
