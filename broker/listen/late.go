@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,8 +94,14 @@ func (c *lateConn) open() error {
 
 // shake makes the TLS handshake, and opens the WebSocket.
 func (c *lateConn) shake() {
+	defer func() {
+		if r := recover(); r != nil {
+			c.failure = fmt.Errorf("panic: %v", r)
+			c.front.options.Log.Error("panic", "in", "opening of a connection", "remote", c.RemoteAddr(), "panic", r, "stack", string(debug.Stack()))
+		}
+	}()
 	if c.tls != nil {
-		if err := c.tls.Handshake(); err != nil {
+		if err := c.handshake(); err != nil {
 			c.fail(whyTLS, err)
 			return
 		}
@@ -116,6 +124,11 @@ func (c *lateConn) shake() {
 		return
 	}
 	c.web, c.Conn = web, web
+}
+
+func (c *lateConn) handshake() error {
+	defer c.wire.begin(c.front.turns)()
+	return c.tls.Handshake()
 }
 
 // drain reads what a peer still says until it closes, for a moment.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"runtime"
 	"strings"
 )
 
@@ -96,7 +97,9 @@ func listen(ctx context.Context, o Options) (*Listener, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	f := &front{options: o}
+	// Half of the processors are for handshakes, however many come at once; messages
+	// go on meanwhile.
+	f := &front{options: o, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	if o.TLS != nil {
 		var err error
 		if f.certificates, err = newCertificates(*o.TLS); err != nil {

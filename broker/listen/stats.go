@@ -55,6 +55,7 @@ func (l *Listener) Stats() Stats {
 type front struct {
 	options      Options
 	certificates *certificates // nil without TLS
+	turns        chan struct{} // of the handshakes that compute
 
 	accepted, handshakes atomic.Int64
 

@@ -19,6 +19,9 @@ type wire struct {
 	records bool // what is read is TLS
 	now     bool // Read does not wait: it returns errNothing; the reader's
 	closing atomic.Bool
+	// turns, while a handshake is made, has room for as many as may compute at once;
+	// whoever waits for the peer lets another. Nil otherwise.
+	turns chan struct{}
 
 	buf  *[]byte // of wireBuffers; nil while nothing is there
 	have []byte  // what of it is not handed out
@@ -39,6 +42,26 @@ func newWire(c *net.TCPConn) *wire {
 	w := &wire{TCPConn: c}
 	w.raw, _ = c.SyscallConn() // without one, Read is TCP's own
 	return w
+}
+
+// begin takes a turn to compute what a handshake takes, and returns what ends it.
+func (w *wire) begin(turns chan struct{}) (end func()) {
+	turns <- struct{}{}
+	w.turns = turns
+	return func() {
+		w.turns = nil
+		<-turns
+	}
+}
+
+// pause gives the turn away, and returns what takes it again.
+func (w *wire) pause() (resume func()) {
+	turns := w.turns
+	if turns == nil {
+		return func() {}
+	}
+	<-turns
+	return func() { turns <- struct{}{} }
 }
 
 // errNothing is what a Read that is not to wait returns when there is nothing. It
@@ -86,6 +109,7 @@ func (w *wire) Read(p []byte) (int, error) {
 func (w *wire) fill() error {
 	var n int
 	var failed error
+	defer w.pause()()
 	err := w.raw.Read(func(fd uintptr) bool {
 		buf := wireBuffers.Get().(*[]byte) //nolint:forcetypeassert // the pool holds nothing else
 		var ready bool
@@ -174,6 +198,7 @@ func (w *wire) wait() error {
 // that is not worth waiting for.
 func (w *wire) Write(p []byte) (int, error) {
 	if !w.closing.Load() || w.raw == nil {
+		defer w.pause()()
 		return w.TCPConn.Write(p)
 	}
 	n, failed := 0, error(nil)
