@@ -24,7 +24,8 @@
 //	err = s.Serve(ctx, listener)
 //
 // The path of a publish: a loop reads the plain sockets that have something, one
-// after the other; other connections have a goroutine of their own. What one read
+// after the other; those under TLS or a WebSocket get a goroutine from it while they
+// have; connections without a socket have one for good. What one read
 // brings is collected into a batch; the interceptor sees them; each is retained and routed; what
 // durable sessions must keep goes into one [store.Store] Apply; acknowledgements
 // leave in order when that is safe. Output is appended to the buffer of the
