@@ -3,7 +3,6 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -82,7 +81,7 @@ func (s *Store) discard(b *blank) error {
 	if b.file != nil {
 		err = b.file.Close()
 	}
-	if e := s.fs.Remove(s.path(b.name)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+	if e := s.fs.Remove(s.path(b.name)); e != nil && !isMissing(e) {
 		err = errors.Join(err, e)
 	}
 	return err
@@ -90,12 +89,18 @@ func (s *Store) discard(b *blank) error {
 
 // makeBallast makes the file that is given up when the disk is full.
 func (s *Store) makeBallast() error {
+	if err := s.fs.Remove(s.path(ballastName)); err != nil && !isMissing(err) {
+		return err
+	}
 	f, err := s.makeFile(ballastName, nil, s.opts.Ballast)
 	if err != nil {
 		return err
 	}
+	if err := errors.Join(f.Close(), s.fs.SyncDir(s.opts.Folder)); err != nil {
+		return err
+	}
 	s.ballast.Store(true)
-	return errors.Join(f.Close(), s.fs.SyncDir(s.opts.Folder))
+	return nil
 }
 
 // becomeFull reports whether there is reason to try again after an error: the disk is

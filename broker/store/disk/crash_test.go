@@ -93,6 +93,7 @@ func lazy(changes []store.Change) bool {
 // read: what was done is there, all of each Apply or nothing, and nothing of a later
 // one without those before.
 func TestCrash(t *testing.T) {
+	disk.Verify(t)
 	rounds := 8
 	if os.Getenv("SOAK") != "" {
 		rounds = 400

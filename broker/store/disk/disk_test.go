@@ -11,12 +11,10 @@ import (
 	"github.com/gatehouse/gatehouse/broker/store/storetest"
 )
 
-func TestMain(m *testing.M) {
-	disk.Verify()
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestStore(t *testing.T) {
+	disk.Verify(t)
 	for name, size := range map[string]int64{"segments of 4 MiB": 0, "small segments": disk.MinSegment} {
 		t.Run(name, func(t *testing.T) {
 			disks := make(map[store.Store]disk.Options)

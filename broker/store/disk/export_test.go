@@ -1,9 +1,15 @@
 package disk
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+	"testing"
+)
 
-// Verify has every store count again, after each group, what counts in its segments.
-func Verify() {
+// Verify has every store count again, after each group, what counts in its segments,
+// until the test ends.
+func Verify(t testing.TB) {
+	t.Cleanup(func() { verify = func(*Store) {} })
 	verify = func(s *Store) {
 		live := make(map[uint32]int64)
 		each := func(v *session) {
@@ -25,4 +31,14 @@ func Verify() {
 			}
 		}
 	}
+}
+
+// WithVersion gives a segment's file another version.
+func WithVersion(b []byte, v uint32) []byte {
+	for _, at := range []int{0, headerCopy} {
+		p := b[at : at+headerLen]
+		binary.LittleEndian.PutUint32(p[8:], v)
+		binary.LittleEndian.PutUint32(p[12:], headerSum(p))
+	}
+	return b
 }

@@ -80,15 +80,10 @@ func (s *Store) look(session string, from uint64, limit int, next *uint64) ([]fe
 		return true
 	})
 	s.ix.Unlock()
-	if !unwritten {
-		return metas, places, nil
+	if unwritten {
+		return nil, nil, s.beingWritten()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.writing == nil {
-		return nil, nil, finished
-	}
-	return nil, nil, s.writing
+	return metas, places, nil
 }
 
 // fetch reads messages. Again says that some were not where they had been: look again

@@ -10,14 +10,14 @@ import (
 const (
 	maxReady   = 4 // files kept ready to be segments
 	retryFirst = time.Second
-	retryLast  = time.Minute
+	retryLast  = 15 * time.Second
 )
 
 // keeper keeps files ready and gives back the room of what is gone.
 type keeper struct {
 	*Store
-	retry time.Duration // after a failure
-	tight bool          // the ballast could not be made
+	retry  time.Duration // after a failure
+	failed bool          // the last step
 }
 
 // keep is the keeper's goroutine.
@@ -36,8 +36,12 @@ func (s *Store) keep() {
 			continue
 		}
 		timer.Reset(wait)
+		tend := s.tend
+		if k.failed { // whoever pokes may have failed because of the same
+			tend = nil
+		}
 		select {
-		case <-s.tend:
+		case <-tend:
 		case <-timer.C:
 		case <-s.closing:
 			return
@@ -49,6 +53,7 @@ func (s *Store) keep() {
 // more at once.
 func (k *keeper) step() time.Duration {
 	did, err := k.work()
+	k.failed = err != nil
 	switch {
 	case err != nil && !errors.Is(err, errClosed):
 		k.opts.Log.Warn("store: cannot tidy up, trying again", "err", err)
@@ -57,7 +62,7 @@ func (k *keeper) step() time.Duration {
 	case did:
 		k.retry = 0
 		return 0
-	case k.full.Load() || k.tight:
+	case k.full.Load() || k.opts.Ballast > 0 && !k.ballast.Load():
 		k.retry = min(max(2*k.retry, retryFirst), retryLast)
 		return k.retry
 	default:
@@ -75,41 +80,30 @@ func (k *keeper) work() (did bool, err error) {
 	k.ix.Lock()
 	ready := len(k.log.ready)
 	k.ix.Unlock()
-	if k.full.Load() && ready > 2 {
+	if k.opts.Ballast > 0 && !k.ballast.Load() {
+		switch err := k.makeBallast(); {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, syscall.ENOSPC):
+			return false, err
+		}
+	} else if ready == 0 {
+		switch err := k.makeReady(k.opts.SegmentSize); {
+		case err == nil:
+			return true, nil
+		case !errors.Is(err, syscall.ENOSPC): // else the writer will see
+			return false, err
+		}
+	} else {
 		k.heal()
 	}
-	if k.opts.Ballast > 0 && !k.ballast.Load() {
-		if did, err := k.ballastAgain(); did || err != nil {
-			return did, err
-		}
-	}
-	if ready == 0 && !k.full.Load() {
-		err := k.makeReady(k.opts.SegmentSize)
-		if errors.Is(err, syscall.ENOSPC) {
-			return false, nil // the writer will see
-		}
-		return err == nil, err
+	if ready > 2 {
+		k.heal()
 	}
 	if g := k.victim(); g != nil {
 		return true, k.clean(g)
 	}
 	return false, nil
-}
-
-// ballastAgain makes the ballast if there is room for it, which means that the disk
-// is not full.
-func (k *keeper) ballastAgain() (did bool, err error) {
-	err = k.makeBallast()
-	k.tight = errors.Is(err, syscall.ENOSPC)
-	switch {
-	case err == nil:
-		k.heal()
-		return true, nil
-	case k.tight:
-		return false, nil
-	default:
-		return false, err
-	}
 }
 
 // order lists the segments by identifier.

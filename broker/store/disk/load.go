@@ -90,17 +90,32 @@ func (s *Store) parts(snap *store.Snapshot) (map[*session]int, []loading) {
 	return sessions, parts
 }
 
-// partMoved reports whether a part is not where it was, and says where it is.
+// partMoved reports whether a part that could not be read is being rewritten, or was,
+// and says where it is then. It waits until it is there.
 func (s *Store) partMoved(l *loading, w *wanted) bool {
 	s.ix.Lock()
-	defer s.ix.Unlock()
 	k, ok := l.s.parts[l.part]
-	if !ok || k.place == w.place {
-		return false
+	unwritten := ok && !k.place.before(s.ends)
+	moved := ok && k.place != w.place || unwritten
+	if moved {
+		*w = wanted{place: k.place, n: s.x.sizeAt(k.place), seg: s.x.segs[k.seg]}
+		l.w = *w
 	}
-	*w = wanted{place: k.place, n: s.x.sizeAt(k.place), seg: s.x.segs[k.seg]}
-	l.w = *w
-	return true
+	s.ix.Unlock()
+	if unwritten {
+		<-s.beingWritten().done
+	}
+	return moved
+}
+
+// beingWritten is the group that is, or one that is done.
+func (s *Store) beingWritten() *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing == nil {
+		return finished
+	}
+	return s.writing
 }
 
 // loadPart puts a part into the snapshot.

@@ -200,7 +200,7 @@ func (l *log) fit(x *index, n int64) error {
 	if !l.grouped {
 		need += 64
 	}
-	if l.seg != nil && need <= l.seg.room() {
+	if l.seg != nil && need <= l.seg.room() && l.seg.size <= l.size { // a larger one is for one record
 		return nil
 	}
 	size := l.size

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/gatehouse/gatehouse/broker/store/disk"
 	"github.com/gatehouse/gatehouse/broker/store/durable/crashfs"
 )
 
@@ -16,6 +17,7 @@ func unsized(text string) string { return sizes.ReplaceAllString(text, "") }
 // TestHistory makes random changes, in small segments that are rewritten all the time,
 // and compares with a store in memory, before and after opening again.
 func TestHistory(t *testing.T) {
+	disk.Verify(t)
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w, fs, h := newWork(seed), crashfs.New(), newHistory(t)

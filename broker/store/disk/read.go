@@ -62,7 +62,8 @@ func (r *reader) read(all []wanted, i int) (record, error) {
 		return record{}, err
 	}
 	start, end := w.off(), w.off()+int64(w.n)
-	if start < r.off || end > r.off+int64(len(r.buf)) {
+	fresh := start < r.off || end > r.off+int64(len(r.buf))
+	if fresh {
 		until := end
 		for _, next := range all[i+1:] {
 			if next.seg != w.seg || next.off() < until || next.off()+int64(next.n)-start > readAhead || next.off()-until > 16<<10 {
@@ -75,6 +76,12 @@ func (r *reader) read(all []wanted, i int) (record, error) {
 		}
 	}
 	rec, ok := parse(r.buf[start-r.off:end-r.off], w.seg.key)
+	if !ok && !fresh { // it may have been written since
+		if err := r.fill(start, w.n); err != nil {
+			return record{}, err
+		}
+		rec, ok = parse(r.buf, w.seg.key)
+	}
 	if !ok || rec.size() != w.n {
 		return record{}, errDamaged
 	}

@@ -77,19 +77,20 @@ func (s *Store) submit(a apply) *ticket {
 		s.mu.Unlock()
 		return &ticket{g: finished, err: errClosed}
 	}
-	if s.group == nil {
+	refused := a.grows && s.full.Load()
+	if !refused && s.group == nil {
 		s.group = newGroup()
 	}
-	if a.need == needSync {
+	if !refused && a.need == needSync {
 		s.strict = s.group
 	}
 	a.t = &ticket{g: s.strict} // those before it are done first
 	if s.strict == nil {
 		a.t.g = finished
 	}
-	if a.grows && s.full.Load() {
-		a.t.err = store.ErrFull
+	if refused {
 		s.mu.Unlock()
+		a.t.err = store.ErrFull
 		s.refused.Add(1)
 		return a.t
 	}
