@@ -74,8 +74,10 @@ func TestDurability(t *testing.T) {
 		{"a relaxed topic", disk.Options{Relaxed: relaxed}, []store.Change{enqueue("p0", 2, m)}, true, 5 * time.Second},
 		{"a relaxed topic and another", disk.Options{Relaxed: relaxed}, []store.Change{enqueue("p0", 2, m), retain("u", 1)}, false, 0},
 		{
-			"an interval", disk.Options{Durability: disk.Durability{Mode: disk.Interval, Every: 3 * time.Second}},
-			[]store.Change{enqueue("p0", 2, m)}, true, 3 * time.Second,
+			"an interval",
+			disk.Options{Durability: disk.Durability{Mode: disk.Interval, Every: 3 * time.Second}},
+			[]store.Change{enqueue("p0", 2, m)},
+			true, 3 * time.Second,
 		},
 		{"off", disk.Options{Durability: disk.Durability{Mode: disk.Off}}, []store.Change{enqueue("p0", 2, m)}, true, 1000 * time.Hour},
 	} {

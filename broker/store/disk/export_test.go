@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
 )
 
 // Verify has every store count again, after each group, what counts in its segments,
@@ -41,4 +44,32 @@ func WithVersion(b []byte, v uint32) []byte {
 		binary.LittleEndian.PutUint32(p[12:], headerSum(p))
 	}
 	return b
+}
+
+var testEpoch = begin(0, time.Time{}, time.Unix(1.7e9, 0))
+
+// EncodeMessage and DecodeMessage are what bodies of records are made of.
+func EncodeMessage(m *message.Message) []byte { return appendMessage(nil, m, testEpoch) }
+
+// DecodeMessage is the other way round.
+func DecodeMessage(b []byte) (*message.Message, bool) {
+	d := decoder{b: b}
+	m := d.message(testEpoch)
+	return m, !d.bad
+}
+
+// SegmentOf makes a segment of records, each of a kind, flags, a length and as many
+// bytes.
+func SegmentOf(b []byte, size int64) []byte {
+	h := header{id: firstSegment, salt: 1, size: size, version: version}
+	file := h.append(nil)
+	for len(b) > 3 {
+		n := min(int(b[2]), len(b)-3)
+		file = appendRecord(file, h.seed(), 1+kind(b[0])%(kinds-1), b[1]&3, b[3:3+n])
+		b = b[3+n:]
+	}
+	if int64(len(file)) > size {
+		return file[:size]
+	}
+	return append(file, make([]byte, size-int64(len(file)))...)
 }
