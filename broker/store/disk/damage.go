@@ -42,11 +42,13 @@ func (s *Store) writeAside(name string, b []byte) error {
 }
 
 // putAside gives a file that is no segment another name.
-func (s *Store) putAside(name string, size int64) error {
+func (s *Store) putAside(name string, size int64) {
 	s.damaged.Add(1)
 	to := asidePrefix + strings.TrimSuffix(name, suffix) + ".bin"
 	s.opts.Log.Error("store: a file has no header, and is put aside", "file", name, "bytes", size, "as", to)
-	return errors.Join(s.fs.Rename(s.path(name), s.path(to)), s.fs.SyncDir(s.opts.Folder))
+	if err := errors.Join(s.fs.Rename(s.path(name), s.path(to)), s.fs.SyncDir(s.opts.Folder)); err != nil {
+		s.opts.Log.Error("store: cannot put a file aside", "file", name, "err", err)
+	}
 }
 
 // setAside quarantines a record that could not be read.

@@ -44,7 +44,7 @@ func (e *encoder) change(c *store.Change) error {
 		return e.session(s, c.Record) // all that the session has hangs on it: one flipped bit must not take it
 	case store.Put:
 		p := part{kind: partRecord, name: recordName(c.Bucket, c.Key)}
-		size := uint32(min(len(c.Value), 1<<32-1))
+		size := uint32(len(c.Value))
 		e.begin(e.x.store, p, size)
 		e.content = append(e.content, c.Value...)
 		return e.keep(e.x.store, p, size)
@@ -148,7 +148,7 @@ func (e *encoder) enqueue(s *session, c *store.Change) error {
 	if c.Position < s.next { // positions only grow: this one was there before
 		return nil
 	}
-	e.put(kindMessage, &head{owner: s.num, pos: c.Position, size: uint32(min(c.Message.Size(), 1<<32-1))})
+	e.put(kindMessage, &head{owner: s.num, pos: c.Position, size: uint32(c.Message.Size())})
 	e.content = appendDelivery(e.content, &c.Delivery)
 	e.content = appendMessage(e.content, c.Message, e.at)
 	at, err := e.end(e.x)

@@ -45,6 +45,7 @@ type index struct {
 	// lengths of records whose place does not say it.
 	lengths map[place]int
 	undo    []undo
+	died    bool // a sealed segment has nothing live any more
 	// names of the keyed records of each bucket that was asked for, in their order.
 	names map[string][]string
 }
@@ -198,6 +199,7 @@ func (x *index) count(g *segment, low uint32, n int) {
 func (x *index) dead(p place) {
 	if g := x.segs[p.seg]; g != nil {
 		g.live -= int64(x.sizeAt(p))
+		x.died = x.died || g.live == 0 && g.sealed
 	}
 	delete(x.lengths, p)
 }

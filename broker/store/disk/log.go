@@ -300,6 +300,9 @@ func (l *log) written() (files []durable.File) {
 			l.buf = nil
 		}
 	}
+	if cap(l.content) > 1<<20 {
+		l.content = nil
+	}
 	clear(l.out)
 	l.out, l.taken = l.out[:0], l.taken[:0]
 	return files

@@ -101,7 +101,10 @@ func (s *Store) read() error {
 	if cut != nil {
 		s.endAt(cut, off, segs)
 	}
-	return s.removeStale()
+	if err := s.removeStale(); err != nil { // the keeper will try again
+		s.opts.Log.Warn("store: cannot tidy up", "err", err)
+	}
+	return nil
 }
 
 // endAt makes the log end in a segment, before an Apply that is not complete. What is
@@ -221,13 +224,17 @@ func (s *Store) header(name string, number int) (g *segment, err error) {
 		f = nil
 		return nil, nil
 	case ok && h.free, !ok && empty(b): // not needed, or not ready when the program ended
-		return nil, s.fs.Remove(s.path(name))
+		if err := s.fs.Remove(s.path(name)); err != nil {
+			s.opts.Log.Warn("store: cannot remove a file that is not needed", "file", name, "err", err)
+		}
+		return nil, nil
 	case !ok:
-		return nil, s.putAside(name, size)
+		s.putAside(name, size)
+		return nil, nil
 	}
 	g = &segment{header: h, name: name, number: number, off: dataStart, gapAt: dataStart}
 	g.key = g.seed()
-	g.short = size < h.size
+	g.actual = size
 	return g, nil
 }
 

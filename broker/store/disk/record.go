@@ -35,6 +35,9 @@ const (
 //	10 2  check of bytes 4 to 9, seeded by the segment
 const recordHeader = 12
 
+// maxRecord is above the length of every head and body: a message has at most 256 MiB.
+const maxRecord = 1 << 30
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(seed uint32, b []byte) uint32 { return crc32.Update(seed, castagnoli, b) }
@@ -84,7 +87,8 @@ func headerOf(b []byte, seed uint32) (n int, ok bool) {
 		binary.LittleEndian.Uint16(b[10:]) != headerCheck(seed, b) {
 		return 0, false
 	}
-	return int(binary.LittleEndian.Uint32(b[4:])), true
+	size := binary.LittleEndian.Uint32(b[4:])
+	return int(size), size < maxRecord
 }
 
 // parse reads the record that b begins with, and reports whether there is one.
@@ -226,7 +230,7 @@ func (d *decoder) hint(end int64) (v hint) {
 	c := d.byte()
 	v.kind, v.flags = kind(c&15), c>>4
 	gap, n := d.uvarint(), d.uvarint()
-	if gap > 1<<20 || n > 1<<32-1 {
+	if gap > 1<<20 || n >= maxRecord {
 		d.fail()
 		return v
 	}

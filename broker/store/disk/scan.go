@@ -32,7 +32,8 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 	}()
 	sc.r.segment(g)
 	sc.last = g
-	if g.short && (!last || g.size == sc.s.opts.SegmentSize) {
+	short := g.actual < min(limit, g.size) // one that is for one record grows as it is written
+	if short && (!last || g.size == sc.s.opts.SegmentSize) {
 		g.suspect = true
 		sc.s.damaged.Add(1)
 		sc.s.opts.Log.Error("store: a file is shorter than it was", "file", g.name, "was", g.size)
@@ -49,7 +50,7 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 	sc.records(g, b[:min(limit, g.size)], last)
 	foot, sealed := parseFooter(b[g.size-footerLen:], g.key, g.size)
 	_, stray := nextRecord(b[:g.size-footerLen], g.off, g.key)
-	if last && !g.short && !sealed && !stray && g.size == sc.s.opts.SegmentSize {
+	if last && !short && !sealed && !stray && g.size == sc.s.opts.SegmentSize {
 		g.file, g.synced, keep = f, g.off, true
 		return nil
 	}

@@ -130,7 +130,7 @@ func parseFooter(b []byte, seed uint32, size int64) (f footer, ok bool) {
 	f.hintLen = int(binary.LittleEndian.Uint32(b[12:]))
 	f.end = int64(binary.LittleEndian.Uint64(b[16:]))
 	f.sum = binary.LittleEndian.Uint32(b[24:])
-	ok = f.end >= dataStart && f.end <= f.hintOff && f.hintOff+int64(f.hintLen) == size-footerLen
+	ok = f.hintLen >= 0 && f.end >= dataStart && f.end <= f.hintOff && f.hintOff+int64(f.hintLen) == size-footerLen
 	return f, ok
 }
 
@@ -152,7 +152,7 @@ type segment struct {
 	deletes map[uint32]int64 // bytes of records that delete, by their low
 	suspect bool             // it was damaged, or a write failed: rewrite it
 	stuck   bool             // that could not be done
-	short   bool             // the file is shorter than it was
+	actual  int64            // length of the file when the store was opened
 }
 
 func segmentName(number int) string { return fmt.Sprintf("%06d%s", number, suffix) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unsafe"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
@@ -72,7 +73,7 @@ func (a *apply) weigh(o *Options) {
 	lazy, relaxed, any := true, true, false
 	for i := range a.changes {
 		c := &a.changes[i]
-		a.size += 64
+		a.size += int(unsafe.Sizeof(*c))
 		switch c.Op {
 		case store.Enqueue, store.Retain:
 			any = true

@@ -153,6 +153,8 @@ func (s *Store) flush(list []apply, sync bool) error {
 	s.x.keep()
 	verify(s)
 	files := s.log.written()
+	work := len(files) > 0 || s.x.died // for the keeper
+	s.x.died = false
 	if g := s.log.seg; g != nil {
 		s.ends = end{g.id, g.off}
 	}
@@ -167,7 +169,9 @@ func (s *Store) flush(list []apply, sync bool) error {
 	}
 	s.note(list, sync)
 	s.broken.Store(nil)
-	poke(s.tend)
+	if work {
+		poke(s.tend)
+	}
 	return nil
 }
 
