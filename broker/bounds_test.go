@@ -2,15 +2,19 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/gatehouse/gatehouse/broker"
 	"github.com/gatehouse/gatehouse/broker/brokertest"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
@@ -94,6 +98,59 @@ func TestNobodyIsDroppedForPublishingFast(t *testing.T) {
 		t.Error("the reader did not pause")
 	}
 }
+
+// TestRefusedClientsAreToldOnceAMinute has clients be refused again and again: the log
+// has the first of a minute, by reason, and says how many there were.
+func TestRefusedClientsAreToldOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options()
+		var log bytes.Buffer
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		server, err := broker.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var ended sync.WaitGroup
+		listener := newPipes()
+		ended.Go(func() { _ = server.Run(ctx) })
+		ended.Go(func() { _ = server.Serve(ctx, listener) })
+		refuse := func(p *packet.Connect, want packet.Reason) {
+			t.Helper()
+			nc, err := listener.dial(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			if ack, err := brokertest.NewClient(nc).Connect(p); err != nil || ack.Reason != want {
+				t.Fatalf("got %+v, %v", ack, err)
+			}
+		}
+		for range 50 {
+			refuse(v5("$bus/mine", 0), packet.ClientIdentifierNotValid)
+		}
+		deep := v5("a", 0)
+		deep.Will = &packet.Will{Topic: strings.Repeat("a/", 200) + "a"}
+		refuse(deep, packet.TopicNameInvalid)
+		pass(tellTime)
+		refuse(v5("$bus/mine", 0), packet.ClientIdentifierNotValid)
+		cancel()
+		ended.Wait()
+		var told []string
+		for line := range strings.Lines(log.String()) {
+			if strings.Contains(line, "client refused") {
+				told = append(told, line[strings.Index(line, "reason="):])
+			}
+		}
+		if len(told) != 3 || !strings.HasSuffix(told[0], "refusals=1\n") || !strings.HasSuffix(told[1], "refusals=1\n") ||
+			!strings.HasSuffix(told[2], "refusals=50\n") {
+			t.Errorf("got %q", told)
+		}
+	})
+}
+
+// tellTime is what lies between two tellings.
+const tellTime = time.Minute
 
 // TestManyMessagesToMany has a batch of messages go to as many groups as make more
 // targets than may be in hand at once: all come, in order, and the targets' memory is

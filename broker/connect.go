@@ -128,7 +128,7 @@ func (c *conn) readEarly(version packet.Version) (packet.Packet, error) {
 // refuse sends a CONNACK with a failure; the connection then ends ([MQTT-3.2.2-7],
 // [MQTT3-3.2.2-5]).
 func (c *conn) refuse(reason packet.Reason) {
-	c.srv.log.Info("client refused", "client", c.who.ClientID, "remote", c.who.Remote, "reason", reason)
+	c.tellRefused(reason)
 	reason = told(reason, packet.CONNACK)
 	answer := &packet.Connack{Reason: reason}
 	answer.Properties.ReasonString = c.srv.hint(reason, packet.CONNACK)

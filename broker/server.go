@@ -45,6 +45,8 @@ type Server struct {
 
 	queued totals // of all sessions
 
+	refusals refusals
+
 	mu       sync.Mutex
 	stopped  bool // no work may begin
 	sessions map[string]*Session
