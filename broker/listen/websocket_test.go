@@ -3,9 +3,12 @@ package listen_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -163,5 +166,38 @@ func TestWebSocketCountsWhatItRefuses(t *testing.T) {
 	}
 	if got := l.Stats().Refused["http"]; got != 4 {
 		t.Errorf("%d were counted", got)
+	}
+}
+
+// A WebSocket that is not open yet is a connection of its address as any other, and has
+// until the CONNECT deadline for all that comes before.
+func TestWebSocketOpeningsAreBounded(t *testing.T) {
+	l, server := serveWith(t, listen.Options{
+		Address: "127.0.0.1:0", Protocol: "ws", Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+	}, broker.Limits{ConnectionsPerAddress: 2, ConnectTime: time.Second})
+	header := string(proxyHeader(0x21, 0x11, tcp4))
+	var conns []net.Conn
+	for _, said := range []string{"GET /mqtt HTTP/1.1\r\n", openRequest, openRequest} {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(nc, header+said); err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, nc)
+	}
+	for _, nc := range conns { // one of them at once, the others at the deadline
+		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("it is still open")
+		}
+	}
+	eventually(t, "all are gone", func() bool { return server.Stats().Connections == 0 })
+	if refused := l.Stats().Refused; refused["address"] != 1 || refused["silent"] != 2 {
+		t.Errorf("got %v", refused)
 	}
 }
