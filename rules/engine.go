@@ -25,6 +25,10 @@ type Options struct {
 	Keeper Keeper
 	// Clock tells the time; nil is the machine's.
 	Clock Clock
+	// Place is where the gateway is, for rules that go by the sun; nil if nobody has
+	// said it. Zone is the time zone of schedules; nil is the machine's.
+	Place *Place
+	Zone  *time.Location
 	// Log is where the life of the engine and what rules have to say is told. Nil
 	// discards it.
 	Log *slog.Logger
@@ -116,6 +120,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Zone == nil {
+		o.Zone = time.Local
 	}
 	setDefault(&o.BeforeTimeout, 2*time.Second)
 	setDefault(&o.AfterTimeout, 30*time.Second)

@@ -35,6 +35,7 @@ type lane struct {
 	// Of the lane's goroutine alone.
 	current *ruleSet // the set that timers and starts were last brought in line with
 	timers  timerQueue
+	agenda  agenda
 	history *history
 	groups  []group
 	found   []int
@@ -142,7 +143,7 @@ func (l *lane) loop(ctx context.Context) error {
 	var dueAt time.Time
 	for ctx.Err() == nil {
 		l.turn(ctx, nil)
-		if next, ok := l.timers.next(); !ok {
+		if next, ok := l.next(); !ok {
 			due, dueAt = nil, time.Time{}
 		} else if due == nil || !next.Equal(dueAt) {
 			due, dueAt = l.engine.clock.After(next.Sub(l.engine.clock.Now())), next
@@ -157,6 +158,15 @@ func (l *lane) loop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// next is when there is something to do by the clock.
+func (l *lane) next() (at time.Time, ok bool) {
+	at, ok = l.timers.next()
+	if look := l.agenda.look; !look.IsZero() && (!ok || look.Before(at)) {
+		return look, true
+	}
+	return at, ok
 }
 
 // guardedTurn answers even if something of ours panics.
@@ -184,22 +194,48 @@ func (l *lane) turn(ctx context.Context, msgs []message.Message) {
 // and takes what filters left for the lane.
 func (l *lane) catchUp(ctx context.Context, s *ruleSet) {
 	if s != l.current {
+		now := l.engine.clock.Now()
+		first := l.current == nil
 		l.timers.keepOnly(s)
+		l.agenda.keepOnly(s, now)
 		l.current = s
 		for _, u := range s.units {
 			if u.lane == l.index && !u.started {
 				u.started = true
-				l.runOwn(ctx, u, []Call{{Trigger: OnStart, Now: l.engine.clock.Now()}}, []uint8{0})
+				l.runOwn(ctx, u, []Call{{Trigger: OnStart, Now: now}}, []uint8{0})
+				l.agenda.add(u, now)
+				l.start(ctx, u, first, now)
 			}
 		}
 	}
 	l.takeInbox(ctx, s)
 }
 
-// fire runs the timers that are due, those of one program together.
+// start runs the rules of a unit that run when the engine starts, if it does.
+func (l *lane) start(ctx context.Context, u *unit, first bool, now time.Time) {
+	for _, j := range u.rules {
+		if first && j.Start {
+			l.runOwn(ctx, u, []Call{{Trigger: OnSchedule, Rule: j.index, Schedule: "start", Now: now}}, []uint8{0})
+		}
+	}
+}
+
+// fire runs the rules and timers that are due, the timers of one program together.
 func (l *lane) fire(ctx context.Context) {
 	const most = 256
 	now := l.engine.clock.Now()
+	for _, d := range l.agenda.take(now) {
+		call := Call{Trigger: OnSchedule, Rule: d.judge.index, Schedule: d.schedule.String(), Now: now}
+		if d.late > tolerance {
+			missed := TraceEntry{At: now, Outcome: RanMissed, Trigger: call.Schedule, Why: "it was due " + d.late.Round(time.Second).String() + " ago"}
+			l.engine.note(d.judge, missed, &Outcome{})
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		l.runOwn(ctx, d.judge.unit, []Call{call}, []uint8{0})
+	}
 	for ctx.Err() == nil {
 		due := l.timers.popDue(now, most)
 		if len(due) == 0 {
@@ -220,9 +256,10 @@ func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) 
 	outs := l.engine.runProgram(ctx, u, calls, l.engine.opts.AfterTimeout)
 	l.effects = l.effects[:0]
 	for i := range outs {
-		l.engine.note(u.own, entry(&calls[i], &outs[i]), &outs[i])
-		l.setTimers(u, u.own, &calls[i], &outs[i], hops[i])
-		l.effects = append(l.effects, effect{place: place{rule: i}, judge: u.own, hops: hops[i], out: &outs[i]})
+		j := u.judgeOf(&calls[i])
+		l.engine.note(j, entry(&calls[i], &outs[i]), &outs[i])
+		l.setTimers(u, j, &calls[i], &outs[i], hops[i])
+		l.effects = append(l.effects, effect{place: place{rule: i}, judge: j, hops: hops[i], out: &outs[i]})
 	}
 	l.commit(ctx)
 }

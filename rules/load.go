@@ -221,6 +221,8 @@ func (e *Engine) compile(ctx context.Context, name string, text found) (prog Pro
 		Text:  text.text,
 		State: e.stateOf(name),
 		Log:   e.log.With("file", name),
+		Place: e.opts.Place,
+		Zone:  e.opts.Zone,
 	})
 	if err != nil {
 		return nil, err

@@ -33,10 +33,29 @@ type Rule struct {
 	Name    string // as in the file, unique in it; never empty
 	Line    int    // where it begins in the file, from 1
 	Stage   Stage
-	Filters []string    // what it hears; empty for timers only
+	Filters []string    // what it hears; empty for timers and schedules only
 	QoS     message.QoS // what it asks of the bus (After only)
 	OnError OnError     // Before only
 	Prev    bool        // it reads the previous message of the topic
+	// Schedules are when it runs by the clock (After only), and Start says that it
+	// runs when the engine starts with it.
+	Schedules []Schedule
+	Start     bool
+}
+
+// Schedule is times at which a rule runs.
+type Schedule interface {
+	// Next is the first one after a time, the zero time if there is none. A schedule
+	// that has a method Monotonic keeps the monotonic reading of what it gets and is
+	// made good once when the machine was late; any other is by the wall clock.
+	Next(after time.Time) time.Time
+	// String says what it is in the words of the rule file: "at 07:30".
+	String() string
+}
+
+// Place is where the gateway is, for the times of the sun.
+type Place struct {
+	Latitude, Longitude float64 // in degrees, north and east
 }
 
 // Language compiles rule files of one kind.
@@ -59,6 +78,8 @@ type Source struct {
 	Name  string // path in the folder, with slashes: "house/door.js"
 	Text  []byte
 	State *State // the file's state, kept from version to version
+	Place *Place // where the gateway is; nil if nobody has said it
+	Zone  *time.Location
 	Log   *slog.Logger
 }
 
@@ -79,19 +100,22 @@ type Trigger uint8
 
 // The triggers.
 const (
-	OnMessage Trigger = iota // Call.Rule hears Call.Message
-	OnTimer                  // Call.Timer is due
-	OnStart                  // the program came into force; made once, before all others but those of Before rules
+	OnMessage  Trigger = iota // Call.Rule hears Call.Message
+	OnTimer                   // Call.Timer is due
+	OnStart                   // the program came into force; made once, before all others but those of Before rules
+	OnSchedule                // Call.Rule is due by Call.Schedule
 )
 
 // Call is one run of a rule.
 type Call struct {
 	Trigger Trigger
-	Rule    int              // index in Program.Rules, for OnMessage
+	Rule    int              // index in Program.Rules, for OnMessage and OnSchedule
 	Message *message.Message // for OnMessage
 	Prev    *message.Message // the topic's previous message, if Rule.Prev and there is one
 	Timer   string           // for OnTimer: the TimerChange.ID
-	Now     time.Time
+	// Schedule is what a call OnSchedule is due by, as its String says it, or "start".
+	Schedule string
+	Now      time.Time
 }
 
 // Outcome is what one call did. The zero value is "did not fire".

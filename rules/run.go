@@ -69,7 +69,7 @@ func (d *deadline) stop() {
 
 // entry says what became of one call. Before tells that a message passed on.
 func entry(call *Call, out *Outcome) TraceEntry {
-	t := TraceEntry{At: call.Now, Took: out.Took, Outcome: RanNotFired}
+	t := TraceEntry{At: call.Now, Took: out.Took, Outcome: RanNotFired, Trigger: call.Schedule}
 	if call.Message != nil {
 		t.Topic = call.Message.Topic
 	}
@@ -87,7 +87,7 @@ func entry(call *Call, out *Outcome) TraceEntry {
 // judgeOf is whom a call's outcome is told of: the rule, or the file itself for a
 // start or a timer.
 func (u *unit) judgeOf(call *Call) *judge {
-	if call.Trigger == OnMessage {
+	if call.Trigger == OnMessage || call.Trigger == OnSchedule {
 		return u.rules[call.Rule]
 	}
 	return u.own

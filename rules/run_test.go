@@ -303,6 +303,7 @@ func TestTimersInVirtualTime(t *testing.T) {
 				case rules.OnTimer:
 					fired = append(fired, fmt.Sprintf("%s %s", c.Timer, c.Now.Sub(began)))
 					return publish("out", c.Timer)
+				case rules.OnSchedule:
 				}
 				return rules.Outcome{}
 			},
@@ -390,7 +391,7 @@ func TestTimersOfFilters(t *testing.T) {
 					return rules.Outcome{Fired: true, Timers: []rules.TimerChange{{ID: "t", After: 10 * time.Second}}}
 				case rules.OnTimer:
 					return publish("out", c.Timer)
-				case rules.OnStart:
+				case rules.OnStart, rules.OnSchedule:
 				}
 				return rules.Outcome{}
 			},

@@ -8,7 +8,7 @@ import (
 // Counters say what became of the runs of one rule since its file's version came
 // into force.
 type Counters struct {
-	Heard        uint64 // messages that the rule's filters matched
+	Heard        uint64 // messages that the rule's filters matched, and times that it was due
 	Fired        uint64
 	NotEvaluated uint64 // see ErrNotEvaluated
 	Errors       uint64
@@ -28,12 +28,14 @@ const (
 	RanReplaced     = "replaced"
 	RanNotEvaluated = "not evaluated"
 	RanFailed       = "error"
+	RanMissed       = "missed" // a schedule was due while the machine slept, or its clock was set
 )
 
 // TraceEntry is one run of a rule.
 type TraceEntry struct {
 	At      time.Time
-	Topic   string        // of the message; empty for a timer or a start
+	Topic   string        // of the message; empty for a timer, a start or a schedule
+	Trigger string        // Call.Schedule
 	Outcome string        // one of the Ran constants
 	Took    time.Duration // what the call itself took
 	Why     string        // the error, if there was one

@@ -48,14 +48,22 @@ func newEvaluator(t *table) *evaluator {
 	}
 }
 
+// noMessage is what an expression sees when there is none: payload is nil, the texts
+// are empty.
+var noMessage message.Message
+
 // load turns to the message of a call, unless it is at hand already.
 func (e *evaluator) load(call *rules.Call) {
-	if e.gen > 0 && e.msg == call.Message && e.prev == call.Prev && e.now.Equal(call.Now) {
+	msg := call.Message
+	if msg == nil { // a schedule is due
+		msg = &noMessage
+	}
+	if e.gen > 0 && e.msg == msg && e.prev == call.Prev && e.now.Equal(call.Now) {
 		return
 	}
 	e.gen++
-	e.msg, e.prev, e.now = call.Message, call.Prev, call.Now
-	e.payload.load(call.Message.Payload, true)
+	e.msg, e.prev, e.now = msg, call.Prev, call.Now
+	e.payload.load(msg.Payload, call.Message != nil)
 	if call.Prev != nil {
 		e.before.load(call.Prev.Payload, true)
 	} else {

@@ -29,7 +29,7 @@ func (Language) Extensions() []string { return []string{".yaml", ".yml"} }
 // Compile compiles one file. The error joins a *rules.Error for each thing that is
 // wrong with it, at most 20.
 func (Language) Compile(_ context.Context, src rules.Source) (rules.Program, error) {
-	f, err := compileFile(src.Name, src.Text)
+	f, err := compileFile(&src)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 			}
 			break
 		}
-		if calls[i].Trigger != rules.OnMessage || calls[i].Rule >= len(p.rules) {
+		if t := calls[i].Trigger; t != rules.OnMessage && t != rules.OnSchedule || calls[i].Rule >= len(p.rules) {
 			continue
 		}
 		if p.rules[calls[i].Rule].judge(e, &calls[i], &outs[i]) {

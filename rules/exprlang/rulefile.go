@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -15,6 +16,8 @@ import (
 // ruleFile is a YAML file on its way to a program.
 type ruleFile struct {
 	*yamlFile
+	place *rules.Place
+	zone  *time.Location
 	table *table
 	rules []*compiled
 	names map[string]int // of rules and filters: their lines
@@ -46,8 +49,14 @@ type setField struct {
 }
 
 // compileFile compiles a file. The error joins all that is wrong with it.
-func compileFile(name string, source []byte) (*ruleFile, error) {
-	f := &ruleFile{yamlFile: newYAMLFile(name, source), table: newTable(), names: make(map[string]int)}
+func compileFile(src *rules.Source) (*ruleFile, error) {
+	f := &ruleFile{
+		yamlFile: newYAMLFile(src.Name, src.Text), place: src.Place, zone: src.Zone,
+		table: newTable(), names: make(map[string]int),
+	}
+	if f.zone == nil {
+		f.zone = time.Local
+	}
 	if body := f.parse(); body != nil {
 		f.document(body)
 	}
@@ -93,11 +102,18 @@ func (f *ruleFile) rule(at position, pairs []pair) {
 			r.do = f.do(p.value)
 		case "qos":
 			r.QoS = f.qos(p.value)
+		case "start":
+			r.Start = f.boolean(p)
+		case "every", "cron", "at", "sun":
+			r.Schedules = append(r.Schedules, f.schedules(p)...)
 		default:
-			f.errorf(p.at, "unknown key %q: a rule has name, on, if, do and qos", p.key)
+			f.errorf(p.at, "unknown key %q: a rule has name, on, every, cron, at, sun, start, if, do and qos", p.key)
 		}
 	}
-	f.require(since, at, pairs, "rule", "name", "on", "do")
+	f.require(since, at, pairs, "rule", "name", "do")
+	if len(f.errs) == since && len(r.Filters) == 0 && len(r.Schedules) == 0 && !r.Start {
+		f.errorf(at, "the rule never runs: it wants on, every, cron, at, sun or start")
+	}
 	f.add(r)
 }
 
@@ -216,17 +232,22 @@ func (f *ruleFile) name(p pair) string {
 	return name
 }
 
+// oneOrMore are the items of a list, or what stands there alone.
+func (f *ruleFile) oneOrMore(n ast.Node, what string) []ast.Node {
+	list, ok := n.(*ast.SequenceNode)
+	if !ok {
+		return []ast.Node{n}
+	}
+	if len(list.Values) == 0 {
+		f.errorf(f.start(n), "the list of %s is empty", what)
+	}
+	return list.Values
+}
+
 // filters reads one topic filter, or a list of them.
 func (f *ruleFile) filters(n ast.Node) []string {
-	nodes := []ast.Node{n}
-	if list, ok := n.(*ast.SequenceNode); ok {
-		nodes = list.Values
-		if len(nodes) == 0 {
-			f.errorf(f.start(n), "the list of topic filters is empty")
-		}
-	}
 	var all []string
-	for _, node := range nodes {
+	for _, node := range f.oneOrMore(n, "topic filters") {
 		s, ok := f.scalar(node, "a topic filter")
 		if !ok {
 			continue
@@ -295,7 +316,7 @@ func (f *ruleFile) publish(at position, pairs []pair) publish {
 		case "qos":
 			p.qos = f.qos(pair.value)
 		case "retain":
-			p.retain = f.boolean(pair.value)
+			p.retain = f.boolean(pair)
 		default:
 			f.errorf(pair.at, "unknown key %q: what a rule does has publish, payload, qos and retain", pair.key)
 		}
@@ -350,11 +371,11 @@ func (f *ruleFile) qos(n ast.Node) message.QoS {
 	return 0
 }
 
-func (f *ruleFile) boolean(n ast.Node) bool {
-	b, ok := n.(*ast.BoolNode)
+func (f *ruleFile) boolean(p pair) bool {
+	b, ok := p.value.(*ast.BoolNode)
 	if !ok {
-		if f.plain(n) {
-			f.errorf(f.start(n), "retain must be true or false")
+		if f.plain(p.value) {
+			f.errorf(f.start(p.value), "%s must be true or false", p.key)
 		}
 		return false
 	}

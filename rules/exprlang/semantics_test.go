@@ -411,3 +411,50 @@ func TestTopicsOfTheBroker(t *testing.T) {
 		}
 	}
 }
+
+// A rule by the clock has no message: its fields are nil, its texts empty.
+func TestRuleByTheClock(t *testing.T) {
+	source := `
+rules:
+  - name: r
+    on: home/door
+    every: 10s
+    cron: ["*/5 * * * *", "@daily"]
+    at: "07:30"
+    sun: [sunrise, sunset - 30m]
+    start: true
+    if: payload.open || topic == ""
+    do:
+      - publish: out
+        payload: {open: "${payload.open}", at: "${now()}", from: "<${topic}>"}
+`
+	p, err := exprlang.New().Compile(t.Context(), rules.Source{
+		Name: "t.yaml", Text: []byte(source), Place: &rules.Place{Latitude: 52, Longitude: 13}, Zone: time.UTC,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.Rules()[0]
+	var texts []string
+	for _, s := range r.Schedules {
+		texts = append(texts, fmt.Sprint(s))
+		if next := s.Next(noon); !next.After(noon) || next.After(noon.Add(24*time.Hour)) {
+			t.Errorf("%v is next due at %v", s, next)
+		}
+	}
+	if want := "every 10s, cron */5 * * * *, cron @daily, at 07:30, sunrise, sunset - 30m"; strings.Join(texts, ", ") != want || !r.Start {
+		t.Errorf("got %q, start %v", texts, r.Start)
+	}
+	outs := p.Run(t.Context(), []rules.Call{
+		{Trigger: rules.OnSchedule, Schedule: "at 07:30", Now: noon},
+		{Message: &message.Message{Topic: "home/door", Payload: []byte(`{"open":false}`)}, Now: noon},
+		{Trigger: rules.OnTimer, Now: noon},
+	})
+	if !outs[0].Fired || len(outs[0].Publish) != 1 || !strings.Contains(string(outs[0].Publish[0].Payload), `"from":"<>"`) ||
+		!strings.HasPrefix(string(outs[0].Publish[0].Payload), `{"open":null`) {
+		t.Errorf("by the clock: %+v", outs[0])
+	}
+	if outs[1].Fired || outs[2].Fired {
+		t.Errorf("by a message %+v, by a timer %+v", outs[1], outs[2])
+	}
+}

@@ -80,6 +80,19 @@ type Rules struct {
 	// path counts from the folder of the configuration file. A folder that is
 	// missing is an empty one, watched until it appears.
 	Folder string `yaml:"folder"`
+	// Place is where the gateway is, for rules that go by the sun; default unknown.
+	Place Place `yaml:"place"`
+	// Timezone is that of the rules' times of the day, such as Europe/Berlin; default
+	// the machine's.
+	Timezone string `yaml:"timezone"`
+}
+
+// Place is a place on earth.
+type Place struct {
+	// Latitude is in degrees north, -90 to 90; default 0.
+	Latitude float64 `yaml:"latitude"`
+	// Longitude is in degrees east, -180 to 180; default 0. Both 0 is unknown.
+	Longitude float64 `yaml:"longitude"`
 }
 
 // Devices is the device host.

@@ -222,3 +222,22 @@ func TestTheSnippetIsWhatWasWritten(t *testing.T) {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }
+
+func TestPlaceAndTimezone(t *testing.T) {
+	c, err := config.Parse("gatehouse.yaml", []byte("rules: {place: {latitude: -33.87, longitude: 151.21}, timezone: UTC}"), nil)
+	if err != nil || c.Rules.Place != (config.Place{Latitude: -33.87, Longitude: 151.21}) || c.Rules.Timezone != "UTC" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	for text, want := range map[string]string{
+		"{place: {latitude: 91}}":         "between -90 and 90",
+		"{place: {latitude: .nan}}":       "between -90 and 90",
+		"{place: {longitude: -181}}":      "between -180 and 180",
+		"{timezone: Mars/Olympus}":        "time zone",
+		"{timezone: ../../../etc/passwd}": "time zone",
+		"{place: {height: 3}}":            "unknown field",
+	} {
+		if _, err := config.Parse("gatehouse.yaml", []byte("rules: "+text), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q in it", text, err, want)
+		}
+	}
+}

@@ -57,6 +57,7 @@ type Rule struct {
 	Line         int      `json:"line"`
 	Stage        string   `json:"stage" enum:"before,after"`
 	Filters      []string `json:"filters"`
+	Schedules    []string `json:"schedules" doc:"What it runs by beside messages: every 10s, at 07:30, start"`
 	Heard        uint64   `json:"heard" doc:"Messages that its filters matched"`
 	Fired        uint64   `json:"fired"`
 	NotEvaluated uint64   `json:"not_evaluated" doc:"Messages without what the rule calculates with"`
@@ -74,7 +75,8 @@ type Rule struct {
 type Run struct {
 	At      time.Time `json:"at"`
 	Topic   string    `json:"topic,omitempty"`
-	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced or error"`
+	Trigger string    `json:"trigger,omitempty" doc:"The schedule that was due, or start"`
+	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced, missed or error"`
 	Why     string    `json:"why,omitempty"`
 	Micro   float64   `json:"us" doc:"Microseconds it took"`
 }

@@ -30,7 +30,7 @@ func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 			all = append(all, fmt.Errorf("%s: %w", manifests[i].File, err))
 		}
 	}
-	all = append(all, each(checkRules(ctx, cfg.Rules.Folder, opt))...)
+	all = append(all, each(checkRules(ctx, &cfg.Rules, opt))...)
 	return append(all, each(checkDevices(ctx, cfg.Devices.Folder, manifests, opt))...)
 }
 
@@ -49,16 +49,16 @@ func checkListeners(listeners []config.Listener) []error {
 	return all
 }
 
-func checkRules(ctx context.Context, folder string, opt Options) error {
+func checkRules(ctx context.Context, cfg *config.Rules, opt Options) error {
 	languages, closeAll, err := newLanguages(opt)
 	if err != nil {
 		return err
 	}
-	engine, err := rules.New(rules.Options{Languages: languages, Log: opt.Log})
+	engine, err := rules.New(rulesOptions(cfg, languages, opt.Log))
 	if err != nil {
 		return errors.Join(err, closeAll())
 	}
-	err = engine.Load(ctx, os.DirFS(folder))
+	err = engine.Load(ctx, os.DirFS(cfg.Folder))
 	return errors.Join(err, closeAll())
 }
 

@@ -90,7 +90,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.rules, err = rules.New(rules.Options{Languages: languages, Log: opt.Log.With("part", "rules")}); err != nil {
+	if g.rules, err = rules.New(rulesOptions(&cfg.Rules, languages, opt.Log.With("part", "rules"))); err != nil {
 		return nil, err
 	}
 	options := broker.Options{

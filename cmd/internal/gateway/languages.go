@@ -3,7 +3,9 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"time"
 
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 	"github.com/gatehouse/gatehouse/drivers/serial"
@@ -48,4 +50,16 @@ func newDevices(log *slog.Logger, more func(string) (drivers.Driver, bool)) (*dr
 // openSerial opens a serial port for Modbus: siblings do not know each other.
 func openSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
 	return serial.Open(ctx, serial.PortConfig{Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits})
+}
+
+// rulesOptions are what both the gateway and its check make an engine of.
+func rulesOptions(cfg *config.Rules, languages []rules.Language, log *slog.Logger) rules.Options {
+	o := rules.Options{Languages: languages, Log: log}
+	if cfg.Place != (config.Place{}) {
+		o.Place = &rules.Place{Latitude: cfg.Place.Latitude, Longitude: cfg.Place.Longitude}
+	}
+	if zone, err := time.LoadLocation(cfg.Timezone); err == nil && cfg.Timezone != "" { // it was checked
+		o.Zone = zone
+	}
+	return o
 }

@@ -60,6 +60,8 @@ func needsRestart(now, next *config.Config) []string {
 		{"broker.priorities", was.Priorities, is.Priorities},
 		{"broker.retained_expiry", was.RetainedExpiry, is.RetainedExpiry},
 		{"broker.client_events", was.ClientEvents, is.ClientEvents},
+		{"rules.place", now.Rules.Place, next.Rules.Place},
+		{"rules.timezone", now.Rules.Timezone, next.Rules.Timezone},
 		{"console", now.Console, next.Console},
 		{"store", now.Store, next.Store},
 		{"history", now.History, next.History},

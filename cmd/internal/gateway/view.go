@@ -78,20 +78,32 @@ func (v view) Rules() []console.RuleFile {
 	return all
 }
 
+// schedules are what a rule runs by, in the words of its file.
+func schedules(r *rules.Rule) []string {
+	all := []string{}
+	if r.Start {
+		all = append(all, "start")
+	}
+	for _, s := range r.Schedules {
+		all = append(all, s.String())
+	}
+	return all
+}
+
 func viewRule(r rules.RuleStatus) console.Rule {
 	stage := "after"
 	if r.Stage == rules.Before {
 		stage = "before"
 	}
 	shown := console.Rule{
-		Name: r.Name, Line: r.Line, Stage: stage, Filters: r.Filters,
+		Name: r.Name, Line: r.Line, Stage: stage, Filters: append([]string{}, r.Filters...), Schedules: schedules(&r.Rule),
 		Heard: r.Counters.Heard, Fired: r.Counters.Fired, NotEvaluated: r.Counters.NotEvaluated, Errors: r.Counters.Errors,
 		Published: r.Counters.Published, Dropped: r.Counters.Dropped, Rejected: r.Counters.Rejected, Replaced: r.Counters.Replaced,
 		Looped: r.Counters.Looped, LastError: r.LastError, Trace: []console.Run{},
 	}
 	for _, t := range r.Trace {
 		shown.Trace = append(shown.Trace, console.Run{
-			At: t.At, Topic: t.Topic, Outcome: t.Outcome, Why: t.Why, Micro: float64(t.Took.Nanoseconds()) / 1000,
+			At: t.At, Topic: t.Topic, Trigger: t.Trigger, Outcome: t.Outcome, Why: t.Why, Micro: float64(t.Took.Nanoseconds()) / 1000,
 		})
 	}
 	return shown

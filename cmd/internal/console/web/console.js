@@ -35,7 +35,7 @@ const views = {
   ],
   rules: list => [
     table(['file', 'rule', 'hears', 'heard', 'fired', 'not evaluated', 'errors', 'last'], list.flatMap(f =>
-      (f.rules ?? []).map(r => [cell(f.file, f.ok ? 'dim' : 'bad'), cell(r.name), cell((r.filters ?? []).join(' '), 'text'),
+      (f.rules ?? []).map(r => [cell(f.file, f.ok ? 'dim' : 'bad'), cell(r.name), cell([...(r.filters ?? []), ...(r.schedules ?? [])].join(', '), 'text'),
         cell(r.heard, 'number'), cell(r.fired, 'number'), cell(r.not_evaluated, 'number'), cell(r.errors, r.errors ? 'number bad' : 'number'),
         cell(r.trace?.[0] ? clock(r.trace[0].at) + ' ' + r.trace[0].outcome : '', 'dim')]))),
     ...list.filter(f => f.error).map(f => trouble(f.error))
