@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -209,6 +210,11 @@ func (c *Client) read() (packet.Packet, error) {
 	p, err := packet.Read(c.r, c.version, 0)
 	if err == nil && c.Alive != nil {
 		err = c.Alive()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		c.ledger.mu.Lock()
+		c.ledger.breach("silent: %q got no answer in %v", c.id, patience)
+		c.ledger.mu.Unlock()
 	}
 	return p, err
 }

@@ -208,6 +208,9 @@ func (l *Ledger) received(id, name string, payload []byte, qos message.QoS, agai
 		}
 		return
 	}
+	if e.state == refused { // it comes all the same, which nobody promised
+		return
+	}
 	key := fmt.Sprint(name, " ", qos)
 	if number < r.last[key] {
 		l.breach("reordered: %q got message %d of topic %q, QoS %d, after message %d", id, number, name, qos, r.last[key])
