@@ -365,3 +365,30 @@ func TestFailedCleanStart(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+// What may leave at once does not overtake what waits for the store: neither in one batch
+// nor in another.
+func TestNothingOvertakesWhatWaitsForTheStore(t *testing.T) {
+	s, slow := startSlow(t)
+	sub := brokertest.Dial(t, s, v5("sub", 0))
+	subscribe(t, sub, "x", 2)
+	away := brokertest.Dial(t, s, v5("away", 100)) // has the store keep it
+	subscribe(t, away, "x", 2)
+	_ = away.Close() // without a word
+	eventually(t, "it has left", func() bool { return s.Stats().Clients == 1 })
+	c := brokertest.Dial(t, s, v5("c", 0))
+	slow.hold()
+	for i, qos := range []message.QoS{2, 1, 1, 1} {
+		send(t, c, &packet.Publish{Topic: "x", QoS: qos, ID: uint16(i + 1), Payload: fmt.Append(nil, i)})
+		if i > 0 { // else it may be in one batch with the next
+			send(t, c, &packet.Pingreq{})
+			read(t, c) // the batch has been run
+		}
+	}
+	slow.release()
+	for i := range 4 {
+		if p := readPublish(t, sub); string(p.Payload) != fmt.Sprint(i) {
+			t.Errorf("message %s came as number %d", p.Payload, i)
+		}
+	}
+}
