@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // check judges what the types cannot say.
@@ -46,9 +45,7 @@ func (c *Config) check() error {
 			fail("console.address", "%s", msg)
 		}
 	}
-	if msg := durabilityProblem(c.Store.Durability); msg != "" {
-		fail("store.durability", "%s", msg)
-	}
+	c.Store.check(func(below, format string, args ...any) { fail("store."+below, format, args...) })
 	c.History.check(func(below, format string, args ...any) { fail("history."+below, format, args...) })
 	if p := c.Rules.Place; !(math.Abs(p.Latitude) <= 90) {
 		fail("rules.place.latitude", "%v is not between -90 and 90", p.Latitude)
@@ -114,18 +111,6 @@ func onLoopback(address string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || (err == nil && ip.IsLoopback())
-}
-
-func durabilityProblem(s string) string {
-	if oneOf(s, "commit", "off") {
-		return ""
-	}
-	if d, ok := strings.CutPrefix(s, "interval "); ok {
-		if interval, err := time.ParseDuration(d); err == nil && interval > 0 {
-			return ""
-		}
-	}
-	return fmt.Sprintf("%q is not one of commit, interval DURATION (such as interval 1s), off", s)
 }
 
 func oneOf(s string, words ...string) bool { return slices.Contains(words, s) }

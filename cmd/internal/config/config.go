@@ -114,14 +114,6 @@ type Console struct {
 	Address string `yaml:"address"`
 }
 
-// Store is the durable state.
-type Store struct {
-	// Durability says when a publish is acknowledged: commit (when it is safe,
-	// default), "interval DURATION" or off. This version keeps its state in
-	// memory, where all three are the same.
-	Durability string `yaml:"durability"`
-}
-
 // Log is what the gateway says of itself.
 type Log struct {
 	// Level is debug, info (default), warn or error.
@@ -144,7 +136,7 @@ func Default() *Config {
 		Devices: Devices{Folder: "devices"},
 		Plugins: Plugins{Folder: "plugins"},
 		Console: Console{Address: "127.0.0.1:8080"},
-		Store:   Store{Durability: "commit"},
+		Store:   defaultStore(),
 		History: defaultHistory(),
 		Log:     Log{Level: "info", Format: "text"},
 	}

@@ -31,6 +31,11 @@ func (c *Console) api(mux *http.ServeMux) {
 	list(api, "devices", "Devices with their points", c.opt.Source.Devices)
 	list(api, "plugins", "Plugin processes", c.opt.Source.Plugins)
 	c.historyAPI(api)
+	if c.opt.Store != nil {
+		huma.Register(api, operation("store", "The durable state: what it promises, holds, wrote and refused"), func(context.Context, *struct{}) (*body[Store], error) {
+			return &body[Store]{Body: c.opt.Store()}, nil
+		})
+	}
 	huma.Register(api, operation("topics", "Retained messages"), func(_ context.Context, in *topicsInput) (*body[[]Topic], error) {
 		topics, err := c.opt.Source.Topics(in.Filter, in.Limit)
 		if err != nil {

@@ -28,6 +28,8 @@ type Options struct {
 	Listeners func() []Listener
 	// History says what sensors said; nil is nothing.
 	History Historian
+	// Store says how the durable state is; nil is nothing.
+	Store func() Store
 	// Metrics is what /metrics gathers. Required.
 	Metrics prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.

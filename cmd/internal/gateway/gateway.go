@@ -19,7 +19,6 @@ import (
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/history"
-	"github.com/gatehouse/gatehouse/broker/store/mem"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
 	"github.com/gatehouse/gatehouse/drivers"
@@ -79,7 +78,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gateway{opt: opt, cfg: cfg, store: mem.New(), moved: make(chan struct{}, 1), told: make(map[string]string)}
+	g := &Gateway{opt: opt, cfg: cfg, store: newStore(cfg, opt), moved: make(chan struct{}, 1), told: make(map[string]string)}
 	policy, err := readPolicy(cfg)
 	if err != nil {
 		return nil, err
@@ -199,7 +198,7 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 		bound = append(bound, ln)
 		g.opt.Log.Info("console", "url", "http://"+ln.Addr().String())
 		c, err := console.New(console.Options{
-			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Metrics: g.metrics(), Ready: g.Healthy, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store, Metrics: g.metrics(), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 		})
 		if err != nil {
 			return nil, err
@@ -216,6 +215,9 @@ func (g *Gateway) Healthy() error {
 	}
 	return nil
 }
+
+// Ready returns nil while every part is up and what is to be kept can be kept.
+func (g *Gateway) Ready() error { return errors.Join(g.Healthy(), g.storeProblem()) }
 
 // Alive returns nil if the broker takes a message: a program that hangs does not
 // answer, and its watchdog barks.

@@ -256,11 +256,16 @@ func (c *peer) subscribe(filters ...string) []packet.Reason {
 		s.Filters = append(s.Filters, packet.Filter{Filter: f, Options: packet.SubscribeOptions{QoS: 1}})
 	}
 	c.send(s)
-	ack, ok := c.next().(*packet.Suback)
-	if !ok {
-		c.t.Fatalf("no SUBACK for %q", filters)
+	for {
+		switch p := c.next().(type) {
+		case *packet.Suback:
+			return p.Reasons
+		case *packet.Publish: // retained, while the subscription is on its way to the disk
+			c.early = append(c.early, p)
+		default:
+			c.t.Fatalf("no SUBACK for %q", filters)
+		}
 	}
-	return ack.Reasons
 }
 
 // until takes messages up to the one with that topic and payload, and returns those

@@ -35,6 +35,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	c.rules(s)
 	c.devices(s)
 	c.history(s)
+	c.store(s)
 	for _, p := range c.g.plugins.Status() {
 		s.counter("gatehouse_plugin_restarts_total", "Times a plugin was started again.", float64(p.Restarts), "plugin", p.Name)
 	}

@@ -263,3 +263,29 @@ func TestStats(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+func TestOverlay(t *testing.T) {
+	below, disk := newSubject(t)
+	below.put("a", strings.Repeat("below", 2000))
+	below.put("b", "gone")
+	before := disk.Stats()
+	s := &subject{T: t, FS: durable.Overlay(disk), folder: "/data"}
+	f := s.open("a", os.O_RDWR)
+	write(t, f, "above", 4094)
+	s.must(errors.Join(f.Sync(), s.Rename(s.path("b"), s.path("c")), s.Remove(s.path("c"))))
+	s.put("d", "new")
+	want := strings.Repeat("below", 2000)
+	s.is("a", want[:4094]+"above"+want[4099:])
+	s.is("d", "new")
+	if found, err := s.ReadDir("/data"); err != nil || len(found) != 2 {
+		t.Errorf("got %v, %v", found, err)
+	}
+	s.must(f.Truncate(10))
+	s.must(f.Truncate(5000))
+	s.is("a", want[:10]+string(make([]byte, 4990)))
+	if disk.Stats() != before {
+		t.Error("what is below was changed")
+	}
+	below.is("a", want)
+	below.is("b", "gone")
+}
