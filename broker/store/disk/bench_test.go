@@ -178,3 +178,53 @@ func BenchmarkStoreOpen(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkStoreFetch drains a queue as the broker does.
+func BenchmarkStoreFetch(b *testing.B) {
+	folder := b.TempDir()
+	const n = 50000
+	fill(b, folder, n)
+	s, err := disk.Open(disk.Options{Folder: folder})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for done := 0; done < b.N; {
+		for from := uint64(0); from < n && done < b.N; {
+			found, err := s.Fetch(context.Background(), "p0", from, min(1024, b.N-done))
+			if err != nil || len(found) == 0 {
+				b.Fatal(len(found), err)
+			}
+			from = found[len(found)-1].Position + 1
+			done += len(found)
+		}
+	}
+}
+
+// BenchmarkStoreChurn queues and takes out messages beside many that stay, and reports
+// how much is written for each byte that is queued.
+func BenchmarkStoreChurn(b *testing.B) {
+	folder := b.TempDir()
+	fill(b, folder, 100000) // 38 MB
+	s, err := disk.Open(disk.Options{Folder: folder, Durability: disk.Durability{Mode: disk.Off}, Budget: 1 << 40})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	s.Apply([]store.Change{session(1)})
+	m := queued(256)
+	for at := uint64(1); at <= uint64(b.N); at++ {
+		s.Apply([]store.Change{{Op: store.Enqueue, Session: "p1", Position: at, Message: m}})
+		s.Apply([]store.Change{{Op: store.Dequeue, Session: "p1", Position: at}})
+	}
+	if _, err := s.Fetch(context.Background(), "p1", 0, 1); err != nil {
+		b.Fatal(err)
+	}
+	stats := s.Stats()
+	b.ReportMetric(float64(stats.Written)/float64(b.N), "written-B/op")
+	b.ReportMetric(float64(stats.Rewritten)/float64(b.N), "rewritten-B/op")
+	b.ReportMetric(float64(stats.Segments), "segments")
+	b.ReportMetric(float64(stats.Live)/1e6, "live-MB")
+}

@@ -152,8 +152,8 @@ func (s *Store) flush(list []apply, sync bool) error {
 	s.ix.Lock()
 	s.x.keep()
 	verify(s)
+	work := len(s.log.taken) > 0 || s.x.died // for the keeper
 	files := s.log.written()
-	work := len(files) > 0 || s.x.died // for the keeper
 	s.x.died = false
 	if g := s.log.seg; g != nil {
 		s.ends = end{g.id, g.off}
