@@ -28,8 +28,8 @@ type Durability struct {
 // Mode is a kind of durability.
 type Mode uint8
 
-// The modes. What was done survives the end of the process in all of them, whatever
-// ends it, but for what [Store] calls lazy.
+// The modes: what it means that an Apply is done. With [Interval] and [Off] the
+// operating system gets it milliseconds later, which is what a kill may cost.
 const (
 	Commit   Mode = iota // it is on the medium
 	Interval             // it will be, after [Durability.Every] at most
