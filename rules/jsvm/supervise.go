@@ -195,6 +195,8 @@ func (l *link) guardBusy(p *process, dead <-chan struct{}) bool {
 func (l *link) patience(seq uint64) time.Duration {
 	const slack = 500 * time.Millisecond
 	switch {
+	case seq == 0 && !l.hasAnswered(): // being read from an SD card, on a busy machine
+		return 15 * time.Second
 	case seq == 0: // collecting garbage, or looking for a hoarder
 		return 3 * time.Second
 	case l.isLoad(seq):
@@ -202,6 +204,13 @@ func (l *link) patience(seq uint64) time.Duration {
 	default:
 		return (starved+2*giveUp)*l.options.Deadline + slack
 	}
+}
+
+// hasAnswered reports whether this worker has ever answered.
+func (l *link) hasAnswered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answers > 0
 }
 
 // mourn finds who is to blame for the worker's death. That event is answered with
