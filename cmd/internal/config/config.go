@@ -278,6 +278,9 @@ func (c *Config) decode(into any, most int) (err error) {
 	if t := findTrap(body); t != nil {
 		return c.place(t)
 	}
+	if p := findPart(body, reflect.TypeOf(into).Elem()); p != nil {
+		return c.place(p)
+	}
 	if err := yaml.NodeToValue(body, into, yaml.Strict()); err != nil {
 		return c.place(err)
 	}

@@ -80,6 +80,11 @@ func TestWhatIsWrongHasAPlaceAndAReason(t *testing.T) {
 		"a file that is not YAML":        {"broker: {\n", "f.yaml:1:", ""},
 		"a YAML tag":                     {"console:\n  address: !x\n", "f.yaml:2:12:", `tag "!x"`},
 		"a key without a value":          {"console:\nlog: {}\n", "f.yaml:1:1:", `"console" has no value`},
+		"a number that is not whole":     {"broker:\n  limits: {sessions: 1.5}\n", "f.yaml:2:22:", `"1.5" is not a whole number`},
+		"an exponent that leaves a part": {"broker: {limits: {queue_bytes: 10241e-1}}\n", "f.yaml:1:32:", "10241e-1"},
+		"a part in quotes":               {"broker: {delayed: {messages: \"5.5\"}}\n", "f.yaml:1:30:", "5.5"},
+		"more than any number":           {"broker: {offer: {maximum_qos: .inf}}\n", "f.yaml:1:31:", ".inf"},
+		"half a class":                   {"broker: {priorities: [{filter: a, class: 1.5}]}\n", "f.yaml:1:42:", "1.5"},
 		"a second document":              {"log: {}\n---\nconsole: {address: \"\"}\n", "f.yaml:3:", "one YAML document"},
 		"an anchor":                      {"console: &a {address: \"\"}\n", "f.yaml:1:10:", "anchors"},
 		"an alias":                       {"console: {address: &a \"127.0.0.1:1\"}\nrules: {folder: *a}\n", "f.yaml:1:20:", "anchors"},
@@ -179,6 +184,8 @@ func TestEnvironment(t *testing.T) {
 		"a level too many":        {"GATEHOUSE_CONSOLE__ADDRESS__X=x", "no such key"},
 		"a value of another type": {"GATEHOUSE_BROKER__ANONYMOUS=perhaps", "GATEHOUSE_BROKER__ANONYMOUS: cannot read"},
 		"a value that is refused": {"GATEHOUSE_LOG__LEVEL=loud", "log.level"},
+		"parts in a mapping":      {"GATEHOUSE_BROKER__LIMITS={in_flight: 2.5}", `"2.5" is not a whole number`},
+		"a fraction":              {"GATEHOUSE_BROKER__LIMITS__SESSIONS=1.5", `cannot read "1.5": "1.5" is not a whole number`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := config.Parse("", nil, []string{tt.env})

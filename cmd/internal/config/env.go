@@ -93,5 +93,8 @@ func decodeValue(value string, v any) (err error) {
 	if err := findTrap(file.Docs[0].Body); err != nil {
 		return err
 	}
+	if err := findPart(file.Docs[0].Body, reflect.TypeOf(v).Elem()); err != nil {
+		return err
+	}
 	return yaml.NodeToValue(file.Docs[0].Body, v, yaml.Strict())
 }
