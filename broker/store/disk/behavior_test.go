@@ -56,8 +56,8 @@ func TestDurability(t *testing.T) {
 	retain := func(topic string, qos message.QoS) store.Change {
 		return store.Change{Op: store.Retain, Message: &message.Message{Topic: topic, Payload: []byte("1"), QoS: qos}}
 	}
-	relaxed := func(topic string) (disk.Durability, bool) {
-		return disk.Durability{Mode: disk.Interval, Every: 5 * time.Second}, topic == "t"
+	relaxed := func(m *message.Message) (disk.Durability, bool) {
+		return disk.Durability{Mode: disk.Interval, Every: 5 * time.Second}, m.Topic == "t"
 	}
 	m := &message.Message{Topic: "t", Payload: []byte("1"), QoS: 1}
 	for _, test := range []struct {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store/durable"
 )
 
@@ -58,9 +59,9 @@ type Options struct {
 	FS durable.FS
 	// Durability is that of everything that Relaxed does not relax.
 	Durability Durability
-	// Relaxed reports whether messages of a topic need less, and what; nil is none.
+	// Relaxed reports whether a message needs less, and what; nil is none need less.
 	// It is called by many goroutines, for each message.
-	Relaxed func(topic string) (Durability, bool)
+	Relaxed func(m *message.Message) (Durability, bool)
 	// SegmentSize is the size of a segment's file, in bytes, a multiple of 4096 from
 	// [MinSegment] to [DefaultSegment]; 0 is [DefaultSegment].
 	SegmentSize int64

@@ -113,13 +113,13 @@ func (a *apply) weigh(o *Options) {
 	}
 }
 
-// relax reports whether a message's topic needs less than the store gives, and notes
+// relax reports whether a message needs less than the store gives, and notes
 // the shortest interval.
 func (a *apply) relax(o *Options, m *message.Message) bool {
 	if o.Relaxed == nil {
 		return false
 	}
-	d, ok := o.Relaxed(m.Topic)
+	d, ok := o.Relaxed(m)
 	if !ok || d.Mode == Commit {
 		return false
 	}

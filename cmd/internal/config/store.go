@@ -16,6 +16,9 @@ type Store struct {
 	// power cut costs as much, kill -9 the last milliseconds) or off (it will be when the
 	// operating system likes).
 	Durability string `yaml:"durability"`
+	// Readings is the durability of what devices retain on their topics, which is read
+	// again after a restart; default "interval 10s".
+	Readings string `yaml:"readings"`
 	// Relaxed asks for less for messages of some topics; default none. Of several that
 	// match a topic the first counts.
 	Relaxed []Relaxed `yaml:"relaxed"`
@@ -38,12 +41,15 @@ type Relaxed struct {
 }
 
 func defaultStore() Store {
-	return Store{Durability: "commit", Ballast: 8 << 20, RewriteRate: 1 << 20}
+	return Store{Durability: "commit", Readings: "interval 10s", Ballast: 8 << 20, RewriteRate: 1 << 20}
 }
 
 func (s *Store) check(fail func(key, format string, args ...any)) {
 	if _, _, err := ParseDurability(s.Durability); err != nil {
 		fail("durability", "%v", err)
+	}
+	if _, _, err := ParseDurability(s.Readings); err != nil {
+		fail("readings", "%v", err)
 	}
 	for i, r := range s.Relaxed {
 		key := fmt.Sprintf("relaxed[%d]", i)

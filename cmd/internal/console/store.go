@@ -6,6 +6,7 @@ import "time"
 type Store struct {
 	Kind       string    `json:"kind" enum:"disk,memory"`
 	Durability string    `json:"durability,omitempty" doc:"commit, interval DURATION or off"`
+	Readings   string    `json:"readings,omitempty" doc:"The same of what devices retain on their topics"`
 	Relaxed    []Relaxed `json:"relaxed,omitempty" doc:"Topics that ask for less"`
 
 	Segments       int        `json:"segments" doc:"Files in use"`

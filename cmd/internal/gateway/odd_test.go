@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 )
 
@@ -62,5 +63,27 @@ func TestAFolderOfRulesThatIsNoFolder(t *testing.T) {
 	files := view{g}.Rules()
 	if len(files) != 1 || files[0].OK || !strings.Contains(files[0].Error, "cannot be read") {
 		t.Errorf("want the folder shown as broken, got %+v", files)
+	}
+}
+
+// What a device retains need not be on the disk at once; everything else does.
+func TestReadingsAreRelaxed(t *testing.T) {
+	cfg := config.Default()
+	cfg.Store.Relaxed = []config.Relaxed{{Filter: "a/#", Durability: "off"}}
+	need := relaxed(&cfg.Store)
+	for name, c := range map[string]struct {
+		m    message.Message
+		want string // "" is all
+	}{
+		"a reading":                       {message.Message{Topic: "plc/temp", Origin: "device/plc", Retain: true}, "interval 10s"},
+		"a reading of a topic with a say": {message.Message{Topic: "a/temp", Origin: "device/plc", Retain: true}, "off"},
+		"the result of a command":         {message.Message{Topic: "plc/fan/set/result", Origin: "device/plc"}, ""},
+		"a client's message":              {message.Message{Topic: "plc/temp", Origin: "client/device/x", Retain: true}, ""},
+		"a rule's message":                {message.Message{Topic: "plc/temp", Origin: "rule/device", Retain: true}, ""},
+	} {
+		d, ok := need(&c.m)
+		if ok != (c.want != "") || ok && d.String() != c.want {
+			t.Errorf("%s: got %v, %v", name, d, ok)
+		}
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/disk"
 	"github.com/gatehouse/gatehouse/broker/store/mem"
@@ -35,9 +37,7 @@ func diskOptions(s *config.Store, opt Options) disk.Options {
 	if o.Ballast == 0 {
 		o.Ballast = -1 // none
 	}
-	if len(s.Relaxed) > 0 {
-		o.Relaxed = relaxed(s.Relaxed)
-	}
+	o.Relaxed = relaxed(s)
 	return o
 }
 
@@ -54,18 +54,22 @@ func durabilityOf(text string) disk.Durability {
 	}
 }
 
-func relaxed(list []config.Relaxed) func(string) (disk.Durability, bool) {
+// relaxed is what messages need by their topic or, if no filter matches that, because
+// they are readings: whoever reads a device again knows more than the disk does.
+func relaxed(s *config.Store) func(*message.Message) (disk.Durability, bool) {
+	list := s.Relaxed
 	durabilities := make([]disk.Durability, len(list))
 	for i := range list {
 		durabilities[i] = durabilityOf(list[i].Durability)
 	}
-	return func(name string) (disk.Durability, bool) {
+	readings := durabilityOf(s.Readings)
+	return func(m *message.Message) (disk.Durability, bool) {
 		for i := range list {
-			if topic.Match(list[i].Filter, name) {
+			if topic.Match(list[i].Filter, m.Topic) {
 				return durabilities[i], true
 			}
 		}
-		return disk.Durability{}, false
+		return readings, m.Retain && strings.HasPrefix(m.Origin, "device/")
 	}
 }
 
@@ -172,7 +176,7 @@ func (v view) store() console.Store {
 	}
 	st := d.Stats()
 	shown := console.Store{
-		Kind: "disk", Durability: st.Durability, Relaxed: []console.Relaxed{},
+		Kind: "disk", Durability: st.Durability, Readings: v.g.config().Store.Readings, Relaxed: []console.Relaxed{},
 		Segments: st.Segments, SegmentBytes: st.SegmentSize, LiveBytes: st.Live, DeadBytes: st.Dead,
 		Sessions: st.Sessions, Messages: st.Messages, Groups: st.Groups, Syncs: st.Syncs,
 		WrittenBytes: st.Written, RewrittenBytes: st.Rewritten, Damaged: st.Damaged,
