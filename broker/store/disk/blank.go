@@ -110,6 +110,7 @@ func (s *Store) becomeFull(err error) bool {
 		return false
 	}
 	first := !s.full.Swap(true)
+	poke(s.tend) // the keeper sees when there is room again, though nothing else happens
 	if first {
 		s.opts.Log.Error("store: the disk is full: only what takes things out is taken", "err", err)
 	}
