@@ -73,6 +73,9 @@ func (srv *Server) fetchFor(s *Session) {
 func (srv *Server) fetchLater(s *Session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if srv.stopping.Err() != nil {
+		return
+	}
 	s.fetchPause = min(max(retryPause, 2*s.fetchPause), retryMost)
 	s.fetching = true
 	s.refetch = time.AfterFunc(s.fetchPause, func() { srv.fetch(s) })
@@ -100,7 +103,9 @@ func (srv *Server) refill(ctx context.Context, s *Session) bool {
 	defer s.mu.Unlock()
 	s.fetching = false
 	if err != nil {
-		srv.storeFailed(err)
+		if ctx.Err() == nil { // else it is the stop that has failed it
+			srv.storeFailed(err)
+		}
 		return false
 	}
 	s.fetchPause = 0

@@ -1,9 +1,11 @@
 package broker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -139,11 +141,16 @@ func TestStopDoesNotWaitForAFetch(t *testing.T) {
 	o := options()
 	slow := &slowFetches{Store: mem.New(), let: make(chan struct{})}
 	o.Store = slow
+	var log bytes.Buffer
+	o.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))
 	s := brokertest.Start(t, o)
 	absentee(t, s, "a", 1)
 	brokertest.Dial(t, s, v5("a", 1000))
 	eventually(t, "it is fetched", func() bool { return slow.now.Load() == 1 })
 	s.Stop()
+	if told := log.String(); told != "" {
+		t.Errorf("the log says %s", told)
+	}
 }
 
 // After a restart a queue that is longer than what is fetched at once is sorted as a

@@ -15,25 +15,26 @@ const windowMessages = 1024
 
 // item is one message on its way to one session.
 type item struct {
-	pos    uint64
-	msg    *message.Message // nil while only the store has it, and once received
+	pos   uint64
+	msg   *message.Message // nil while only the store has it, and once received
+	ids   []uint32         // subscription identifiers
+	share string           // the filter of the shared subscription it came by, if any
+	size  uint32           // that it counts, in the queue or in flight
+	id    uint16           // packet identifier, in flight
+
 	qos    message.QoS
-	retain bool // the RETAIN flag to send
+	class  uint8 // see Priority
+	retain bool  // the RETAIN flag to send
 	// asked: a retained message that a SUBSCRIBE asked for, not counted in limits.
 	asked bool
-	ids   []uint32 // subscription identifiers
-	share string   // the filter of the shared subscription it came by, if any
-	waits bool     // of a group none of whose members is connected: see target
-	moves bool     // from another session, which made sure that it fits
-	class uint8    // see Priority
-	size  uint32   // that it counts, in the queue or in flight
+	waits bool // of a group none of whose members is connected: see target
+	moves bool // from another session, which made sure that it fits
 
 	// In flight only.
-	id       uint16 // packet identifier
-	received bool   // a PUBREC came
-	tried    bool   // sent before: DUP
-	gone     bool   // acknowledged
-	unsent   bool   // the store does not know that it was sent
+	received bool // a PUBREC came
+	tried    bool // sent before: DUP
+	gone     bool // acknowledged
+	unsent   bool // the store does not know that it was sent
 
 	queued  bool // it has waited: the store got it in an earlier change than that it is sent
 	refused bool // the store did not take it
