@@ -106,7 +106,7 @@ func (s *Store) makeBallast() error {
 // becomeFull reports whether there is reason to try again after an error: the disk is
 // full, and now nothing may grow any more, or there is the room of the ballast.
 func (s *Store) becomeFull(err error) bool {
-	if !errors.Is(err, syscall.ENOSPC) {
+	if !isFull(err) {
 		return false
 	}
 	first := !s.full.Swap(true)
@@ -126,6 +126,9 @@ func (s *Store) becomeFull(err error) bool {
 	}
 	return first
 }
+
+// isFull reports whether an error says that there is no room, or none for us.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // heal takes back that the disk is full.
 func (s *Store) heal() {

@@ -3,7 +3,6 @@ package disk
 import (
 	"errors"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -84,14 +83,14 @@ func (k *keeper) work() (did bool, err error) {
 		switch err := k.makeBallast(); {
 		case err == nil:
 			return true, nil
-		case !errors.Is(err, syscall.ENOSPC):
+		case !isFull(err):
 			return false, err
 		}
 	} else if ready == 0 {
 		switch err := k.makeReady(k.opts.SegmentSize); {
 		case err == nil:
 			return true, nil
-		case !errors.Is(err, syscall.ENOSPC): // else the writer will see
+		case !isFull(err): // else the writer will see
 			return false, err
 		}
 	} else {

@@ -53,11 +53,40 @@ func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
 	s.lose(lost)
 	snap.Sessions = slices.DeleteFunc(snap.Sessions, func(v store.Session) bool { return v.ClientID == "" })
 	for i := range snap.Sessions {
-		in := snap.Sessions[i].InFlight
-		slices.SortFunc(in, func(a, b store.Queued) int { return cmp.Compare(a.Position, b.Position) })
 		slices.Sort(snap.Sessions[i].HeldIDs)
+		if err := s.loadInFlight(ctx, &snap.Sessions[i]); err != nil {
+			return nil, err
+		}
 	}
 	return snap, nil
+}
+
+// loadInFlight reads the messages of a session that were sent. Those that were damaged
+// are none.
+func (s *Store) loadInFlight(ctx context.Context, v *store.Session) error {
+	sent := v.InFlight
+	slices.SortFunc(sent, func(a, b store.Queued) int { return cmp.Compare(a.Position, b.Position) })
+	v.InFlight = nil
+	var found []store.Queued
+	for i, q := range sent {
+		if q.Received {
+			v.InFlight = append(v.InFlight, q)
+			continue
+		}
+		for len(found) > 0 && found[0].Position < q.Position {
+			found = found[1:]
+		}
+		if len(found) == 0 {
+			var err error
+			if found, err = s.Fetch(ctx, v.ClientID, q.Position, min(len(sent)-i, 64)); err != nil {
+				return err
+			}
+		}
+		if len(found) > 0 && found[0].Position == q.Position {
+			v.InFlight = append(v.InFlight, found[0])
+		}
+	}
+	return nil
 }
 
 // parts lists what is to be read, in the order of places, and makes the sessions of
@@ -126,7 +155,10 @@ func (s *Store) loadPart(r *reader, places []wanted, i int, l *loading, snap *st
 	}
 	switch l.part.kind { // those whose place in the index says it all
 	case partState:
-		return s.loadState(v, l)
+		if q := (store.Queued{Position: l.part.n, ID: uint16(l.x), Received: l.x&stateReceived != 0}); q.ID != 0 || q.Received {
+			v.InFlight = append(v.InFlight, q) // the message is read later
+		}
+		return nil
 	case partHeld:
 		v.HeldIDs = append(v.HeldIDs, uint16(l.part.n))
 		return nil
@@ -161,25 +193,5 @@ func (s *Store) loadPart(r *reader, places []wanted, i int, l *loading, snap *st
 	if d.bad {
 		return errDamaged
 	}
-	return nil
-}
-
-// loadState puts a message that was sent into the snapshot.
-func (s *Store) loadState(v *store.Session, l *loading) error {
-	q := store.Queued{Position: l.part.n, ID: uint16(l.x), Received: l.x&stateReceived != 0}
-	if q.ID == 0 && !q.Received {
-		return nil
-	}
-	if !q.Received {
-		found, err := s.Fetch(context.Background(), l.s.id, q.Position, 1)
-		if err != nil {
-			return err
-		}
-		if len(found) == 0 || found[0].Position != q.Position {
-			return nil // it was damaged
-		}
-		q = found[0]
-	}
-	v.InFlight = append(v.InFlight, q)
 	return nil
 }

@@ -3,7 +3,6 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/store"
@@ -234,7 +233,7 @@ func (s *Store) fail(list []apply, err error) {
 			continue
 		}
 		list[i].err = err
-		if errors.Is(err, syscall.ENOSPC) {
+		if isFull(err) {
 			list[i].err = fmt.Errorf("%w: %w", store.ErrFull, err)
 		}
 	}
