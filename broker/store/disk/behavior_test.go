@@ -343,3 +343,94 @@ func TestLargeMessage(t *testing.T) {
 		s = open(t, o)
 	}
 }
+
+// cleaned is a store that is written to and cleaned, for tests in a bubble.
+type cleaned struct {
+	*disk.Store
+	t  *testing.T
+	at uint64
+}
+
+// churn fills some segments with what is gone at once, and has all segments rewritten
+// but those up to an identifier.
+func (c *cleaned) churn(but uint32) {
+	c.t.Helper()
+	m := &message.Message{Topic: "t", Payload: make([]byte, 500), QoS: 1}
+	for range 100 {
+		c.at++
+		put(c.t, c, enqueue("p1", c.at, m), store.Change{Op: store.Send, Session: "p1", Position: c.at, ID: 1})
+		put(c.t, c, dequeue("p1", c.at), store.Change{Op: store.HoldID, Session: "p1", ID: 1}, store.Change{Op: store.ReleaseID, Session: "p1", ID: 1})
+	}
+	synctest.Wait()
+	if err := disk.Clean(c.Store, but); err != nil {
+		c.t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+// TestPositionsStay takes everything out of a queue, and has all that told of it go
+// from the files: positions go on from where they were.
+func TestPositionsStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := crashfs.New()
+		s := &cleaned{Store: settled(t, small(fs)), t: t}
+		m := &message.Message{Topic: "t", Payload: make([]byte, 500), QoS: 1}
+		for at := range uint64(20) {
+			put(t, s, enqueue("p0", at+1, m))
+		}
+		for at := range uint64(20) {
+			put(t, s, dequeue("p0", at+1), store.Change{Op: store.HoldID, Session: "p1", ID: 1}, store.Change{Op: store.ReleaseID, Session: "p1", ID: 1})
+		}
+		s.churn(0)
+		s.churn(0)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range disk.Physical(fs, "/store") {
+			if (strings.Contains(line, "kind 2") || strings.Contains(line, "kind 3")) && strings.Contains(line, "owner 1") {
+				t.Fatalf("it is still there: %s", line)
+			}
+		}
+		snap, err := open(t, small(fs)).Load(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range snap.Sessions {
+			if v.ClientID == "p0" && v.Next != 21 {
+				t.Errorf("the next position is %d", v.Next)
+			}
+		}
+	})
+}
+
+// TestDeletedStays puts, deletes and puts again: nothing that was deleted comes back
+// when the segments that say so are rewritten, and the one that has it is not.
+func TestDeletedStays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := crashfs.New()
+		s := &cleaned{Store: settled(t, small(fs)), t: t}
+		retain := func(payload string) {
+			put(t, s, store.Change{Op: store.Retain, Message: &message.Message{Topic: "a", Payload: []byte(payload), QoS: 1}})
+		}
+		put(t, s, store.Change{Op: store.Put, Bucket: "b", Key: "stays", Value: make([]byte, 8000)})
+		retain("old")
+		s.churn(2)
+		retain("")
+		s.churn(2)
+		retain("new")
+		s.churn(2)
+		retain("")
+		s.churn(2)
+		s.churn(2)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if lines := strings.Join(disk.Physical(fs, "/store"), "\n"); !strings.Contains(lines, "part {1 0 a}") || !strings.Contains(lines, "000002") {
+			t.Fatalf("what was deleted first is gone:\n%s", lines)
+		}
+		snap, err := open(t, small(fs)).Load(t.Context())
+		if err != nil || len(snap.Retained) != 0 {
+			t.Errorf("got %d retained messages, %v", len(snap.Retained), err)
+		}
+	})
+}

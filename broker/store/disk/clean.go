@@ -53,6 +53,9 @@ func (k *keeper) victim() *segment {
 // clean writes what counts in a segment again, at the end of the log, and makes the
 // segment free. What is damaged is lost.
 func (k *keeper) clean(g *segment) error {
+	k.ix.Lock()
+	g.suspect = true // from now on it is the first to go: of what moves there are two records until then
+	k.ix.Unlock()
 	hints, err := k.hintsOf(g)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -94,11 +95,11 @@ func lazy(changes []store.Change) bool {
 // one without those before.
 func TestCrash(t *testing.T) {
 	disk.Verify(t)
-	rounds := 8
-	if os.Getenv("SOAK") != "" {
-		rounds = 400
+	first, rounds := uint64(0), uint64(8)
+	if soak, err := strconv.ParseUint(os.Getenv("SOAK"), 10, 32); err == nil { // a number of its own each time
+		first, rounds = soak*400, 400
 	}
-	for seed := range uint64(rounds) {
+	for seed := first; seed < first+rounds; seed++ {
 		for _, v := range crashfs.Variants {
 			t.Run(fmt.Sprint(seed, "/", v), func(t *testing.T) {
 				crash(t, v, seed)
@@ -119,6 +120,7 @@ func crash(t *testing.T, v crashfs.Variant, seed uint64) {
 		safe := h.run(t, s, fs, w, 400)
 		_ = s.Close()
 		fs = fs.After(v, seed)
+		before := disk.Physical(fs, "/store")
 		s = open(t, logged(t, small(fs)))
 		got := dump(t, s)
 		at := -1
@@ -129,6 +131,7 @@ func crash(t *testing.T, v crashfs.Variant, seed uint64) {
 			}
 		}
 		if at < 0 {
+			t.Logf("before it was opened:\n%s", strings.Join(before, "\n"))
 			t.Fatalf("round %d: the store holds what it did after none of the Apply from %d to %d:\n%s", round, safe, len(h.dumps)-1, near(h.dumps[safe:], got))
 		}
 		if damaged := s.Stats().Damaged; damaged != 0 {

@@ -3,10 +3,12 @@ package disk
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/store/durable"
 )
 
 // Verify has every store count again, after each group, what counts in its segments,
@@ -72,4 +74,65 @@ func SegmentOf(b []byte, size int64) []byte {
 		return file[:size]
 	}
 	return append(file, make([]byte, size-int64(len(file)))...)
+}
+
+// Physical lists what is in the files of a store, for a test that fails.
+func Physical(fs durable.FS, folder string) (lines []string) {
+	entries, _ := fs.ReadDir(folder)
+	for _, entry := range entries {
+		f, err := fs.OpenFile(folder+"/"+entry.Name(), 0, 0)
+		if err != nil {
+			continue
+		}
+		size, _ := f.Size()
+		b := make([]byte, size)
+		_, _ = f.ReadAt(b, 0)
+		_ = f.Close()
+		h, ok := parseHeader(b)
+		if !ok {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("%06d %s free %v, before it %d ends at %d", h.id, entry.Name(), h.free, h.lastSeg, h.lastEnd))
+		if h.free {
+			continue
+		}
+		for off := int64(dataStart); off < size; {
+			rec, ok := parse(b[off:], h.seed())
+			if !ok {
+				next, more := nextRecord(b, off+align, h.seed())
+				lines = append(lines, fmt.Sprintf("%06d %06d bad, next at %d", h.id, off, next))
+				if !more {
+					break
+				}
+				off = next
+				continue
+			}
+			d := decoder{b: rec.content}
+			var what head
+			if rec.kind != kindGroup {
+				what = d.head(rec.kind)
+			}
+			lines = append(lines, fmt.Sprintf("%06d %06d kind %d flags %d owner %d pos %d part %v extra %x low %d high %d", h.id, off, rec.kind, rec.flags, what.owner, what.pos, what.part, what.extra, what.low, what.high))
+			off += int64(rec.size())
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// Clean rewrites all segments but those up to an identifier, and the last one. The
+// keeper must have nothing to do.
+func Clean(s *Store, but uint32) error {
+	k := &keeper{Store: s}
+	s.ix.Lock()
+	segs := s.order()
+	s.ix.Unlock()
+	for _, g := range segs[:len(segs)-1] {
+		if g.id > but && g.sealed && !s.pinned(g) {
+			if err := k.clean(g); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
