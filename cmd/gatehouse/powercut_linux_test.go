@@ -71,6 +71,7 @@ func cutPower(t *testing.T, folder string) {
 // TestPowerCuts has the disk below the running program lose its power under load, again
 // and again.
 func TestPowerCuts(t *testing.T) {
+	t.Parallel()
 	broken, acked := powerCuts(t, times("POWER_CUTS", 20), binary)
 	for _, b := range broken {
 		t.Error(b)
@@ -81,11 +82,11 @@ func TestPowerCuts(t *testing.T) {
 // TestPowerCutsHaveTeeth takes fdatasync and fsync away from the program: what it
 // acknowledges is lost, and that is found.
 func TestPowerCutsHaveTeeth(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(withoutSync, binary)
 	if broken, acked := powerCuts(t, 1, self); acked > 0 && len(broken) == 0 {
 		t.Error("a program that does not sync loses nothing")
 	}
@@ -105,6 +106,9 @@ console: {address: ""}
 	launch := func() {
 		cmd = exec.CommandContext(t.Context(), program, "run", "--config", filepath.Join(dir, "g.yaml"), "--data", filepath.Join(disk, "data"))
 		cmd.Stderr = os.Stderr
+		if program != binary {
+			cmd.Env = append(os.Environ(), withoutSync+"="+binary)
+		}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -142,6 +146,7 @@ console: {address: ""}
 // TestFullDisk fills a disk of 64 MiB: what cannot be kept is refused and what was
 // acknowledged is there; when there is room again all is well by itself.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	disk, dir := mount(t, "-t", "tmpfs", "-o", "size=64m", "tmpfs"), t.TempDir()
 	data := filepath.Join(disk, "data")
 	writeFile(t, filepath.Join(dir, "g.yaml"), `

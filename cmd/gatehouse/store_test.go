@@ -147,6 +147,7 @@ func times(name string, n int) int {
 // TestKills ends the gateway with kill -9 at any time under load, again and again: what
 // was acknowledged is there, once where it is to be once, in order.
 func TestKills(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "data", "gatehouse.sock")
 	writeFile(t, filepath.Join(dir, "g.yaml"), `

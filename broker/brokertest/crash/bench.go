@@ -188,6 +188,19 @@ func (r *run) recover(disk *crashfs.FS, h *house) {
 	}
 }
 
+// recoverTwice has the power go again while what the cut left is opened.
+func (r *run) recoverTwice(disk *crashfs.FS, h *house, n int) {
+	r.t.Helper()
+	again := 1 + n%7
+	r.name = fmt.Sprintf("seed %d, cut at operation %d, and again at %d of the recovery", r.Seed, n, again)
+	torn := disk.After(crashfs.Torn, uint64(n))
+	torn.CutAt(again)
+	if s, err := r.start(torn, r.socket()); err == nil {
+		_ = s.stop() // it may have no power any more
+	}
+	r.recover(torn.After(crashfs.Random, uint64(n)), h.clone())
+}
+
 // settle has all clients come back and do what they owe, and looks at the ledger.
 func (r *run) settle(h *house, round int) {
 	r.t.Helper()
@@ -267,6 +280,9 @@ func (b *Bench) PowerCuts(t Judge, which Which) (cuts int) {
 			if r.recover(disk.After(v, uint64(n)), h.clone()); t.Failed() {
 				return cuts
 			}
+		}
+		if r.recoverTwice(disk, h, n); t.Failed() {
+			return cuts
 		}
 		if whole {
 			break
