@@ -392,3 +392,32 @@ func TestNothingOvertakesWhatWaitsForTheStore(t *testing.T) {
 		}
 	}
 }
+
+// A message whose sending the store did not take, but that of a later one, comes before
+// it again after a restart.
+func TestOrderOfWhatWasSentAfterARestart(t *testing.T) {
+	o := options()
+	changes := []store.Change{
+		{Op: store.PutSession, Session: "c", Record: &store.SessionRecord{ClientID: "c", Expiry: store.Forever}},
+		{Op: store.Subscribe, Session: "c", Sub: &store.Subscription{Filter: "x", QoS: 1}},
+	}
+	for pos := range uint64(4) {
+		m := numbered("x", int(pos+1), 1)
+		changes = append(changes, store.Change{
+			Op: store.Enqueue, Session: "c", Position: pos + 1, Message: &m, Delivery: store.Delivery{QoS: 1},
+		})
+	}
+	changes = append(changes, store.Change{Op: store.Send, Session: "c", Position: 2, ID: 5},
+		store.Change{Op: store.Send, Session: "c", Position: 3, ID: 6})
+	if err := o.Store.Apply(changes).Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := brokertest.Start(t, o)
+	c := brokertest.Dial(t, s, v5("c", 100))
+	for i := range 4 {
+		p := readPublish(t, c)
+		if want := fmt.Sprintf("%06d", i+1); string(p.Payload) != want || p.Dup != (i == 1 || i == 2) {
+			t.Errorf("got %s with DUP %v, want %s", p.Payload, p.Dup, want)
+		}
+	}
+}

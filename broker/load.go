@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,20 +109,46 @@ func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Sessio
 		return nil
 	}
 	limit := int(min(max(srv.opts.Limits.Window/max(mean, 1), 1), windowMessages))
+	var overtaken []*item
 	for from := kept.First; ; { // what was sent may have others before it
 		fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, limit)
 		if err != nil {
 			return err
 		}
 		if len(fetched) == 0 {
+			s.sendInOrder(overtaken)
 			return nil
 		}
 		for i := range fetched {
-			if f := &fetched[i]; f.ID == 0 && f.Message != nil {
+			f := &fetched[i]
+			switch {
+			case f.ID != 0 || f.Message == nil:
+			case f.Position < sent && srv.classes == nil && s.bus == nil:
+				overtaken = append(overtaken, itemOf(f))
+			default:
 				s.q.restore(spot{pos: f.Position, size: sizeOf(f.Message), class: srv.classify(s, f.Message)})
 			}
 		}
 		from = fetched[len(fetched)-1].Position + 1
+	}
+}
+
+// sendInOrder puts messages in flight that were sent before others of which the store
+// knows that they were sent, and of which it did not take that: they keep their order.
+func (s *Session) sendInOrder(overtaken []*item) {
+	if len(overtaken) == 0 {
+		return
+	}
+	for s.order.len() > 0 {
+		overtaken = append(overtaken, s.order.pop())
+	}
+	slices.SortFunc(overtaken, func(a, b *item) int { return cmp.Compare(a.pos, b.pos) })
+	for _, it := range overtaken {
+		if it.id == 0 {
+			it.id, it.msg, it.unsent = s.nextID(), nil, true
+			s.inFlight.put(it)
+		}
+		s.order.push(it)
 	}
 }
 
