@@ -96,6 +96,17 @@ func Physical(fs durable.FS, folder string) (lines []string) {
 		if h.free {
 			continue
 		}
+		if foot, ok := parseFooter(b[size-footerLen:], h.seed(), size); ok {
+			lines = append(lines, fmt.Sprintf("%06d hints to %d", h.id, foot.end))
+			d := decoder{b: b[foot.hintOff : size-footerLen]}
+			for end := int64(dataStart); len(d.b) > 0 && !d.bad; {
+				v := d.hint(end)
+				end = v.off + int64(padded(v.n))
+				if rec, ok := parse(b[v.off:], h.seed()); !ok || rec.kind != v.kind || rec.flags != v.flags || len(rec.content) != v.n {
+					lines = append(lines, fmt.Sprintf("%06d %06d hint without a record: %+v", h.id, v.off, v))
+				}
+			}
+		}
 		for off := int64(dataStart); off < size; {
 			rec, ok := parse(b[off:], h.seed())
 			if !ok {

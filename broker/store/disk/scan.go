@@ -78,7 +78,8 @@ func (sc *scan) hinted(f durable.File, g *segment, limit int64) bool {
 	if checksum(g.key, b) != foot.sum {
 		return false
 	}
-	g.off, g.sealed, g.hinted = min(foot.end, limit), true, true
+	// Hints that tell of more than counts need the header that says so: see pinned.
+	g.off, g.sealed, g.hinted = min(foot.end, limit), true, foot.end <= limit
 	d := decoder{b: b}
 	for end := int64(dataStart); len(d.b) > 0; {
 		h := d.hint(end)
