@@ -123,11 +123,16 @@ console: {address: ""}
 	stop := make(chan struct{})
 	var wait sync.WaitGroup
 	wait.Go(func() { h.run(stop) })
-	for range n {
+	for i := range n {
 		h.await()
 		cutPower(t, disk)
 		kill()
-		for _, args := range [][]string{{"umount", disk}, {"mount", "-o", "loop", image, disk}} {
+		// A copy, as somebody on this machine may still hold the old one, without power.
+		before := image
+		image = filepath.Join(filepath.Dir(image), fmt.Sprint("image", i))
+		for _, args := range [][]string{
+			{"umount", disk}, {"cp", "--sparse=always", before, image}, {"rm", before}, {"mount", "-o", "loop", image, disk},
+		} {
 			if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
 				t.Fatalf("%q: %v, %s", args, err, out)
 			}
