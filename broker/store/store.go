@@ -23,7 +23,8 @@ type Store interface {
 	Apply(changes []Change) Ticket
 
 	// Fetch returns the queued messages of one session from position from on, at
-	// most limit of them, oldest first. Positions already removed are passed over.
+	// most limit of them, oldest first. Positions already removed are passed over, and
+	// so is what cannot be read any more: fewer than limit are all there are.
 	Fetch(ctx context.Context, session string, from uint64, limit int) ([]Queued, error)
 
 	// Records returns keyed records of one bucket, in the order of their keys.

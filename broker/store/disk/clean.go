@@ -202,7 +202,7 @@ func (k *keeper) rewrite(r *reader, batch []copied, places []wanted) error {
 		switch {
 		case c.content != nil:
 		case c.kind == kindMessage || c.kind == kindPut:
-			rec, err := r.read(places, next)
+			rec, err := r.part(places, next, c.head.part)
 			next++
 			if errors.Is(err, errDamaged) {
 				c.lost = true
@@ -261,14 +261,25 @@ func (e *encoder) copy(c *copied) error {
 		b, j := s.q.find(c.head.pos)
 		e.x.move(s, b, j, to)
 	case kindPut:
-		k := kept{place: to, low: to.seg, extra: c.head.extra}
-		if was, ok := s.parts[key]; ok && was.low != c.from.seg {
-			k.low = was.low
+		e.moved(s, key, c, to)
+		if key.kind == partSession { // twice, as it was
+			if to, err = e.end(e.x); err != nil {
+				return err
+			}
+			e.moved(s, key, c, to)
 		}
-		e.x.setPart(s, key, k)
 	default:
 	}
 	return nil
+}
+
+// moved notes where a part is now.
+func (e *encoder) moved(s *session, key part, c *copied, to place) {
+	k := kept{place: to, low: to.seg, extra: c.head.extra}
+	if was, ok := s.parts[key]; ok && was.low != c.from.seg {
+		k.low = was.low
+	}
+	e.x.setPart(s, key, k)
 }
 
 // headLen is how much of a content is head.

@@ -73,6 +73,7 @@ func (s *Store) setAside(w wanted) {
 	s.ix.Lock()
 	w.seg.suspect = true
 	s.ix.Unlock()
+	poke(s.tend)
 }
 
 // loseMessage takes a message that could not be read out of its queue.

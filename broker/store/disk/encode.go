@@ -34,14 +34,11 @@ func (e *encoder) change(c *store.Change) error {
 		e.content = appendMessage(e.content, c.Message, e.at)
 		return e.keep(e.x.store, p, 0)
 	case store.PutSession:
-		if s := e.x.byID[c.Session]; s != nil {
-			return e.session(s, c.Record)
+		s := e.x.byID[c.Session]
+		if s == nil {
+			s = e.x.create(c.Session)
 		}
-		s := e.x.create(c.Session)
-		if err := e.session(s, c.Record); err != nil {
-			return err
-		}
-		return e.session(s, c.Record) // all that the session has hangs on it: one flipped bit must not take it
+		return e.session(s, c.Record)
 	case store.Put:
 		p := part{kind: partRecord, name: recordName(c.Bucket, c.Key)}
 		size := uint32(len(c.Value))
@@ -93,10 +90,15 @@ func (e *encoder) ofSession(s *session, c *store.Change) error {
 	}
 }
 
+// session writes a session's record twice: all that the session has hangs on it, and
+// one flipped bit must not take that. See reader.part.
 func (e *encoder) session(s *session, r *store.SessionRecord) error {
 	p := part{kind: partSession, name: s.id}
 	e.begin(s, p, 0)
 	e.content = appendSession(e.content, r, e.at)
+	if err := e.keep(s, p, 0); err != nil {
+		return err
+	}
 	return e.keep(s, p, 0)
 }
 

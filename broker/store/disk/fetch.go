@@ -16,7 +16,8 @@ type fetched struct {
 	received bool
 }
 
-// Fetch implements [store.Store]. It sees everything applied before it was called.
+// Fetch implements [store.Store]. It sees everything applied before it was called, and
+// passes over what is damaged.
 func (s *Store) Fetch(ctx context.Context, session string, from uint64, limit int) ([]store.Queued, error) {
 	if err := s.settle(ctx); err != nil {
 		return nil, err
@@ -40,8 +41,9 @@ func (s *Store) Fetch(ctx context.Context, session string, from uint64, limit in
 		if found, again, err = s.fetch(session, found, metas, places); err != nil {
 			return nil, err
 		}
-		if !again {
-			break
+		if !again { // there may be more, if some were damaged
+			from = metas[len(metas)-1].pos + 1
+			continue
 		}
 		from = metas[0].pos
 		if n := len(found); n > 0 {

@@ -51,6 +51,7 @@ func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
 		}
 	}
 	s.lose(lost)
+	s.dropNameless(snap, sessions)
 	snap.Sessions = slices.DeleteFunc(snap.Sessions, func(v store.Session) bool { return v.ClientID == "" })
 	for i := range snap.Sessions {
 		slices.Sort(snap.Sessions[i].HeldIDs)
@@ -87,6 +88,21 @@ func (s *Store) loadInFlight(ctx context.Context, v *store.Session) error {
 		}
 	}
 	return nil
+}
+
+// dropNameless drops the sessions whose record is lost: nobody knows of them, and one
+// that is made anew must not find their queue.
+func (s *Store) dropNameless(snap *store.Snapshot, sessions map[*session]int) {
+	var drop []store.Change
+	for sess, i := range sessions {
+		if snap.Sessions[i].ClientID == "" {
+			s.opts.Log.Error("store: a session is lost", "client", sess.id)
+			drop = append(drop, store.Change{Op: store.DropSession, Session: sess.id})
+		}
+	}
+	if len(drop) > 0 {
+		s.Apply(drop)
+	}
 }
 
 // parts lists what is to be read, in the order of places, and makes the sessions of
@@ -166,7 +182,7 @@ func (s *Store) loadPart(r *reader, places []wanted, i int, l *loading, snap *st
 		return nil
 	default:
 	}
-	rec, err := r.read(places, i)
+	rec, err := r.part(places, i, l.part)
 	if err != nil {
 		return err
 	}

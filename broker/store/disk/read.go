@@ -88,6 +88,27 @@ func (r *reader) read(all []wanted, i int) (record, error) {
 	return rec, nil
 }
 
+// part reads a record as read does. If it is a session's and damaged, its copy just
+// before it is as good, and the segment is rewritten.
+func (r *reader) part(all []wanted, i int, p part) (record, error) {
+	rec, err := r.read(all, i)
+	w := all[i]
+	if p.kind != partSession || !errors.Is(err, errDamaged) || w.seg == nil || w.off()-int64(w.n) < dataStart {
+		return rec, err
+	}
+	w.place = placeOf(w.seg.id, w.off()-int64(w.n), w.n)
+	before, failed := r.read([]wanted{w}, 0)
+	d := decoder{b: before.content}
+	if failed != nil || before.kind != kindPut {
+		return rec, err
+	}
+	if h := d.head(before.kind); d.bad || h.part != p {
+		return rec, err
+	}
+	r.s.setAside(all[i])
+	return before, nil
+}
+
 // fill reads part of the segment; at the end of the file what is missing is zero.
 func (r *reader) fill(off int64, n int) error {
 	if cap(r.buf) < n {
