@@ -132,8 +132,10 @@ func Physical(fs durable.FS, folder string) (lines []string) {
 }
 
 // Clean rewrites all segments but those up to an identifier, and the last one. The
-// keeper must have nothing to do.
+// keeper waits meanwhile.
 func Clean(s *Store, but uint32) error {
+	s.tending <- struct{}{}
+	defer func() { <-s.tending }()
 	k := &keeper{Store: s}
 	s.ix.Lock()
 	segs := s.order()

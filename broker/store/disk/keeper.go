@@ -51,7 +51,9 @@ func (s *Store) keep() {
 // step does one thing, and says how long there is nothing to do, 0 if there may be
 // more at once.
 func (k *keeper) step() time.Duration {
+	k.tending <- struct{}{}
 	did, err := k.work()
+	<-k.tending
 	k.failed = err != nil
 	switch {
 	case err != nil && !errors.Is(err, errClosed):

@@ -26,6 +26,7 @@ type Store struct {
 	// Of the writer and the keeper.
 	wake    chan struct{} // capacity 1: something is pending
 	tend    chan struct{} // capacity 1: segments changed
+	tending chan struct{} // capacity 1: full while the keeper works, or a test in its place
 	closing chan struct{}
 
 	mu       sync.Mutex
