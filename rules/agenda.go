@@ -31,7 +31,9 @@ func (a *appointment) onTheClock() bool {
 type agenda struct {
 	all  []*appointment
 	look time.Time // when something is due, or the wall clock has to be looked at; zero is never
-	last time.Time // when it was looked at, by the wall clock
+	// last is the latest that the wall clock has said since take last found it set back: a
+	// plan that is made meanwhile, for a reload, is not to hide that it was.
+	last time.Time
 }
 
 // add makes the appointments of a unit.
@@ -65,11 +67,14 @@ func (g *agenda) keepOnly(s *ruleSet, now time.Time) {
 
 // plan says when to look next.
 func (g *agenda) plan(now time.Time) {
-	g.look, g.last = time.Time{}, now.Round(0)
+	wall := now.Round(0)
+	if g.look = (time.Time{}); wall.After(g.last) {
+		g.last = wall
+	}
 	for _, a := range g.all {
 		look := a.due
 		if a.onTheClock() { // the wait is by the monotonic clock
-			look = now.Add(min(max(a.due.Sub(g.last), 0), lookEvery))
+			look = now.Add(min(max(a.due.Sub(wall), 0), lookEvery))
 		}
 		if g.look.IsZero() || look.Before(g.look) {
 			g.look = look
@@ -115,6 +120,9 @@ func (g *agenda) take(now time.Time) (all []due) {
 	}
 	clear(g.all[len(kept):])
 	g.all = kept
+	if back {
+		g.last = wall
+	}
 	g.plan(now)
 	return all
 }

@@ -120,6 +120,18 @@ func TestSchedules(t *testing.T) {
 			}
 		})
 	})
+	t.Run("nor does one that is set back just before a reload", func(t *testing.T) {
+		scheduled(t, timed(by(schedule.Cron("*/5 * * * *", time.UTC))), func(h *house, clock *setClock) {
+			wait(61 * time.Minute)
+			was := len(h.payloads("out"))
+			clock.set(-time.Hour)
+			h.load("a.toy", "p", "b.toy", "other")
+			wait(11 * time.Minute)
+			if n := len(h.payloads("out")) - was; n < 2 || n > 3 {
+				t.Errorf("%d runs in eleven minutes", n)
+			}
+		})
+	})
 	t.Run("a clock that is set back by a second repeats nothing", func(t *testing.T) {
 		scheduled(t, timed(daily), func(h *house, clock *setClock) {
 			wait(7*time.Hour + 30*time.Minute + time.Second)
