@@ -318,6 +318,9 @@ func (b *batch) emitLater(e *emit, err error) {
 	switch {
 	case s.bus != nil:
 		e.it.wait = false
+		if e.it.refused = err != nil && e.it.qos == 2; e.it.refused { // its publisher says it again
+			b.srv.stats.drop(dropStore)
+		}
 		s.bus.signal()
 	case e.queued:
 		if e.it.refused = err != nil; err != nil {

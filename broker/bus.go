@@ -380,6 +380,9 @@ func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch
 			continue
 		}
 		last = it.pos
+		if it.refused {
+			continue
+		}
 		if it.msg.Expired(now) {
 			srv.stats.drop(dropExpired)
 			continue
@@ -388,7 +391,7 @@ func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch
 		m.QoS, m.Retain = it.qos, it.asked
 		batch = append(batch, m)
 	}
-	if batch == nil && last > 0 { // all of them expired
+	if batch == nil && last > 0 { // all of them expired, or were refused
 		batch = []message.Message{}
 	}
 	return batch, last, batch == nil && l.stored()

@@ -194,6 +194,26 @@ func TestFullStoreHandsNothingOver(t *testing.T) {
 	}
 }
 
+// A message of QoS 2 that is refused is not heard by a subscriber on the bus either: it
+// would hear it twice when its publisher says it again.
+func TestFullStoreRefusesTheBusToo(t *testing.T) {
+	s, full, _ := startFull(t, func(*broker.Limits) {})
+	absentee(t, s, "x", 0)
+	l := listen(t, s, message.Subscription{Name: "rules", Filters: []string{"x"}, QoS: 2})
+	defer l.stop(t)
+	c := brokertest.Dial(t, s, v5("c", 0))
+	for _, refused := range []bool{true, false} {
+		full.full.Store(refused)
+		send(t, c, &packet.Publish{Topic: "x", QoS: 2, ID: 1, Payload: fmt.Append(nil, "refused is ", refused)})
+		if a, ok := read(t, c).(*packet.Ack); !ok || a.Reason.Failed() != refused {
+			t.Fatalf("got %+v", a)
+		}
+	}
+	if got := l.payloads(t, 1); got[0] != "refused is false" {
+		t.Errorf("heard %q", got)
+	}
+}
+
 // With KeepOldest a full queue takes no more, but for the sake of a higher class.
 func TestKeepOldest(t *testing.T) {
 	o := options()
