@@ -352,6 +352,7 @@ func (s *Session) emitNow(b *batch, it *item, ours bool, err error) {
 		}
 		if it.qos > 0 && !it.gone {
 			s.land(it)
+			s.pumpSoon()
 		}
 	case c == nil || !ours || it.gone:
 		// A later connection has sent it, or will.

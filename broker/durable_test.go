@@ -421,3 +421,26 @@ func TestOrderOfWhatWasSentAfterARestart(t *testing.T) {
 		}
 	}
 }
+
+// What the store refuses makes room in flight, and what waited for that comes, though
+// nothing else happens to the session.
+func TestRefusedMessageMakesRoom(t *testing.T) {
+	s, slow := startSlow(t)
+	hello := v5("sub", 0)
+	hello.Properties.ReceiveMaximum = 1
+	sub := brokertest.Dial(t, s, hello)
+	subscribe(t, sub, "x", 2)
+	absentee(t, s, "x", 0) // has the store keep it
+	c := brokertest.Dial(t, s, v5("c", 0))
+	slow.hold()
+	for i, err := range []error{store.ErrFull, nil} {
+		slow.fail(err)
+		send(t, c, &packet.Publish{Topic: "x", QoS: message.QoS(2 - i), ID: uint16(i + 1), Payload: fmt.Append(nil, i)})
+		send(t, c, &packet.Pingreq{})
+		read(t, c) // the batch has been run
+	}
+	slow.release()
+	if p := readPublish(t, sub); string(p.Payload) != "1" {
+		t.Errorf("got %s, which was refused", p.Payload)
+	}
+}

@@ -81,6 +81,16 @@ func (srv *Server) fetchLater(s *Session) {
 	s.refetch = time.AfterFunc(s.fetchPause, func() { srv.fetch(s) })
 }
 
+// pumpSoon has what waits sent, now that there is room in flight that no acknowledgement
+// has made. The caller holds mu.
+func (s *Session) pumpSoon() {
+	if s.fetching || s.q.len() == 0 || s.bus != nil {
+		return // nothing, or it comes to that by itself
+	}
+	s.fetching = true
+	s.refetch = time.AfterFunc(0, func() { s.srv.fetch(s) })
+}
+
 // refill fetches the next messages of a queue whose fetching is set, and clears that.
 // It is false when the store has failed. When nobody listens, nothing is fetched.
 func (srv *Server) refill(ctx context.Context, s *Session) bool {
