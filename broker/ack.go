@@ -190,6 +190,8 @@ type placed struct {
 	spot spot
 	left bool
 	why  dropReason
+	// again says that it comes again if it is refused.
+	again bool
 }
 
 // undo takes out of the queues what the store does not have, so that it pushes out
@@ -203,7 +205,7 @@ func (srv *Server) undo(p *pending, err error) {
 		case s.over:
 		case p.spots[i].left:
 			s.q.restore(at)
-		case s.q.takeStored(at.pos): // one that is in memory is sent all the same
+		case s.q.takeStored(at.pos) && !p.spots[i].again: // one that is in memory is sent all the same
 			srv.stats.drop(dropStore)
 		}
 		s.weigh()
@@ -306,7 +308,11 @@ func (s *Session) later(b *batch, it *item) {
 
 func (b *batch) emitLater(e *emit, err error) {
 	if e.delayed != nil {
-		if err != nil {
+		switch {
+		case err == nil:
+		case e.due:
+			b.srv.delays.putBack(e.delayed, b.now.Add(retryDelayed))
+		default:
 			b.srv.delays.forgo(e.delayed)
 			b.srv.stats.drop(dropStore)
 		}
@@ -318,12 +324,12 @@ func (b *batch) emitLater(e *emit, err error) {
 	switch {
 	case s.bus != nil:
 		e.it.wait = false
-		if e.it.refused = err != nil && e.it.qos == 2; e.it.refused { // its publisher says it again
+		if e.it.refused = err != nil && (e.it.qos == 2 || e.it.again); e.it.refused && !e.it.again { // its publisher says it again
 			b.srv.stats.drop(dropStore)
 		}
 		s.bus.signal()
 	case e.queued:
-		if e.it.refused = err != nil; err != nil {
+		if e.it.refused = err != nil; err != nil && !e.it.again {
 			b.srv.stats.drop(dropStore)
 		}
 	case e.turn == nil || s.epoch != e.epoch:
@@ -347,7 +353,7 @@ func (s *Session) emitNow(b *batch, it *item, ours bool, err error) {
 			c.shut(packet.ImplementationSpecificError)
 		}
 	case err != nil || it.refused:
-		if err != nil {
+		if err != nil && !it.again {
 			b.srv.stats.drop(dropStore)
 		}
 		if it.qos > 0 && !it.gone {

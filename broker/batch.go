@@ -92,6 +92,7 @@ type pub struct {
 	class    uint8         // see classOf
 	delay    time.Duration // it is to be delivered later
 	record   string        // its key in the store, of one that was delayed
+	tried    bool          // it is tried again if the store does not take it
 	index    int           // in the batch of a call from inside
 	from     int           // its targets are b.targets[from:to]
 	to       int
@@ -144,6 +145,7 @@ type emit struct {
 	it      *item
 	epoch   uint64
 	delayed *delayed
+	due     bool  // it is, and is tried again if it cannot be delivered
 	turn    *turn // of those that have one
 	// queued says that it only waits in the queue, and is not to be sent now.
 	queued bool

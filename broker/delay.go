@@ -187,6 +187,16 @@ func (q *delays) forgo(d *delayed) {
 	}
 }
 
+// retryDelayed is when a message that was due is tried again, because the store did not
+// take what it becomes.
+const retryDelayed = 10 * time.Second
+
+// putBack has a message that was due wait once more. It was acknowledged: no limit holds.
+func (q *delays) putBack(d *delayed, due time.Time) {
+	d.due = due
+	q.add(d, &DelayLimits{Messages: 1 << 30, Bytes: 1 << 60})
+}
+
 // deliverDelayed publishes messages as they are due, until the server stops.
 func (srv *Server) deliverDelayed() {
 	for {
@@ -214,7 +224,9 @@ func (srv *Server) deliverDelayed() {
 }
 
 // publishDelayed publishes a message that is due; its removal from the store and
-// what it is to subscribers are one.
+// what it is to subscribers are one. Of QoS 1 and 2 nobody gets it before the store has
+// taken that, and if it does not, the message waits on: its publisher has been told that
+// it is kept.
 func (srv *Server) publishDelayed(d *delayed) {
 	defer srv.leave()
 	defer srv.recovered("a delayed message", nil)
@@ -228,8 +240,13 @@ func (srv *Server) publishDelayed(d *delayed) {
 			srv.stats.drop(dropNotAuthorized)
 		}
 	}
+	if p.tried = p.msg.QoS > 0; p.tried {
+		b.later = append(b.later, emit{delayed: d, due: true})
+	}
 	b.add(p)
+	b.whole = p.tried
 	b.work()
+	b.whole = false
 	b.flush()
 	if srv.journal.inside.Load() >= maxPending && b.last != nil {
 		_ = b.last.Wait(srv.ctx) // the journal tells of its error

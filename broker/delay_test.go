@@ -288,6 +288,66 @@ func TestDelayedMessagesThatTheStoreRefuses(t *testing.T) {
 	})
 }
 
+// One that the store has, and whose delivery it has no room for when it is due, waits
+// until there is: nobody loses it, and nobody gets it twice.
+func TestDelayedMessagesThatAreDueToAFullStore(t *testing.T) {
+	full := &fullStore{Store: mem.New()}
+	o := options()
+	o.Store = full
+	inBubbleWith(t, o, func(t *testing.T, server *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		away := dial(v5("away", 1000))
+		subscribeAll(t, away, 1)
+		_ = away.Close() // without a word
+		live := dial(v5("live", 0))
+		subscribeAll(t, live, 1)
+		bus := listenInBubble(t, server)
+		for qos := range message.QoS(3) {
+			if err := server.Publish(t.Context(), message.Message{Topic: "$delayed/10/x", QoS: qos, Payload: fmt.Append(nil, qos)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full.full.Store(true)
+		pass(time.Minute)
+		// That of QoS 0 asks nothing of the store.
+		if got := publishes(live); len(got) != 1 || len(bus()) != 1 || server.Stats().Delayed != 2 {
+			t.Errorf("while it is full: %v, %q", got, bus())
+		}
+		full.full.Store(false)
+		pass(time.Minute)
+		if got := publishes(live); len(got) != 2 || len(bus()) != 3 || server.Stats().Delayed != 0 {
+			t.Errorf("then: %v, %q", got, bus())
+		}
+		if got := publishes(dial(v5("away", 1000))); len(got) != 2 {
+			t.Errorf("who was away gets %v", got)
+		}
+		if n := server.Stats().Dropped["store"]; n != 0 {
+			t.Errorf("%d are counted as dropped", n)
+		}
+	})
+}
+
+// listenInBubble has a subscriber on the bus hear everything; what it has heard is
+// returned.
+func listenInBubble(t *testing.T, server *broker.Server) (heard func() []string) {
+	t.Helper()
+	var all []string
+	ended := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(ended)
+		_ = server.Subscribe(ctx, message.Subscription{Name: "bus", Filters: []string{"#"}, QoS: 2},
+			func(_ context.Context, batch []message.Message) error {
+				for i := range batch {
+					all = append(all, string(batch[i].Payload))
+				}
+				return nil
+			})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	pass(0)
+	return func() []string { pass(0); return all }
+}
+
 // mangler makes of every message one that cannot be written.
 type mangler struct{}
 

@@ -38,6 +38,7 @@ type item struct {
 
 	queued  bool // it has waited: the store got it in an earlier change than that it is sent
 	refused bool // the store did not take it
+	again   bool // it comes again if it is refused: a delayed message
 	wait    bool // for an in-process subscriber: not safe in the store yet
 }
 

@@ -195,7 +195,7 @@ func (t *target) merge(other *target) {
 
 // publish retains and routes one publish, and answers it.
 func (b *batch) publish(p *pub) {
-	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || len(b.later) > 0) // what follows too, to keep the order
+	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || p.tried || len(b.later) > 0) // what follows too, to keep the order
 	routed := p.goes()
 	if p.record != "" {
 		b.change(store.Change{Op: store.Delete, Bucket: delayBucket, Key: p.record})
@@ -261,7 +261,7 @@ func (b *batch) deliver(p *pub, t *target, later bool) bool {
 		return true
 	}
 	if qos > 0 || s.bus != nil {
-		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids, share: t.share, waits: t.waits, moves: t.moves}
+		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids, share: t.share, waits: t.waits, moves: t.moves, again: p.tried}
 		it.class = b.srv.classOf(s, p)
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -272,7 +272,7 @@ func (b *batch) deliver(p *pub, t *target, later bool) bool {
 	case c == nil:
 		return false
 	case later:
-		b.later = append(b.later, emit{s: s, it: &item{msg: p.keep(), retain: retain, ids: t.ids}, epoch: c.epoch})
+		b.later = append(b.later, emit{s: s, it: &item{msg: p.keep(), retain: retain, ids: t.ids, again: p.tried}, epoch: c.epoch})
 	case s.behind.Load():
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -140,7 +140,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 			Op: store.Enqueue, Session: s.id, Position: it.pos, Message: it.msg,
 			Delivery: store.Delivery{QoS: it.qos, Retain: it.retain, SubscriptionIDs: it.ids, Share: it.share},
 		})
-		b.spots = append(b.spots, placed{s: s, spot: spot{pos: it.pos}})
+		b.spots = append(b.spots, placed{s: s, spot: spot{pos: it.pos}, again: it.again})
 	}
 	if it.share != "" {
 		s.sharing.Store(true)
@@ -152,7 +152,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	it.queued = true
 	held := !stored || s.listens() && s.q.mayHold(it.class, &s.srv.opts.Limits)
 	s.q.push(it, held)
-	if held && later && s.bus == nil && it.qos == 2 { // it must not come if it is refused
+	if held && later && s.bus == nil && (it.qos == 2 || it.again) { // it must not come if it is refused
 		b.later = append(b.later, emit{s: s, it: it, queued: true})
 	}
 	if !it.moves {
