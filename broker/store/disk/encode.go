@@ -23,6 +23,16 @@ func (e *encoder) apply(changes []store.Change) error {
 	return nil
 }
 
+// try appends the beginning of a group, and nothing else.
+func (e *encoder) try() error {
+	e.headLen = 0
+	if err := e.fit(e.x, 0); err != nil {
+		return err
+	}
+	e.extent()
+	return nil
+}
+
 func (e *encoder) change(c *store.Change) error {
 	switch c.Op {
 	case store.Retain:

@@ -167,10 +167,10 @@ func (s *Store) Records(ctx context.Context, r store.Range) ([]store.Record, err
 		case err == nil:
 			found[i].Value = value
 			kept = append(kept, found[i])
+		case !s.hasPart(l): // it was deleted meanwhile
 		case errors.Is(err, errDamaged):
 			s.setAside(l.w)
 			lost = append(lost, copied{lost: true, kind: kindPut, head: head{part: l.part}, from: l.w.place})
-		case !s.hasPart(l): // it was deleted meanwhile
 		default:
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -103,6 +104,9 @@ func (k *keeper) work() (did bool, err error) {
 	}
 	if g := k.victim(); g != nil {
 		return true, k.clean(g)
+	}
+	if k.broken.Load() != nil && !k.full.Load() { // perhaps it is well, and nobody else has written since
+		return true, k.submit(apply{try: true, need: needSync}).Wait(context.Background())
 	}
 	return false, nil
 }

@@ -38,6 +38,9 @@ func Open(opts Options) (*Store, error) {
 		}
 	}
 	if err := s.read(); err != nil {
+		for _, b := range s.log.ready {
+			_ = b.file.Close() // nothing was written to it
+		}
 		return nil, errors.Join(fmt.Errorf("cannot open the store %q: %w", opts.Folder, err), s.unlock())
 	}
 	s.ended.Go(s.write)
@@ -47,7 +50,7 @@ func Open(opts Options) (*Store, error) {
 
 // own makes the folder and its lock.
 func (s *Store) own() (err error) {
-	if err := os.MkdirAll(s.opts.Folder, 0o700); err != nil {
+	if err := durable.MakeDir(s.opts.Folder, 0o700); err != nil {
 		return fmt.Errorf("cannot make the folder of the store: %w", err)
 	}
 	s.fs = durable.OS()
@@ -223,7 +226,7 @@ func (s *Store) header(name string, number int) (g *segment, err error) {
 		s.log.ready = append(s.log.ready, &blank{number: number, name: name, size: size, file: f})
 		f = nil
 		return nil, nil
-	case ok && h.free, !ok && empty(b): // not needed, or not ready when the program ended
+	case ok && h.free, !ok && empty(b) && s.unfilled(f, size): // not needed, or not ready when the program ended
 		if err := s.fs.Remove(s.path(name)); err != nil {
 			s.opts.Log.Warn("store: cannot remove a file that is not needed", "file", name, "err", err)
 		}
@@ -236,6 +239,17 @@ func (s *Store) header(name string, number int) (g *segment, err error) {
 	g.key = g.seed()
 	g.actual = size
 	return g, nil
+}
+
+// unfilled reports whether a file without a header has nothing else either. One that
+// is larger than a segment is written at once: of it anything can be missing.
+func (s *Store) unfilled(f durable.File, size int64) bool {
+	if size > s.opts.SegmentSize {
+		return true
+	}
+	b := make([]byte, size)
+	n, err := f.ReadAt(b, 0)
+	return (err == nil || errors.Is(err, io.EOF)) && empty(b[:n])
 }
 
 func empty(b []byte) bool {

@@ -16,6 +16,7 @@ type scan struct {
 	last  *segment // the last one
 	run   uint32   // the highest of a group
 	wrote time.Time
+	begun bool // a segment, of which no group was read
 }
 
 // segment reads one. The log in it ends at limit at the latest.
@@ -31,7 +32,7 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 		}
 	}()
 	sc.r.segment(g)
-	sc.last = g
+	sc.last, sc.begun = g, true
 	short := g.actual < min(limit, g.size) // one that is for one record grows as it is written
 	if short && (!last || g.size == sc.s.opts.SegmentSize) {
 		g.suspect = true
@@ -78,6 +79,7 @@ func (sc *scan) hinted(f durable.File, g *segment, limit int64) bool {
 	if checksum(g.key, b) != foot.sum {
 		return false
 	}
+	sc.first(f, g, limit)
 	// Hints that tell of more than counts need the header that says so: see pinned.
 	g.off, g.sealed, g.hinted = min(foot.end, limit), true, foot.end <= limit
 	d := decoder{b: b}
@@ -102,10 +104,21 @@ func (sc *scan) group(rec *record) (synced int64) {
 		return 0
 	}
 	sc.run = max(sc.run, run)
-	if wall.After(sc.wrote) {
+	if sc.begun || wall.After(sc.wrote) { // a clock that once was wrong is forgotten with its segment
 		sc.wrote = wall
 	}
+	sc.begun = false
 	return synced
+}
+
+// first reads the group that a segment begins with: the last segment may have none,
+// and then this one says when the store was written, and in which run.
+func (sc *scan) first(f durable.File, g *segment, limit int64) {
+	var b [128]byte
+	n, _ := f.ReadAt(b[:], dataStart) // what cannot be read is no group
+	if rec, ok := parse(b[:n], g.key); ok && rec.kind == kindGroup && limit > dataStart {
+		sc.group(&rec)
+	}
 }
 
 // records reads the records of a segment. What is not one is the end of the log if it

@@ -60,6 +60,7 @@ const (
 type apply struct {
 	changes []store.Change
 	copies  []copied // for the keeper, instead of changes
+	try     bool     // for the keeper: only to see whether it can be written
 	t       *ticket
 	err     error
 	need    need

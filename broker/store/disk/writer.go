@@ -123,6 +123,8 @@ func (s *Store) encode(list []apply) error {
 		var err error
 		if a.copies != nil {
 			err = e.copies(a.copies)
+		} else if a.try {
+			err = e.try()
 		} else {
 			err = e.apply(a.changes)
 		}
@@ -228,6 +230,7 @@ func (s *Store) abandon(err error) {
 func (s *Store) fail(list []apply, err error) {
 	s.broken.Store(&err)
 	s.failures.Add(1)
+	poke(s.tend) // the keeper sees when it is well again
 	for i := range list {
 		if list[i].err != nil {
 			continue

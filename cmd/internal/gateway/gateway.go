@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/listen"
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/store/durable"
 	"github.com/gatehouse/gatehouse/broker/store/history"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
@@ -133,7 +134,7 @@ func listenerName(l config.Listener) string { return l.Protocol + "://" + l.Addr
 func (g *Gateway) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.store.Close()) }()
 	if g.opt.Data != "" {
-		if err := os.MkdirAll(g.opt.Data, 0o700); err != nil {
+		if err := durable.MakeDir(g.opt.Data, 0o700); err != nil {
 			return fmt.Errorf("cannot make the data folder: %w", err)
 		}
 	}
