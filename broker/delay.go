@@ -70,6 +70,7 @@ type delayed struct {
 	due    time.Time
 	msg    *message.Message
 	by     *access // who publishes; nil from inside
+	loaded bool    // due is by the wall clock, which may be set: an earlier run gave it
 }
 
 // key is its key in the store.
@@ -81,6 +82,7 @@ type delays struct {
 
 	mu      sync.Mutex
 	waiting dueHeap
+	loaded  dueHeap // those by the wall clock, whatever that says now
 	bytes   int64
 	number  uint64
 }
@@ -115,7 +117,7 @@ func (q *delays) add(d *delayed, l *DelayLimits) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	size := int64(d.msg.Size())
-	if len(q.waiting) >= l.Messages || q.bytes+size > l.Bytes {
+	if len(q.waiting)+len(q.loaded) >= l.Messages || q.bytes+size > l.Bytes {
 		return false
 	}
 	if d.number == 0 {
@@ -124,8 +126,9 @@ func (q *delays) add(d *delayed, l *DelayLimits) bool {
 	}
 	q.number = max(q.number, d.number)
 	q.bytes += size
-	heap.Push(&q.waiting, d)
-	if q.waiting[0] == d {
+	of := q.heap(d)
+	heap.Push(of, d)
+	if (*of)[0] == d {
 		select {
 		case q.wake <- struct{}{}:
 		default:
@@ -134,27 +137,49 @@ func (q *delays) add(d *delayed, l *DelayLimits) bool {
 	return true
 }
 
-// next takes out a message that is due, or says how long the next one waits; below
-// 0 there is none.
+// heap is where a message waits.
+func (q *delays) heap(d *delayed) *dueHeap {
+	if d.loaded {
+		return &q.loaded
+	}
+	return &q.waiting
+}
+
+// lookAgain is when the wall clock is looked at again if messages wait for it: it may
+// have been set meanwhile.
+const lookAgain = time.Minute
+
+// next takes out a message that is due, or says in what time to ask again; below 0
+// there is none.
 func (q *delays) next(now time.Time) (*delayed, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.waiting) == 0 {
-		return nil, -1
+	wait := time.Duration(-1)
+	for _, of := range []*dueHeap{&q.loaded, &q.waiting} {
+		if len(*of) == 0 {
+			continue
+		}
+		left := (*of)[0].due.Sub(now)
+		if left <= 0 {
+			d := heap.Pop(of).(*delayed)
+			q.bytes -= int64(d.msg.Size())
+			return d, 0
+		}
+		if of == &q.loaded {
+			left = min(left, lookAgain)
+		}
+		if wait < 0 || left < wait {
+			wait = left
+		}
 	}
-	if wait := q.waiting[0].due.Sub(now); wait > 0 {
-		return nil, wait
-	}
-	d := heap.Pop(&q.waiting).(*delayed)
-	q.bytes -= int64(d.msg.Size())
-	return d, 0
+	return nil, wait
 }
 
 // held is how many wait, and the sum of their sizes.
 func (q *delays) held() (n int, size int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting), q.bytes
+	return len(q.waiting) + len(q.loaded), q.bytes
 }
 
 // wait keeps a publish until it is due. The caller holds commitMu.
@@ -181,8 +206,9 @@ func (b *batch) wait(p *pub) packet.Reason {
 func (q *delays) forgo(d *delayed) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if i := slices.Index(q.waiting, d); i >= 0 {
-		heap.Remove(&q.waiting, i)
+	of := q.heap(d)
+	if i := slices.Index(*of, d); i >= 0 {
+		heap.Remove(of, i)
 		q.bytes -= int64(d.msg.Size())
 	}
 }
@@ -193,7 +219,7 @@ const retryDelayed = 10 * time.Second
 
 // putBack has a message that was due wait once more. It was acknowledged: no limit holds.
 func (q *delays) putBack(d *delayed, due time.Time) {
-	d.due = due
+	d.due, d.loaded = due, false
 	q.add(d, &DelayLimits{Messages: 1 << 30, Bytes: 1 << 60})
 }
 
@@ -313,7 +339,7 @@ func decodeDelayed(key string, b []byte) (*delayed, error) {
 	}
 	setProperties(m, &p.Properties, head.At)
 	m.Expires = head.Expires
-	d := &delayed{number: number, due: head.Due, msg: m}
+	d := &delayed{number: number, due: head.Due, msg: m, loaded: true}
 	if by := head.By; by != nil {
 		d.by = &access{who: Identity{ClientID: by.ClientID, Username: by.Username, Principal: by.Principal, Listener: by.Listener}}
 	}
