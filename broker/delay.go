@@ -271,8 +271,8 @@ func (srv *Server) publishDelayed(d *delayed) {
 	}
 	b.add(p)
 	b.whole = p.tried
+	defer func() { b.whole = false }() // after a panic too
 	b.work()
-	b.whole = false
 	b.flush()
 	if srv.journal.inside.Load() >= maxPending && b.last != nil {
 		_ = b.last.Wait(srv.ctx) // the journal tells of its error
