@@ -6,5 +6,6 @@
 //	next := s.Next(time.Now())
 //
 // Times of the day are those of a time zone, so that they go with its summer time. One
-// that a day does not have, because clocks are put forward then, is that much later.
+// that a day does not have, because clocks are put forward then, is that much later, and
+// one that it has twice comes once; so does a cron expression that names its hours.
 package schedule

@@ -64,10 +64,36 @@ func Cron(text string, zone *time.Location) (*Wall, error) {
 		return nil, fmt.Errorf("%q is not a cron expression (minute, hour, day, month, weekday): %w", text, err)
 	}
 	w := &Wall{text: "cron " + text, next: func(after time.Time) time.Time { return parsed.Next(after.In(zone)) }}
+	if spec, ok := parsed.(*cron.SpecSchedule); ok && spec.Hour&everyHour == 0 {
+		w.next = func(after time.Time) time.Time { return onTheDial(parsed, after.In(zone)) }
+	}
 	if w.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
 		return nil, fmt.Errorf("%q is never due", text)
 	}
 	return w, nil
+}
+
+// everyHour is the bit by which the parser says that the hours are "*".
+const everyHour = 1 << 63
+
+// onTheDial is the next time of a schedule that names its hours, after one in its zone.
+// They are looked for on a dial that knows no summer time, so that one in the hour that
+// is left out comes, and one in the hour that is there twice comes once.
+func onTheDial(s cron.Schedule, after time.Time) time.Time {
+	shown := func(t time.Time, zone *time.Location) time.Time {
+		return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, zone)
+	}
+	from := shown(after, time.UTC)
+	_, offset := after.Zone()
+	if _, before := after.Add(-time.Hour).Zone(); offset > before { // what was left out comes now
+		from = from.Add(-time.Hour)
+	}
+	for next := s.Next(from); !next.IsZero(); next = s.Next(next) {
+		if t := shown(next, after.Location()); t.After(after) {
+			return t
+		}
+	}
+	return time.Time{}
 }
 
 // At reads a time of the day, "07:30" or "07:30:15".

@@ -40,25 +40,43 @@ func TestNext(t *testing.T) {
 	gap := must(schedule.At("02:30", berlin))
 	workdays := must(schedule.Cron("*/15 7-9 * * mon-fri", berlin))
 	seconds := must(schedule.Cron("30 0 12 * * *", berlin))
+	nightly := must(schedule.Cron("30 2 * * *", berlin))
+	quarters := must(schedule.Cron("*/15 2-3 * * *", berlin))
+	quarter := must(schedule.Cron("*/15 2 * * *", berlin))
+	hourly := must(schedule.Cron("30 * * * *", berlin))
 	for name, c := range map[string]struct {
 		s           next
 		after, want string
 	}{
-		"later that day":                    {daily, "2026-05-01 07:29:59", "2026-05-01 07:30:00"},
-		"not the same moment again":         {daily, "2026-05-01 07:30:00", "2026-05-02 07:30:00"},
-		"in summer time too":                {daily, "2026-03-28 08:00:00", "2026-03-29 07:30:00"},
-		"a time that the day does not have": {gap, "2026-03-28 03:00:00", "2026-03-29 03:30:00"},
-		"the day after that":                {gap, "2026-03-29 03:30:00", "2026-03-30 02:30:00"},
-		"cron, on the next workday":         {workdays, "2026-05-01 09:45:00", "2026-05-04 07:00:00"},
-		"cron, a quarter of an hour later":  {workdays, "2026-05-04 07:00:00", "2026-05-04 07:15:00"},
-		"cron with seconds":                 {seconds, "2026-05-04 07:00:00", "2026-05-04 12:00:30"},
-		"the last day of the year":          {daily, "2026-12-31 12:00:00", "2027-01-01 07:30:00"},
+		"cron, a time that the day does not have": {nightly, "2026-03-28 03:00:00", "2026-03-29 03:30:00"},
+		"cron, the day after that":                {nightly, "2026-03-29 03:30:00", "2026-03-30 02:30:00"},
+		"cron, hours one of which is not there":   {quarters, "2026-03-29 03:45:00", "2026-03-30 02:00:00"},
+		"cron, the quarters of that hour":         {quarter, "2026-03-29 03:00:00", "2026-03-29 03:15:00"},
+		"cron, each hour but that":                {hourly, "2026-03-29 01:30:00", "2026-03-29 03:30:00"},
+		"later that day":                          {daily, "2026-05-01 07:29:59", "2026-05-01 07:30:00"},
+		"not the same moment again":               {daily, "2026-05-01 07:30:00", "2026-05-02 07:30:00"},
+		"in summer time too":                      {daily, "2026-03-28 08:00:00", "2026-03-29 07:30:00"},
+		"a time that the day does not have":       {gap, "2026-03-28 03:00:00", "2026-03-29 03:30:00"},
+		"the day after that":                      {gap, "2026-03-29 03:30:00", "2026-03-30 02:30:00"},
+		"cron, on the next workday":               {workdays, "2026-05-01 09:45:00", "2026-05-04 07:00:00"},
+		"cron, a quarter of an hour later":        {workdays, "2026-05-04 07:00:00", "2026-05-04 07:15:00"},
+		"cron with seconds":                       {seconds, "2026-05-04 07:00:00", "2026-05-04 12:00:30"},
+		"the last day of the year":                {daily, "2026-12-31 12:00:00", "2027-01-01 07:30:00"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got, want := c.s.Next(at(t, berlin, c.after)), at(t, berlin, c.want); !got.Equal(want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
+	}
+	for s, want := range map[next]int{nightly: 1, hourly: 25} { // clocks are put back
+		n := 0
+		for next := s.Next(at(t, berlin, "2026-10-25 00:00:00")); next.Before(at(t, berlin, "2026-10-26 00:00:00")); next = s.Next(next) {
+			n++
+		}
+		if n != want {
+			t.Errorf("%v comes %d times on a day of 25 hours, want %d", s, n, want)
+		}
 	}
 	if every := must(schedule.Every("90s")); !every.Next(at(t, berlin, "2026-05-01 00:00:00")).Equal(at(t, berlin, "2026-05-01 00:01:30")) {
 		t.Error("every 90s is wrong")
