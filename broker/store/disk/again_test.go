@@ -183,3 +183,68 @@ func TestOpenClosesItsFiles(t *testing.T) {
 		t.Errorf("%d files are open", n)
 	}
 }
+
+// TestDeletedWhileItIsRewritten deletes what was just rewritten, and ends the program
+// before the rest of the segment is: it does not come back when the segments that say
+// so go before that one.
+func TestDeletedWhileItIsRewritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := crashfs.New()
+		o := small(fs)
+		o.SegmentSize, o.Budget = 256<<10, 64<<10
+		s := open(t, o)
+		keep := func(s *disk.Store, key string, n int) {
+			put(t, s, store.Change{Op: store.Put, Bucket: "b", Key: key, Value: make([]byte, n)})
+		}
+		put(t, s, session(1), store.Change{Op: store.Retain, Message: &message.Message{Topic: "a", Payload: []byte("1"), QoS: 1}})
+		for _, key := range []string{"1", "2", "3", "4", "5", "6"} {
+			keep(s, key, 40_000)
+		}
+		keep(s, "next", 40_000)
+		synctest.Wait()
+		cleaned := make(chan error, 1)
+		go func() { cleaned <- disk.Clean(s, 0) }()
+		<-time.After(time.Second) // the first part was rewritten
+		put(t, s, store.Change{Op: store.Retain, Message: &message.Message{Topic: "a"}})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-cleaned; err == nil {
+			t.Fatal("all was rewritten")
+		}
+		o.Budget = 1 << 40
+		c := &interrupted{Store: open(t, o), t: t}
+		synctest.Wait()
+		for range 3 {
+			c.churn()
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		snap, err := open(t, o).Load(t.Context())
+		if err != nil || len(snap.Retained) != 0 {
+			t.Errorf("got %d retained messages, %v\n%s", len(snap.Retained), err, strings.Join(disk.Physical(fs, "/store"), "\n"))
+		}
+	})
+}
+
+// interrupted is a store of which all but the first segment is rewritten.
+type interrupted struct {
+	*disk.Store
+	t  *testing.T
+	at uint64
+}
+
+func (c *interrupted) churn() {
+	c.t.Helper()
+	for range 30 {
+		c.at++
+		put(c.t, c, enqueue("p1", c.at, &message.Message{Topic: "t", Payload: make([]byte, 20_000), QoS: 1}))
+		put(c.t, c, dequeue("p1", c.at), store.Change{Op: store.HoldID, Session: "p1", ID: 1}, store.Change{Op: store.ReleaseID, Session: "p1", ID: 1})
+	}
+	synctest.Wait()
+	if err := disk.Clean(c.Store, 2); err != nil {
+		c.t.Fatal(err)
+	}
+	synctest.Wait()
+}

@@ -132,6 +132,9 @@ func (r *replay) do(f *found) {
 	case kindPut:
 		r.put(s, h, p)
 	case kindDelete:
+		if was, ok := s.parts[h.part]; ok && was.low < h.low { // deleted while its segment was rewritten
+			r.twice(place{seg: was.low})
+		}
 		delete(s.parts, h.part)
 	default:
 	}
@@ -160,7 +163,7 @@ func (r *replay) put(s *session, h *head, p place) {
 	s.parts[key] = k
 }
 
-// twice says that there are two records of a message, the older one at p: the first
+// twice says that there are two records of a thing, the older one at p: the first
 // thing to do is to rewrite its segment, so that it does not come again when the
 // newer one is gone.
 func (r *replay) twice(p place) {
