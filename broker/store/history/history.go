@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -211,13 +212,17 @@ func (h *History) flushes(ctx context.Context) {
 	}
 }
 
-// flush writes what waits, and removes what is too old or too much, all at once. What
-// could not be written waits for the next time.
+// flush writes what waits, and removes what is too old or too much: first, and by
+// itself, since a full store takes that. What could not be written waits for the next
+// time.
 func (h *History) flush(ctx context.Context) {
 	h.mu.Lock()
-	changes, opened := h.changes()
+	changes, removals, opened := h.changes()
 	upTo := h.sealed
 	h.mu.Unlock()
+	if len(removals) > 0 {
+		_ = h.opt.Store.Apply(removals) // what is left is found at the next start
+	}
 	if len(changes) == 0 {
 		return
 	}
@@ -235,45 +240,56 @@ func (h *History) flush(ctx context.Context) {
 	}
 	for _, o := range opened {
 		if s := h.series[o.series]; s != nil && s.open.n > 0 && s.open.first == o.first {
-			h.bytes += int64(o.size) - int64(s.saved)
-			s.saved, s.dirty = o.size, s.open.n > o.n
+			h.bytes += int64(len(o.data)) - int64(s.saved)
+			s.saved, s.dirty = int32(len(o.data)), s.open.n > o.n
 		}
 	}
 }
 
-// opened is a chunk that was written before it was complete.
+// opened is a chunk that is written before it is complete.
 type opened struct {
 	series string
 	first  int64
 	n      int
-	size   int32
+	data   []byte
 }
 
 // changes are what is to be written and what is to be removed.
-func (h *History) changes() (changes []store.Change, written []opened) {
+func (h *History) changes() (changes, removals []store.Change, written []opened) {
+	more := int64(0) // than is counted
+	for name, s := range h.series {
+		if s.open.n > 0 && s.dirty {
+			o := opened{series: name, first: s.open.first, n: s.open.n, data: s.open.append(nil)}
+			written = append(written, o)
+			more += int64(len(o.data)) - int64(s.saved)
+		}
+	}
+	remove := func(series string, first int64) {
+		removals = append(removals, store.Change{Op: store.Delete, Bucket: bucket, Key: key(series, first)})
+		h.pending = slices.DeleteFunc(h.pending, func(w whole) bool {
+			gone := w.series == series && w.first == first
+			if gone {
+				h.waiting -= len(w.data)
+			}
+			return gone
+		})
+	}
+	if now, plausible := h.opt.Now(); plausible {
+		h.expire(now.Add(-h.opt.Age).UnixMilli(), remove)
+	}
+	h.shrink(h.opt.Bytes-more, remove)
 	put := func(series string, first int64, data []byte) {
 		changes = append(changes, store.Change{Op: store.Put, Bucket: bucket, Key: key(series, first), Value: data})
 	}
 	for _, w := range h.pending {
 		put(w.series, w.first, w.data)
 	}
-	more := int64(0) // than is counted
-	for name, s := range h.series {
-		if s.open.n > 0 && s.dirty {
-			data := s.open.append(nil)
-			put(name, s.open.first, data)
-			more += int64(len(data)) - int64(s.saved)
-			written = append(written, opened{series: name, first: s.open.first, n: s.open.n, size: int32(len(data))})
+	for _, o := range written {
+		if s := h.series[o.series]; s != nil && s.open.n > 0 && s.open.first == o.first { // it has not expired
+			put(o.series, o.first, o.data)
 		}
 	}
-	remove := func(series string, first int64) {
-		changes = append(changes, store.Change{Op: store.Delete, Bucket: bucket, Key: key(series, first)})
-	}
-	if now, plausible := h.opt.Now(); plausible {
-		h.expire(now.Add(-h.opt.Age).UnixMilli(), remove)
-	}
-	h.shrink(h.opt.Bytes-more, remove)
-	return changes, written
+	return changes, removals, written
 }
 
 // expire forgets the chunks all of whose points are from before a time, as far as the

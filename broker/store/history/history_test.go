@@ -62,7 +62,8 @@ func (refused) Wait(context.Context) error { return store.ErrFull }
 
 func (w *watched) Apply(changes []store.Change) store.Ticket {
 	w.applies.Add(1)
-	if w.broken.Load() {
+	grows := slices.ContainsFunc(changes, func(c store.Change) bool { return c.Op == store.Put })
+	if w.broken.Load() && grows { // as a store that is full
 		return refused{}
 	}
 	for i := range changes {
@@ -420,6 +421,22 @@ func TestDamagedChunksArePassedOver(t *testing.T) {
 		got := s.points(history.Query{Series: "a"})
 		if st := s.Stats(); st.Damaged != 1 || len(got) < 120 || len(got) >= 180 {
 			t.Errorf("%d points of %d, %+v", len(got), len(want), st)
+		}
+		s.end()
+	})
+}
+
+// A full store lets the old go, so that there is room for the new.
+func TestAFullStoreIsRelieved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := begin(t, &watched{Store: mem.New()}, history.Options{Age: time.Hour})
+		s.say("a", 1300)
+		s.store.broken.Store(true)
+		pass(3 * time.Hour)
+		s.say("b", 1300) // has the history look again
+		left, err := s.store.Records(t.Context(), store.Range{Bucket: "history", Limit: 1000, NoValues: true})
+		if err != nil || len(left) != 0 {
+			t.Errorf("%d chunks of two hours ago are left, %v", len(left), err)
 		}
 		s.end()
 	})
