@@ -70,14 +70,14 @@ func TestGivesBack(t *testing.T) {
 	p := &pacer{percent: busyPercent, quiet: time.NewTimer(time.Hour)}
 	defer debug.SetGCPercent(debug.SetGCPercent(calmPercent))
 	var held [][]byte
-	for range 256 {
+	for range 512 {
 		held = append(held, make([]byte, 1<<18))
 	}
 	runtime.KeepAlive(held)
 	held = nil
 	runtime.GC()
-	if got := spare(); got < 2*spareMost {
-		t.Fatalf("%d bytes are spare, of %d that were let go", got, 256<<18)
+	if got := spare(); got <= spareMost { // the runtime gives back too, but not so fast
+		t.Fatalf("%d bytes are spare, of %d that were let go", got, 512<<18)
 	}
 	p.giveBack()
 	if got := spare(); got > spareMost {
