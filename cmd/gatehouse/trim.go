@@ -14,7 +14,7 @@ import (
 
 // started is how long a start goes on after everything is up: the first messages pass
 // through code that was not touched yet.
-const started = 2 * time.Second
+const started = 500 * time.Millisecond
 
 // trimLater trims once the start is over, unless ctx ends before.
 func trimLater(ctx context.Context, up <-chan struct{}) error {
