@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -57,11 +58,14 @@ func emptyFiles(paths []string) map[string]bool {
 		if root == "" {
 			continue
 		}
-		_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if real, err := filepath.EvalSymlinks(root); err == nil { // else it would not be entered
+			root = real
+		}
+		_ = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil {
 				return nil //nolint:nilerr // who reads the files says what is wrong with them
 			}
-			if info, err := d.Info(); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 				empty[path] = true
 			}
 			return nil

@@ -21,6 +21,10 @@ func TestSettle(t *testing.T) {
 		if d := took(folder, "", filepath.Join(folder, "missing")); d != 0 {
 			t.Errorf("waited %v for nothing", d)
 		}
+		link := filepath.Join(t.TempDir(), "link")
+		if err := os.Symlink(folder, link); err != nil {
+			t.Fatal(err)
+		}
 		write(t, file, "")
 		saved := make(chan struct{})
 		go func() {
@@ -30,7 +34,7 @@ func TestSettle(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		if d := took(folder); d < 350*time.Millisecond || d > 500*time.Millisecond {
+		if d := took(link); d < 350*time.Millisecond || d > 500*time.Millisecond {
 			t.Errorf("waited %v for a file that was saved after 350ms", d)
 		}
 		<-saved
