@@ -54,12 +54,13 @@ func (f *pubFlags) run(cmd *cobra.Command, args []string) error {
 	if f.lines && len(args) == 2 {
 		return errors.New("--lines reads the payloads from standard input: leave out PAYLOAD")
 	}
+	// A read of standard input cannot be interrupted, so a signal ends the program. One
+	// that came before has ended the context, which dial heeds.
+	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	c, err := f.server.dial(cmd)
 	if err != nil {
 		return err
 	}
-	// A read of standard input cannot be interrupted, so a signal ends the program.
-	signal.Reset(os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(cmd.Context())
 	pinged := make(chan struct{})
 	go func() { // standard input may take its time
