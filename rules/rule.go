@@ -17,6 +17,10 @@ const (
 	After Stage = iota
 	// Before rules (filters) judge messages before they are routed.
 	Before
+	// Watch rules hear what stands on topics, for the other rules of their file to read.
+	// They run before these, hear what is retained when they come into force, and are
+	// neither counted nor shown; their outcome is to be empty.
+	Watch
 )
 
 // OnError is what a Before rule does with a message that it could not judge.
@@ -33,14 +37,29 @@ type Rule struct {
 	Name    string // as in the file, unique in it; never empty
 	Line    int    // where it begins in the file, from 1
 	Stage   Stage
-	Filters []string    // what it hears; empty for timers and schedules only
-	QoS     message.QoS // what it asks of the bus (After only)
-	OnError OnError     // Before only
-	Prev    bool        // it reads the previous message of the topic
+	Filters []string // what it hears; empty for timers and schedules only
+	// QoS is what it asks of the bus (After only). Above 0 it hears at least once: the
+	// message is acknowledged when what the rule did with it is kept, and what comes
+	// while the gateway is off waits.
+	QoS     message.QoS
+	OnError OnError // Before only
+	Prev    bool    // it reads the previous message of the topic
 	// Schedules are when it runs by the clock (After only), and Start says that it
 	// runs when the engine starts with it.
 	Schedules []Schedule
 	Start     bool
+	// Grace is how long ago a schedule may have been due that went by while the gateway
+	// was off, asleep or without a clock, to be made good, once: 0 means an hour, below
+	// 0 none is.
+	Grace time.Duration
+	// Retained says that it hears, as Message.Retain tells, what is retained when it
+	// comes into force, after the Watch rules of its file did (After only).
+	Retained bool
+	// Hooks are the names of the webhooks that run it: the message of such a call has
+	// the topic $hook/NAME (After only).
+	Hooks []string
+	// Shadow says that what it would publish and request is told, not done (After only).
+	Shadow bool
 }
 
 // Schedule is times at which a rule runs.
@@ -83,14 +102,23 @@ type Source struct {
 	Log   *slog.Logger
 }
 
-// Program is one compiled file. The engine makes one Run at a time for After rules,
-// timers and starts; Before rules run concurrently with these and each other.
+// Program is one compiled file. The engine makes one Run at a time for all but Before
+// rules, which run concurrently with the others and each other; Save and Handles are
+// called when no such Run is.
 type Program interface {
 	// Rules lists the program's rules, in the order of the file. It never changes.
 	Rules() []Rule
 	// Run makes the calls in order and returns an outcome for each. It returns
 	// when all were made or ctx ended; a call that was not made has an Err.
 	Run(ctx context.Context, calls []Call) []Outcome
+	// Handles reports whether a timer or request of that Name, which another version
+	// or process of the file has left, is to go on in this one.
+	Handles(name string) bool
+	// Save gives what is to outlive the program, beside State, if it has changed since
+	// Save was last called: JSON under a key of at most 1 KiB, nil if there is none any
+	// more. It comes back by the OnStart call of what comes after it. The engine asks
+	// every few seconds, before another version takes over, and when it ends.
+	Save(put func(key string, value []byte))
 	// Close ends the program; Run is not called after it.
 	Close() error
 }
@@ -104,6 +132,7 @@ const (
 	OnTimer                   // Call.Timer is due
 	OnStart                   // the program came into force; made once, before all others but those of Before rules
 	OnSchedule                // Call.Rule is due by Call.Schedule
+	OnReply                   // Call.Reply came
 )
 
 // Call is one run of a rule.
@@ -112,30 +141,89 @@ type Call struct {
 	Rule    int              // index in Program.Rules, for OnMessage and OnSchedule
 	Message *message.Message // for OnMessage
 	Prev    *message.Message // the topic's previous message, if Rule.Prev and there is one
-	Timer   string           // for OnTimer: the TimerChange.ID
+	Timer   string           // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
+	Name    string           // for OnTimer and OnReply, as the program gave it with Data
+	Data    []byte
 	// Schedule is what a call OnSchedule is due by, as its String says it, or "start".
 	Schedule string
-	Now      time.Time
+	// Late is how long ago a timer with a Name was due, or a schedule, that went by while
+	// the gateway was off, asleep or without a clock; 0 for one that did not.
+	Late  time.Duration
+	Reply *Reply // for OnReply
+	// Kept is, OnStart, what Save said of the version before, or in a former process. The
+	// program is to leave what it has no use for.
+	Kept map[string][]byte
+	// Standing are, OnStart, the timers and requests that it handles.
+	Standing []Standing
+	// Explain asks for Outcome.Facts.
+	Explain bool
+	Now     time.Time
+}
+
+// Standing is a timer or a request that another version or process has left.
+type Standing struct {
+	ID, Name string
+	Data     []byte
 }
 
 // Outcome is what one call did. The zero value is "did not fire".
 type Outcome struct {
 	Fired   bool              // the condition held, or the handler ran to its end
 	Verdict message.Verdict   // Before only
+	Missed  bool              // it was due and is left out, because of Call.Late
 	Publish []message.Message // After, timer and start; Origin and Hops are set by the engine
 	Timers  []TimerChange
 	State   []StateChange // already made in Source.State; here to be kept
-	Logs    []LogLine
-	Err     error         // nil, ErrNotEvaluated (wrapped), or an *Error
-	Took    time.Duration // what the call itself took
+	// Requests are made once all else is kept.
+	Requests []Request
+	// Facts tell, in order, what the call looked at and did, if Call.Explain asks.
+	Facts []Fact
+	// For is the index of the rule that a timer or reply belongs to, plus one; 0 is the
+	// file itself.
+	For  int
+	Logs []LogLine
+	Err  error         // nil, ErrNotEvaluated (wrapped), or an *Error
+	Took time.Duration // what the call itself took
 }
 
-// TimerChange sets or stops a timer of a program. Timers belong to the program: a
-// new version of the file starts with none.
+// TimerChange sets or stops a timer of a program.
 type TimerChange struct {
 	ID    string
 	After time.Duration // due so long after Call.Now; 0 stops the timer
 	Every bool          // due again each After
+	// Name keeps the timer, with Data, beyond the program and the process: see
+	// Program.Handles. Without one it belongs to the program, and a new version of the
+	// file starts without it. ID, Name and Data together have at most 64 KiB.
+	Name string
+	Data []byte // JSON
+}
+
+// Request asks for an HTTP request. It is made at least once, and its reply comes as a
+// call OnReply, with an error if none of the tries succeeded.
+type Request struct {
+	ID      string // unique among the requests of the file that are on their way
+	Name    string // as of a TimerChange, but never empty
+	Data    []byte // JSON
+	Method  string // "" is GET
+	URL     string
+	Header  map[string]string
+	Body    []byte
+	Timeout time.Duration // of one try; 0 means 10 s, a minute is the most
+	Retries int           // more tries, with a growing pause, if it fails or gives 429 or 5xx; 10 are the most
+}
+
+// Reply is what became of a [Request].
+type Reply struct {
+	Status int // of HTTP; 0 with Err
+	Header map[string]string
+	Body   []byte // at most 1 MiB
+	Err    string // why there is no reply
+}
+
+// Fact is one thing that a call looked at or did.
+type Fact struct {
+	What  string // as it stands in the file: "if payload.open", "publish home/hall/light/set"
+	Value string // what it came to, abridged
 }
 
 // StateChange is one key set or, with a nil Value, removed. Value is JSON.

@@ -35,6 +35,9 @@ type toy struct {
 type toyProgram struct {
 	rules []rules.Rule
 	run   func(ctx context.Context, src rules.Source, call rules.Call) rules.Outcome
+	// handles and save may be nil.
+	handles func(name string) bool
+	save    func(put func(key string, value []byte))
 }
 
 func (l *toy) Name() string         { return l.name }
@@ -72,6 +75,14 @@ type toyRun struct {
 }
 
 func (r *toyRun) Rules() []rules.Rule { return r.rules }
+
+func (r *toyRun) Handles(name string) bool { return r.handles != nil && r.handles(name) }
+
+func (r *toyRun) Save(put func(key string, value []byte)) {
+	if r.save != nil {
+		r.save(put)
+	}
+}
 
 func (r *toyRun) Close() error {
 	r.mu.Lock()

@@ -57,6 +57,12 @@ type program struct {
 func (p *program) Rules() []rules.Rule { return slices.Clone(p.listed) }
 func (p *program) Close() error        { return nil }
 
+// Handles is false: there are no timers yet that outlive a program.
+func (p *program) Handles(string) bool { return false }
+
+// Save has nothing to give.
+func (p *program) Save(func(string, []byte)) {}
+
 // Run judges the messages. It looks at ctx between calls only: a single one is
 // short by the bounds of limits.go.
 func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {

@@ -69,6 +69,12 @@ func (p *program) load(ctx context.Context) error {
 // Rules implements rules.Program.
 func (p *program) Rules() []rules.Rule { return p.rules }
 
+// Handles is false: there are no timers yet that outlive a program.
+func (p *program) Handles(string) bool { return false }
+
+// Save has nothing to give: what a script keeps is its State.
+func (p *program) Save(func(string, []byte)) {}
+
 // Close implements rules.Program.
 func (p *program) Close() error {
 	p.link.forget(p)

@@ -227,7 +227,7 @@ func (c *callRecord) write(w *encoder) {
 		w.message(c.Message)
 	case rules.OnTimer:
 		w.text(c.Timer)
-	case rules.OnStart, rules.OnSchedule: // scripts have no schedules
+	case rules.OnStart, rules.OnSchedule, rules.OnReply: // scripts have neither schedules nor requests
 	}
 }
 
@@ -242,7 +242,7 @@ func (c *callRecord) read(r *decoder) {
 		r.message(c.Message)
 	case rules.OnTimer:
 		c.Timer = r.text()
-	case rules.OnStart, rules.OnSchedule: // scripts have no schedules
+	case rules.OnStart, rules.OnSchedule, rules.OnReply: // scripts have neither schedules nor requests
 	}
 }
 
