@@ -56,7 +56,7 @@ func (e *Engine) Load(ctx context.Context, fsys fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the folder of rules: %w", err)
 	}
-	files, fresh := e.compileAll(ctx, texts)
+	files, fresh := e.compileAll(ctx, &library{engine: e, fsys: fsys}, texts)
 	if err := ctx.Err(); err != nil {
 		e.abandon(fresh)
 		return err
@@ -146,7 +146,7 @@ func (e *Engine) readFile(fsys fs.FS, name string) (text []byte, skip bool, err 
 }
 
 // compileAll makes a file of each text; fresh are the units that are new.
-func (e *Engine) compileAll(ctx context.Context, texts map[string]found) (files map[string]*file, fresh []*unit) {
+func (e *Engine) compileAll(ctx context.Context, lib *library, texts map[string]found) (files map[string]*file, fresh []*unit) {
 	e.mu.Lock()
 	old := e.files
 	e.mu.Unlock()
@@ -158,7 +158,7 @@ func (e *Engine) compileAll(ctx context.Context, texts map[string]found) (files 
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		f := e.makeFile(ctx, name, texts[name], old[name])
+		f := e.makeFile(ctx, lib, name, texts[name], old[name])
 		if f.unit != nil && (old[name] == nil || old[name].unit != f.unit) {
 			fresh = append(fresh, f.unit)
 		}
@@ -183,7 +183,7 @@ func keepBelow(texts map[string]found, old map[string]*file) {
 	}
 }
 
-func (e *Engine) makeFile(ctx context.Context, name string, text found, old *file) *file {
+func (e *Engine) makeFile(ctx context.Context, lib *library, name string, text found, old *file) *file {
 	f := &file{name: name, lane: text.lane}
 	if old != nil {
 		f.unit = old.unit
@@ -193,14 +193,16 @@ func (e *Engine) makeFile(ctx context.Context, name string, text found, old *fil
 	}
 	sum := sha256.Sum256(text.text)
 	hash := hex.EncodeToString(sum[:])
-	if f.unit != nil && f.unit.hash == hash && f.unit.lane == f.lane {
+	if f.unit != nil && f.unit.hash == hash && f.unit.lane == f.lane && lib.same(f.unit.reads) {
 		return f
 	}
-	prog, err := e.compile(ctx, name, text)
+	reads := make(map[string]string)
+	prog, err := e.compile(ctx, name, text, lib.reader(reads))
 	if err != nil {
 		return f.broken(err)
 	}
 	f.unit = newUnit(name, f.lane, hash, prog, e.stateOf(name))
+	f.unit.reads = reads
 	return f
 }
 
@@ -214,12 +216,13 @@ func (f *file) broken(err error) *file {
 	return f
 }
 
-func (e *Engine) compile(ctx context.Context, name string, text found) (prog Program, err error) {
+func (e *Engine) compile(ctx context.Context, name string, text found, read func(string) ([]byte, error)) (prog Program, err error) {
 	defer recovered(&err)
 	prog, err = e.lanes[text.lane].lang.Compile(ctx, Source{
 		Name:  name,
 		Text:  text.text,
 		State: e.stateOf(name),
+		Read:  read,
 		Log:   e.log.With("file", name),
 		Place: e.opts.Place,
 		Zone:  e.opts.Zone,

@@ -387,3 +387,40 @@ func TestLoadGoesOnBesideAFolderThatCannotBeRead(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileIsCompiledAgainWhenOneThatItReadChanges(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
+		"reader": {reads: "lib/part.txt"}, "lost": {reads: "lib/none.txt"}, "outside": {reads: "../etc/passwd"},
+	}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	load := func(files ...string) error {
+		lang.mu.Lock()
+		lang.compiled = nil
+		lang.mu.Unlock()
+		return h.engine.Load(t.Context(), folder(files...))
+	}
+	steps := []struct {
+		files    []string
+		compiled int
+		broken   string
+	}{
+		{[]string{"a.toy", "reader", "lib/part.txt", "1"}, 1, ""},
+		{[]string{"a.toy", "reader", "lib/part.txt", "1"}, 0, ""},
+		{[]string{"a.toy", "reader", "lib/part.txt", "2"}, 1, ""},
+		{[]string{"a.toy", "reader"}, 1, `a.toy:1: there is no file "lib/part.txt" in the folder of rules`},
+		{[]string{"a.toy", "reader", "lib/part.txt", "2"}, 0, ""}, // as it is in force
+		{[]string{"a.toy", "reader", "lib/part.txt", ""}, 1, ""},
+		{[]string{"b.toy", "lost"}, 1, `b.toy:1: there is no file "lib/none.txt" in the folder of rules`},
+		{[]string{"b.toy", "lost", "lib/none.txt", "x"}, 1, ""},
+		{[]string{"c.toy", "outside"}, 1, `c.toy:1: "../etc/passwd" is no path in the folder of rules`},
+	}
+	for i, s := range steps {
+		err := load(s.files...)
+		if got := fmt.Sprint(err); s.broken == "" && err != nil || s.broken != "" && got != s.broken {
+			t.Errorf("step %d: Load returned %v, want %q", i, err, s.broken)
+		}
+		if compiled, _ := lang.seen(); len(compiled) != s.compiled {
+			t.Errorf("step %d: compiled %v, want %d", i, compiled, s.compiled)
+		}
+	}
+}

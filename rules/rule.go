@@ -97,6 +97,10 @@ type Source struct {
 	Name  string // path in the folder, with slashes: "house/door.js"
 	Text  []byte
 	State *State // the file's state, kept from version to version
+	// Read returns another file of the folder, by its path there, of at most
+	// Limits.FileSize bytes. The file is compiled again whenever one that it has read, or
+	// looked for, changes. It may be called until Compile returns.
+	Read  func(name string) ([]byte, error)
 	Place *Place // where the gateway is; nil if nobody has said it
 	Zone  *time.Location
 	Log   *slog.Logger

@@ -14,6 +14,7 @@ type unit struct {
 	file   string
 	lane   int // index of its language
 	hash   string
+	reads  map[string]string // see library
 	loaded time.Time
 	prog   Program
 	state  *State

@@ -38,6 +38,8 @@ type toyProgram struct {
 	// handles and save may be nil.
 	handles func(name string) bool
 	save    func(put func(key string, value []byte))
+	// reads names a file that its compilation reads.
+	reads string
 }
 
 func (l *toy) Name() string         { return l.name }
@@ -51,6 +53,11 @@ func (l *toy) Compile(_ context.Context, src rules.Source) (rules.Program, error
 	p, ok := l.programs[name]
 	if !ok {
 		return nil, &rules.Error{File: src.Name, Line: 1, Column: 3, Msg: "no program " + name, Snippet: name}
+	}
+	if p.reads != "" {
+		if _, err := src.Read(p.reads); err != nil {
+			return nil, &rules.Error{File: src.Name, Line: 1, Msg: err.Error()}
+		}
 	}
 	return &toyRun{lang: l, src: src, toyProgram: p}, nil
 }
