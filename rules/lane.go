@@ -256,7 +256,7 @@ func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) 
 	outs := l.engine.runProgram(ctx, u, calls, l.engine.opts.AfterTimeout)
 	l.effects = l.effects[:0]
 	for i := range outs {
-		j := u.judgeOf(&calls[i])
+		j := u.judgeOf(&calls[i], &outs[i])
 		l.engine.note(j, entry(&calls[i], &outs[i]), &outs[i])
 		l.setTimers(u, j, &calls[i], &outs[i], hops[i])
 		l.effects = append(l.effects, effect{place: place{rule: i}, judge: j, hops: hops[i], out: &outs[i]})
@@ -277,7 +277,7 @@ func (l *lane) judge(ctx context.Context, s *ruleSet, msgs []message.Message) {
 		outs := l.engine.runProgram(ctx, g.unit, g.calls, l.engine.opts.AfterTimeout)
 		for k := range outs {
 			call, out := &g.calls[k], &outs[k]
-			j, hops := g.unit.rules[call.Rule], call.Message.Hops
+			j, hops := g.unit.judgeOf(call, out), call.Message.Hops
 			l.engine.note(j, entry(call, out), out)
 			l.setTimers(g.unit, j, call, out, hops)
 			if len(out.Publish) > 0 || len(out.State) > 0 {

@@ -60,6 +60,9 @@ type Rule struct {
 	Hooks []string
 	// Shadow says that what it would publish and request is told, not done (After only).
 	Shadow bool
+	// Hidden says that it is a part of another rule of the file, the one of Outcome.For: it
+	// is not shown, and a call of it is counted for that rule, or not at all (After only).
+	Hidden bool
 }
 
 // Schedule is times at which a rule runs.
@@ -168,6 +171,7 @@ type Call struct {
 type Standing struct {
 	ID, Name string
 	Data     []byte
+	Left     time.Duration // until the timer is due; 0 or below if it was meanwhile, and for a request
 }
 
 // Outcome is what one call did. The zero value is "did not fire".
@@ -175,6 +179,9 @@ type Outcome struct {
 	Fired   bool              // the condition held, or the handler ran to its end
 	Verdict message.Verdict   // Before only
 	Missed  bool              // it was due and is left out, because of Call.Late
+	// Refused is why it did nothing although its condition held: "mode single: a run is on
+	// its way". It is counted and shown.
+	Refused string
 	Publish []message.Message // After, timer and start; Origin and Hops are set by the engine
 	Timers  []TimerChange
 	State   []StateChange // already made in Source.State; here to be kept
@@ -182,8 +189,8 @@ type Outcome struct {
 	Requests []Request
 	// Facts tell, in order, what the call looked at and did, if Call.Explain asks.
 	Facts []Fact
-	// For is the index of the rule that a timer or reply belongs to, plus one; 0 is the
-	// file itself.
+	// For is the index of the rule that a timer, reply or hidden rule belongs to, plus one;
+	// 0 is the file itself.
 	For  int
 	Logs []LogLine
 	Err  error         // nil, ErrNotEvaluated (wrapped), or an *Error

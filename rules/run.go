@@ -78,25 +78,33 @@ func entry(call *Call, out *Outcome) TraceEntry {
 		t.Outcome, t.Why = RanNotEvaluated, out.Err.Error()
 	case out.Err != nil:
 		t.Outcome, t.Why = RanFailed, abridged(out.Err.Error())
+	case out.Refused != "":
+		t.Outcome, t.Why = RanRefused, abridged(out.Refused)
 	case out.Fired:
 		t.Outcome = RanFired
 	}
 	return t
 }
 
-// judgeOf is whom a call's outcome is told of: the rule, or the file itself for a
-// start or a timer.
-func (u *unit) judgeOf(call *Call) *judge {
+// judgeOf is whom a call's outcome is told of: the rule, for a timer or a hidden rule
+// the one that it belongs to, or the file itself.
+func (u *unit) judgeOf(call *Call, out *Outcome) *judge {
+	j := u.own
 	if call.Trigger == OnMessage || call.Trigger == OnSchedule {
-		return u.rules[call.Rule]
+		j = u.rules[call.Rule]
 	}
-	return u.own
+	if (j == u.own || j.Hidden) && out.For > 0 && out.For <= len(u.rules) {
+		return u.rules[out.For-1]
+	}
+	return j
 }
 
 // note counts one call, logs what the rule had to say and, once a period, its
 // error.
 func (e *Engine) note(j *judge, t TraceEntry, out *Outcome) {
-	j.ran(t)
+	if !j.Hidden || out.Err != nil {
+		j.ran(t)
+	}
 	if out.Err != nil {
 		e.complain(j, t.At, t.Outcome, out.Err)
 	}

@@ -507,3 +507,39 @@ func TestAProgramThatHangsIsEnded(t *testing.T) {
 		h.stop()
 	})
 }
+
+// A hidden rule is a part of another one: what it does counts there, and what it does
+// not counts nowhere. A refused run is told with its reason.
+func TestHiddenRulesAndRefusedRuns(t *testing.T) {
+	p := toyProgram{
+		rules: []rules.Rule{{Name: "open", Line: 1, Filters: []string{"in/open"}}, {Name: "part", Line: 1, Filters: []string{"in/#"}, Hidden: true}},
+		run: func(_ context.Context, _ rules.Source, c rules.Call) rules.Outcome {
+			switch {
+			case c.Trigger == rules.OnStart:
+			case c.Rule == 0:
+				return rules.Outcome{Refused: "mode single: a run is on its way"}
+			case string(c.Message.Payload) == "go on":
+				return rules.Outcome{Fired: true, For: 1, Publish: []message.Message{msg("out", "")}}
+			}
+			return rules.Outcome{}
+		},
+	}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+	h.load("a.toy", "p")
+	h.run()
+	h.publish(msg("in/open", ""), msg("in/x", ""), msg("in/x", "go on"))
+	h.bus.Await(t.Context(), "out", 1)
+	if got := h.bus.Routed("out")[0].Origin; got != "rule/open" {
+		t.Errorf("the origin is %q", got)
+	}
+	if files := h.engine.Status(); len(files[0].Rules) != 1 {
+		t.Errorf("the hidden rule is shown: %+v", files[0].Rules)
+	}
+	s := h.status("a.toy")
+	if c := s.Counters; c.Heard != 2 || c.Fired != 1 || c.Refused != 1 || c.Errors != 0 {
+		t.Errorf("the counters are %+v", c)
+	}
+	if run := s.Trace[1]; run.Outcome != rules.RanRefused || run.Why != "mode single: a run is on its way" || s.LastError != "" {
+		t.Errorf("the trace has %+v, the last error is %q", run, s.LastError)
+	}
+}

@@ -53,6 +53,9 @@ func (e *Engine) Status() []FileStatus {
 		if f.unit != nil {
 			s.Hash, s.Loaded, s.Own = f.unit.hash, f.unit.loaded, f.unit.own.runs()
 			for _, j := range f.unit.rules {
+				if j.Hidden {
+					continue
+				}
 				s.Rules = append(s.Rules, RuleStatus{Rule: j.Rule, Runs: j.runs()})
 			}
 		}
@@ -93,7 +96,9 @@ func (e *Engine) statusTopics() map[string]string {
 		}
 		if f.unit != nil {
 			for _, j := range f.unit.rules {
-				p.Rules = append(p.Rules, j.Name)
+				if !j.Hidden {
+					p.Rules = append(p.Rules, j.Name)
+				}
 			}
 		}
 		text, err := json.Marshal(p)

@@ -17,6 +17,7 @@ type Counters struct {
 	Rejected     uint64 // Before: messages refused, by the rule or because it failed
 	Replaced     uint64 // Before: messages changed or redirected
 	Looped       uint64 // messages not published because of message.MaxHops
+	Refused      uint64 // runs that did nothing although the condition held: Outcome.Refused
 }
 
 // What a run came to; see [TraceEntry].
@@ -28,6 +29,7 @@ const (
 	RanReplaced     = "replaced"
 	RanNotEvaluated = "not evaluated"
 	RanFailed       = "error"
+	RanRefused      = "refused" // see Outcome.Refused
 	RanMissed       = "missed" // a schedule was due while the machine slept, or its clock was set
 )
 
@@ -38,7 +40,7 @@ type TraceEntry struct {
 	Trigger string        // Call.Schedule
 	Outcome string        // one of the Ran constants
 	Took    time.Duration // what the call itself took
-	Why     string        // the error, if there was one
+	Why     string        // the error, if there was one, or why it was refused
 }
 
 // traceLength is how many runs of a rule are remembered.
@@ -77,8 +79,10 @@ func (t *tally) ran(entry TraceEntry) {
 		c.NotEvaluated++
 	case RanFailed:
 		c.Errors++
+	case RanRefused:
+		c.Refused++
 	}
-	if entry.Why != "" {
+	if entry.Why != "" && entry.Outcome != RanRefused {
 		t.lastErr, t.lastAt = entry.Why, entry.At
 	}
 	if len(t.ring) < traceLength {

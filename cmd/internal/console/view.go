@@ -67,6 +67,7 @@ type Rule struct {
 	Rejected     uint64   `json:"rejected" doc:"Messages that a filter refused, or could not judge"`
 	Replaced     uint64   `json:"replaced" doc:"Messages that a filter changed or redirected"`
 	Looped       uint64   `json:"looped" doc:"Messages not published because too many rules stood behind them"`
+	Refused      uint64   `json:"refused" doc:"Runs that did nothing although the condition held, because of mode, throttle, rate or once"`
 	LastError    string   `json:"last_error,omitempty"`
 	Trace        []Run    `json:"trace" doc:"Its last runs, newest first"`
 }
@@ -76,7 +77,7 @@ type Run struct {
 	At      time.Time `json:"at"`
 	Topic   string    `json:"topic,omitempty"`
 	Trigger string    `json:"trigger,omitempty" doc:"The schedule that was due, or start"`
-	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced, missed or error"`
+	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced, refused, missed or error"`
 	Why     string    `json:"why,omitempty"`
 	Micro   float64   `json:"us" doc:"Microseconds it took"`
 }

@@ -99,7 +99,7 @@ func viewRule(r rules.RuleStatus) console.Rule {
 		Name: r.Name, Line: r.Line, Stage: stage, Filters: append([]string{}, r.Filters...), Schedules: schedules(&r.Rule),
 		Heard: r.Counters.Heard, Fired: r.Counters.Fired, NotEvaluated: r.Counters.NotEvaluated, Errors: r.Counters.Errors,
 		Published: r.Counters.Published, Dropped: r.Counters.Dropped, Rejected: r.Counters.Rejected, Replaced: r.Counters.Replaced,
-		Looped: r.Counters.Looped, LastError: r.LastError, Trace: []console.Run{},
+		Looped: r.Counters.Looped, Refused: r.Counters.Refused, LastError: r.LastError, Trace: []console.Run{},
 	}
 	for _, t := range r.Trace {
 		shown.Trace = append(shown.Trace, console.Run{
