@@ -24,8 +24,10 @@
 //
 // The variables: payload (the JSON value of the payload; of a payload that is not
 // JSON its text), prev (the same of the topic's previous message), text (the payload
-// as text), topic, parts (the topic's levels, from 0), qos, retain, origin, and the
-// function now().
+// as text), topic, parts (the topic's levels, from 0), qos, retain, origin; vars (the
+// file's own, from rules.Source.State), time and sun; and the functions now(),
+// sunrise(), sunset(), between(from, to) and state(topic), the last payload on another
+// topic. state() is heard by one Watch rule that a file has for all of them.
 //
 // A field that is absent is nil, and so is a field of what is not an object. In a
 // condition nil counts as false. Calculating with nil, comparing it by order, or

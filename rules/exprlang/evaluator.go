@@ -27,6 +27,7 @@ type evaluator struct {
 	gen         uint64
 	msg, prev   *message.Message
 	now         time.Time
+	zone        *time.Location
 	values      []any
 	valueGen    []uint64
 	envGen      []uint64
@@ -35,11 +36,14 @@ type evaluator struct {
 	numbers     numbers
 	splitTopic  []string
 	splitTopics bool
+	variable    document // of vars
+	topic       []byte   // for topicOf
 }
 
 func newEvaluator(t *table) *evaluator {
 	return &evaluator{
 		slots:    t.slots,
+		zone:     t.own.zone,
 		vm:       vm.VM{MemoryBudget: memoryBudget},
 		env:      make(map[string]any, len(t.slots)),
 		values:   make([]any, len(t.slots)),
@@ -92,7 +96,17 @@ func (e *evaluator) slot(i int) any {
 	if e.valueGen[i] == e.gen {
 		return e.values[i]
 	}
-	v := e.decode(&e.slots[i])
+	s := &e.slots[i]
+	if s.root == rootGiven {
+		v := s.given.get(e, s.path)
+		if s.given.fleeting {
+			e.envGen[i] = 0
+			return v
+		}
+		e.values[i], e.valueGen[i] = v, e.gen
+		return v
+	}
+	v := e.decode(s)
 	e.values[i], e.valueGen[i] = v, e.gen
 	return v
 }
@@ -119,7 +133,8 @@ func (e *evaluator) decode(s *slot) any {
 	case rootOrigin:
 		return e.msg.Origin
 	case rootNow:
-		return e.now
+		return e.now.In(e.zone)
+	case rootGiven:
 	}
 	return nil
 }
@@ -242,7 +257,7 @@ func (e *evaluator) raw(x *expression) (v *fastjson.Value, ok bool) {
 	case rootPayload:
 	case rootPrev:
 		d = &e.before
-	case rootTopic, rootParts, rootText, rootQoS, rootRetain, rootOrigin, rootNow:
+	case rootTopic, rootParts, rootText, rootQoS, rootRetain, rootOrigin, rootNow, rootGiven:
 		return nil, false
 	}
 	if d.look() != isJSON {

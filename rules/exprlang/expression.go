@@ -36,7 +36,7 @@ var ruleVariables = map[string]any{
 	"topic": "", "text": "", "origin": "", "parts": []string{}, "qos": 0, "retain": false, "now": time.Time{},
 }
 
-const variableNames = "payload, prev, text, topic, parts, qos, retain, origin"
+const variableNames = "payload, prev, text, topic, parts, qos, retain, origin, vars, time and sun"
 
 // compilation is the way of one expression from source to bytecode.
 type compilation struct {
@@ -109,6 +109,7 @@ func (c *compilation) compile(source string, condition bool) (ast.Node, *vm.Prog
 	}
 	c.nested = nested
 	tree.Node = c.transform(tree.Node)
+	c.checkGiven(tree.Node)
 	if condition {
 		tree.Node = truth(tree.Node)
 	}
@@ -238,6 +239,7 @@ func (c *compilation) binary(n *ast.BinaryNode) ast.Node {
 func (c *compilation) member(n *ast.MemberNode) ast.Node {
 	n.Node, n.Property = c.transform(n.Node), c.transform(n.Property)
 	if id, ok := n.Node.(*ast.IdentifierNode); ok && c.table != nil && !slices.Contains(c.lets, id.Value) {
+		c.checkField(id.Value, n.Property)
 		if name, ok := c.table.extend(id.Value, n.Property); ok {
 			return at(n, &ast.IdentifierNode{Value: name})
 		}
@@ -246,7 +248,13 @@ func (c *compilation) member(n *ast.MemberNode) ast.Node {
 	return at(n, &ast.ChainNode{Node: n})
 }
 
+// withMethods are the variables that have methods.
+var withMethods = map[string]bool{"now": true, "sunrise()": true, "sunset()": true}
+
 func (c *compilation) call(n *ast.CallNode) ast.Node {
+	if given := c.givenCall(n); given != nil {
+		return given
+	}
 	c.each(n.Arguments)
 	switch callee := n.Callee.(type) {
 	case *ast.IdentifierNode:
@@ -262,7 +270,7 @@ func (c *compilation) call(n *ast.CallNode) ast.Node {
 		}
 	case *ast.MemberNode: // a method, of a time
 		callee.Node = c.transform(callee.Node)
-		if id, ok := callee.Node.(*ast.IdentifierNode); ok && c.table != nil && id.Value != "now" && !slices.Contains(c.lets, id.Value) {
+		if id, ok := callee.Node.(*ast.IdentifierNode); ok && c.table != nil && !withMethods[id.Value] && !slices.Contains(c.lets, id.Value) {
 			c.refuse(n, "%s has no functions", id.Value)
 		}
 	default:

@@ -92,6 +92,10 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 // judge makes one call. It reports false for the most frequent case, a condition
 // that does not hold, which is not worth the time to look at the clock.
 func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) bool {
+	if r.watch != nil {
+		r.watch.hear(call.Message)
+		return false
+	}
 	e.load(call)
 	holds := r.when == nil
 	if r.when != nil {

@@ -31,6 +31,8 @@ type compiled struct {
 
 	redirect *template
 	set      []setField
+
+	watch *memory // of a rule that hears what state() names
 }
 
 // publish is one entry under "do".
@@ -57,8 +59,12 @@ func compileFile(src *rules.Source) (*ruleFile, error) {
 	if f.zone == nil {
 		f.zone = time.Local
 	}
+	f.table.own = ownNames{vars: src.State, place: src.Place, zone: f.zone, memory: newMemory()}
 	if body := f.parse(); body != nil {
 		f.document(body)
+	}
+	if w := f.watch(); w != nil {
+		f.rules = append(f.rules, w)
 	}
 	return f, errors.Join(f.errs...)
 }

@@ -22,6 +22,7 @@ const (
 	rootRetain
 	rootOrigin
 	rootNow
+	rootGiven // by its own function
 )
 
 var roots = map[string]root{
@@ -32,9 +33,10 @@ var roots = map[string]root{
 // slot is one variable of a rule file: a root, or a place below payload, prev or
 // parts. Each is decoded once a message, when the first expression reads it.
 type slot struct {
-	root root
-	path []step
-	name string // as it was written, about
+	root  root
+	path  []step
+	name  string // as it was written, about
+	given *given // of rootGiven
 	// missing is what an expression fails with that cannot do without it.
 	missing error
 }
@@ -49,6 +51,7 @@ type step struct {
 type table struct {
 	slots []slot
 	index map[string]int // by name
+	own   ownNames
 }
 
 func newTable() *table {
@@ -61,11 +64,11 @@ func (t *table) know(name string) bool {
 	if _, ok := t.index[name]; ok {
 		return true
 	}
-	r, ok := roots[name]
-	if ok {
+	if r, ok := roots[name]; ok {
 		t.add(slot{root: r, name: name})
+		return true
 	}
-	return ok
+	return t.knowOwn(name)
 }
 
 func (t *table) add(s slot) {
@@ -93,13 +96,13 @@ func (t *table) extend(name string, property ast.Node) (string, bool) {
 	}
 	switch {
 	case base.root == rootParts && len(base.path) == 0 && next.index >= 0:
-	case base.root == rootPayload || base.root == rootPrev:
+	case base.root == rootPayload || base.root == rootPrev || base.root == rootGiven && base.given.below(base.path):
 	default:
 		return "", false
 	}
 	name += next.String()
 	if _, ok := t.index[name]; !ok {
-		t.add(slot{root: base.root, path: append(append([]step(nil), base.path...), next), name: name})
+		t.add(slot{root: base.root, path: append(append([]step(nil), base.path...), next), name: name, given: base.given})
 	}
 	return name, true
 }

@@ -96,15 +96,24 @@ func onTheDial(s cron.Schedule, after time.Time) time.Time {
 	return time.Time{}
 }
 
-// At reads a time of the day, "07:30" or "07:30:15".
-func At(text string, zone *time.Location) (*Wall, error) {
+// Clock reads a time of the day, "07:30" or "07:30:15".
+func Clock(text string) (hour, minute, second int, err error) {
 	at, err := time.Parse("15:04", text)
 	if err != nil {
 		if at, err = time.Parse("15:04:05", text); err != nil {
-			return nil, fmt.Errorf("%q is not a time of the day such as \"07:30\"", text)
+			return 0, 0, 0, fmt.Errorf("%q is not a time of the day such as \"07:30\"", text)
 		}
 	}
-	hour, minute, second := at.Clock()
+	hour, minute, second = at.Clock()
+	return hour, minute, second, nil
+}
+
+// At reads a time of the day, as [Clock] does.
+func At(text string, zone *time.Location) (*Wall, error) {
+	hour, minute, second, err := Clock(text)
+	if err != nil {
+		return nil, err
+	}
 	return &Wall{text: "at " + text, next: func(after time.Time) time.Time {
 		return daily(after.In(zone), func(year int, month time.Month, day int) (time.Time, bool) {
 			return time.Date(year, month, day, hour, minute, second, 0, zone), true

@@ -45,6 +45,18 @@ func (e event) on(day time.Time, latitude, longitude float64) (time.Time, bool) 
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 
+// Elevation is how high the sun's middle stands above the horizon, in degrees, without
+// refraction; below 0 it is under it. Latitude is in degrees north, longitude in degrees
+// east.
+func Elevation(t time.Time, latitude, longitude float64) float64 {
+	declination, equation := sunAt(t)
+	day := t.UTC().Sub(t.UTC().Truncate(24 * time.Hour))
+	hourAngle := radians((day.Minutes()+equation)/4 + longitude - 180)
+	sin := math.Sin(radians(latitude))*math.Sin(declination) +
+		math.Cos(radians(latitude))*math.Cos(declination)*math.Cos(hourAngle)
+	return degrees(math.Asin(max(-1, min(1, sin))))
+}
+
 // sunAt is the sun's declination in radians, and by how many minutes a sundial is
 // ahead of a clock (NOAA, Solar Calculation Details, after J. Meeus, Astronomical
 // Algorithms, 1991).

@@ -1,0 +1,195 @@
+package exprlang
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/expr-lang/expr/ast"
+
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// given is a variable with a function of its own: the state of topics, the file's
+// variables, the time, the sun, windows.
+type given struct {
+	// get is the value below a path.
+	get func(e *evaluator, path []step) any
+	// fields are the only names below it, one of which must follow; nil if anything may.
+	fields []string
+	// fleeting says that the value may change while a message is judged.
+	fleeting bool
+}
+
+// below reports whether a step may follow a path.
+func (g *given) below(path []step) bool { return g.fields == nil || len(path) == 0 }
+
+// ownNames is what the names of a rule file stand for, besides the message.
+type ownNames struct {
+	vars   *rules.State
+	place  *rules.Place
+	zone   *time.Location
+	memory *memory
+	// rule are those of the rule that is compiled; nil outside of one.
+	rule *ruleNames
+}
+
+// ruleNames are the names that each rule has for itself.
+type ruleNames struct {
+	number  int // tells the rules of a file apart
+	windows []*window
+	edge    bool
+}
+
+// knowOwn makes sure that there is a slot for a name that is given.
+func (t *table) knowOwn(name string) bool {
+	switch name {
+	case "vars":
+		t.add(slot{root: rootGiven, name: name, given: &given{get: t.own.variable, fleeting: true}})
+	case "time":
+		t.add(slot{root: rootGiven, name: name, given: &given{get: t.own.timeField, fields: timeFields}})
+	case "sun":
+		t.add(slot{root: rootGiven, name: name, given: &given{get: t.own.sunField, fields: []string{"up", "elevation"}}})
+	default:
+		return false
+	}
+	return true
+}
+
+// add1 makes sure that there is a slot of that name, which get gives.
+func (t *table) add1(name string, get func(e *evaluator, path []step) any) {
+	if _, ok := t.index[name]; !ok {
+		t.add(slot{root: rootGiven, name: name, given: &given{get: get}})
+	}
+}
+
+// givenOf is what the slot of a name is given by, nil if there is none such.
+func (c *compilation) givenOf(name string) *slot {
+	if c.table == nil || slices.Contains(c.lets, name) {
+		return nil
+	}
+	if i, ok := c.table.index[name]; ok && c.table.slots[i].root == rootGiven {
+		return &c.table.slots[i]
+	}
+	return nil
+}
+
+// checkField refuses a field that a given variable has not.
+func (c *compilation) checkField(name string, property ast.Node) {
+	s := c.givenOf(name)
+	field, ok := property.(*ast.StringNode)
+	if s == nil || s.given.fields == nil || len(s.path) > 0 || !ok || slices.Contains(s.given.fields, field.Value) {
+		return
+	}
+	c.refuse(property, "%s has no %q: it has %s", s.name, field.Value, strings.Join(s.given.fields, ", "))
+}
+
+// checkGiven refuses a variable without the field that it needs, and the sun without a
+// place.
+func (c *compilation) checkGiven(root ast.Node) {
+	eachNode(root, func(n ast.Node) {
+		id, ok := n.(*ast.IdentifierNode)
+		if !ok {
+			return
+		}
+		s := c.givenOf(id.Value)
+		switch {
+		case s == nil:
+		case s.given.fields != nil && len(s.path) == 0:
+			c.refuse(n, "%s wants a field: %s", s.name, strings.Join(s.given.fields, ", "))
+		case strings.HasPrefix(s.name, "sun.") && c.table.own.place == nil:
+			c.refuse(n, "%v", errNoPlace)
+		}
+	})
+}
+
+// givenCall is the slot that a call stands for, nil if it is a call like any other.
+func (c *compilation) givenCall(n *ast.CallNode) ast.Node {
+	callee, ok := n.Callee.(*ast.IdentifierNode)
+	if !ok || c.table == nil {
+		return nil
+	}
+	var name string
+	var refused *refusal
+	switch callee.Value {
+	case "state":
+		name, refused = c.stateCall(n)
+	case "between":
+		name, refused = c.betweenCall(n)
+	case "sunrise", "sunset":
+		name, refused = c.sunCall(n, callee.Value)
+	default:
+		return nil
+	}
+	if refused != nil {
+		if c.err == nil {
+			c.err = refused
+		}
+		return at(n, &ast.NilNode{})
+	}
+	return at(n, &ast.IdentifierNode{Value: name})
+}
+
+// variable is one of the file's variables, or all of them.
+func (o *ownNames) variable(e *evaluator, path []step) any {
+	if o.vars == nil {
+		return nil
+	}
+	if len(path) > 0 && path[0].index < 0 {
+		return e.fromVariable(o.vars.Value(path[0].key), path[1:])
+	}
+	if len(path) > 0 {
+		return nil
+	}
+	all := make(map[string]any)
+	for key, value := range o.vars.Snapshot() {
+		all[key] = e.fromVariable(value, nil)
+	}
+	return all
+}
+
+// fromVariable decodes what stands below a path in the JSON of a variable.
+func (e *evaluator) fromVariable(value []byte, path []step) any {
+	if value == nil {
+		return nil
+	}
+	e.variable.load(value, true)
+	if e.variable.look() != isJSON {
+		return nil
+	}
+	return e.numbers.decode(e.variable.find(path))
+}
+
+// walk goes down a path in a value that is decoded already.
+func walk(v any, path []step) any {
+	for _, s := range path {
+		switch below := v.(type) {
+		case map[string]any:
+			v = nil
+			if s.index < 0 {
+				v = below[s.key]
+			}
+		case []any:
+			v = nil
+			if s.index >= 0 && s.index < len(below) {
+				v = below[s.index]
+			}
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+// literalText is the text of an argument that is one.
+func literalText(n ast.Node) (string, bool) {
+	s, ok := n.(*ast.StringNode)
+	if !ok {
+		return "", false
+	}
+	return s.Value, true
+}
+
+// slotName is a name for a slot that no expression can write.
+func slotName(format string, args ...any) string { return fmt.Sprintf(format, args...) }

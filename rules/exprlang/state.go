@@ -1,0 +1,237 @@
+package exprlang
+
+import (
+	"container/list"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/expr-lang/expr/ast"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// Bounds of what one file remembers of topics. What was heard longest ago goes first; a
+// longer payload is not remembered.
+const (
+	maxStateTopics  = 10_000
+	maxStateBytes   = 4 << 20 // of topics and payloads
+	maxStatePayload = 256 << 10
+)
+
+// memory is the last payload on the topics that state() names. Its methods may be
+// called by any goroutine.
+type memory struct {
+	mu      sync.Mutex
+	filters []string // of the rule that hears the topics; fixed once the file is compiled
+	topics  map[string]*list.Element
+	order   list.List // of *remembered, oldest first
+	bytes   int
+	doc     document
+}
+
+// remembered is the last payload on a topic, decoded when it is first read.
+type remembered struct {
+	topic   string
+	payload []byte
+	decoded bool
+	value   any // never written to once it is decoded
+	numbers numbers
+}
+
+func newMemory() *memory { return &memory{topics: make(map[string]*list.Element)} }
+
+// hear remembers a message. An empty payload is none, as that of a retained message
+// which is taken away.
+func (m *memory) hear(msg *message.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := m.topics[msg.Topic]
+	if len(msg.Payload) == 0 || len(msg.Payload) > maxStatePayload {
+		m.forget(at)
+		return
+	}
+	if at == nil {
+		at = m.order.PushBack(&remembered{topic: msg.Topic})
+		m.topics[msg.Topic] = at
+		m.bytes += len(msg.Topic)
+	} else {
+		m.order.MoveToBack(at)
+	}
+	r := at.Value.(*remembered)
+	m.bytes += len(msg.Payload) - len(r.payload)
+	r.payload = append(r.payload[:0], msg.Payload...)
+	r.decoded, r.value = false, nil
+	for len(m.topics) > maxStateTopics || m.bytes > maxStateBytes {
+		m.forget(m.order.Front())
+	}
+}
+
+func (m *memory) forget(at *list.Element) {
+	if at == nil {
+		return
+	}
+	r := m.order.Remove(at).(*remembered)
+	delete(m.topics, r.topic)
+	m.bytes -= len(r.topic) + len(r.payload)
+}
+
+// read is what stands below a path in the last payload on a topic. The digits of its
+// numbers are told to seen.
+func (m *memory) read(topic []byte, path []step, seen *numbers) any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at := m.topics[string(topic)]
+	if at == nil {
+		return nil
+	}
+	r := at.Value.(*remembered)
+	if !r.decoded {
+		m.decode(r)
+	}
+	v := walk(r.value, path)
+	switch v.(type) {
+	case float64, map[string]any, []any:
+		seen.seen = append(seen.seen, r.numbers.seen...)
+	}
+	return v
+}
+
+func (m *memory) decode(r *remembered) {
+	r.decoded = true
+	r.numbers.reset()
+	m.doc.load(r.payload, true)
+	if m.doc.look() == isJSON {
+		r.value = r.numbers.decode(m.doc.value)
+	} else {
+		r.value = string(r.payload)
+	}
+	m.doc.load(nil, false)
+}
+
+// watch is the rule that hears what state() names, nil if nothing does.
+func (f *ruleFile) watch() *compiled {
+	m := f.table.own.memory
+	if len(m.filters) == 0 {
+		return nil
+	}
+	name := "state()"
+	for f.names[name] > 0 {
+		name += " "
+	}
+	return &compiled{Rule: rules.Rule{Name: name, Line: 1, Stage: rules.Watch, Filters: m.filters}, watch: m}
+}
+
+// topicPart is a piece of the topic that state() is asked for.
+type topicPart struct {
+	text string
+	x    *expression // instead of text
+}
+
+// stateCall is state(topic), with a topic of text and expressions.
+func (c *compilation) stateCall(n *ast.CallNode) (string, *refusal) {
+	if len(n.Arguments) != 1 {
+		return "", refuse(n, "state wants one topic: state(\"home/hall/door\")")
+	}
+	arg := n.Arguments[0]
+	parts, filter, refused := c.topicParts(arg)
+	if refused != nil {
+		return "", refused
+	}
+	m := c.table.own.memory
+	if !slices.Contains(m.filters, filter) {
+		m.filters = append(m.filters, filter)
+	}
+	name := slotName("state(%s)", arg.String())
+	c.table.add1(name, func(e *evaluator, path []step) any {
+		topic, ok := e.topicOf(parts)
+		if !ok {
+			return nil
+		}
+		return m.read(topic, path, &e.numbers)
+	})
+	return name, nil
+}
+
+// topicParts takes a topic apart, and gives the filter that hears whatever it may be.
+func (c *compilation) topicParts(arg ast.Node) (parts []topicPart, filter string, refused *refusal) {
+	written := false
+	for _, n := range summands(arg, nil) {
+		if text, ok := literalText(n); ok {
+			if strings.ContainsAny(text, "+#") {
+				return nil, "", refuse(n, "state wants a topic, without wildcards")
+			}
+			parts, filter, written = append(parts, topicPart{text: text}), filter+text, true
+			continue
+		}
+		x, refused := c.topicExpression(n)
+		if refused != nil {
+			return nil, "", refused
+		}
+		parts, filter = append(parts, topicPart{x: x}), filter+"+"
+	}
+	if !written {
+		return nil, "", refuse(arg, "state wants a topic of which a part is written, such as \"home/\" + parts[1] + \"/door\"")
+	}
+	if err := rules.CheckFilter(filter); err != nil {
+		if strings.Contains(filter, "+") {
+			return nil, "", refuse(arg, "what an expression gives must be a whole level of the topic, between slashes: this one would be heard as %q", filter)
+		}
+		return nil, "", refuse(arg, "%v", err)
+	}
+	return parts, filter, nil
+}
+
+// topicExpression compiles an expression that gives one level of a topic.
+func (c *compilation) topicExpression(n ast.Node) (*expression, *refusal) {
+	var outside *refusal
+	eachNode(n, func(inner ast.Node) {
+		switch inner := inner.(type) {
+		case *ast.PointerNode:
+			outside = refuse(inner, "the topic of state() cannot be made of an element of a list")
+		case *ast.IdentifierNode:
+			if slices.Contains(c.lets, inner.Value) {
+				outside = refuse(inner, "the topic of state() cannot be made of %q, which a let declares", inner.Value)
+			} else if inner.Value == "topic" && inner == n {
+				outside = refuse(inner, "the topic has several levels: take parts[0], parts[1] ...")
+			}
+		}
+	})
+	if outside != nil {
+		return nil, outside
+	}
+	x, refused := compileRule(n.String(), c.table, false)
+	if refused != nil {
+		refused.at = n.Location().From
+	}
+	return x, refused
+}
+
+// summands are what a sum of texts consists of, in order.
+func summands(n ast.Node, all []ast.Node) []ast.Node {
+	if b, ok := n.(*ast.BinaryNode); ok && b.Operator == "+" {
+		return summands(b.Right, summands(b.Left, all))
+	}
+	return append(all, n)
+}
+
+// topicOf puts a topic together; false if a part of it is missing.
+func (e *evaluator) topicOf(parts []topicPart) ([]byte, bool) {
+	b := e.topic[:0]
+	e.topic = nil // a part may be a state() of its own
+	for i := range parts {
+		p := &parts[i]
+		if p.x == nil {
+			b = append(b, p.text...)
+			continue
+		}
+		var err error
+		if b, err = e.appendWord(b, p.x); err != nil {
+			e.topic = b
+			return nil, false
+		}
+	}
+	e.topic = b
+	return b, true
+}

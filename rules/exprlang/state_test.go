@@ -1,0 +1,242 @@
+package exprlang_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/exprlang"
+)
+
+// watchOf is the index of the rule that hears what state() names.
+func watchOf(p rules.Program) int {
+	return slices.IndexFunc(p.Rules(), func(r rules.Rule) bool { return r.Stage == rules.Watch })
+}
+
+// tell has the program hear what stands on topics: topic, payload, topic, payload ...
+func tell(t testing.TB, p rules.Program, pairs ...string) {
+	t.Helper()
+	watch := watchOf(p)
+	if watch < 0 {
+		t.Fatal("nothing is watched")
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		m := &message.Message{Topic: pairs[i], Payload: []byte(pairs[i+1])}
+		out := p.Run(t.Context(), []rules.Call{{Rule: watch, Message: m, Now: noon}})[0]
+		if out.Fired || out.Err != nil || len(out.Publish) > 0 {
+			t.Fatalf("the watch rule came to %+v", out)
+		}
+	}
+}
+
+func TestStateOfTopics(t *testing.T) {
+	told := []string{
+		"home/hall/door", `{"open":true,"n":1.50,"list":[{"a":1}],"big":12345678901234567890}`,
+		"home/kitchen/door", `{"open":false}`, "home/hall/mode", "away", "home/hall/temp", "21.5", "n/7", `"seven"`,
+		"gone", "x", "gone", "", "home/two/levels/door", `{"open":true}`,
+	}
+	for _, c := range []struct{ condition, payload, want string }{
+		{`state("home/hall/door").open`, `{}`, "yes"},
+		{`state("home/kitchen/door").open`, `{}`, "no"},
+		{`state("home/hall/door").list[0].a == 1`, `{}`, "yes"},
+		{`state("home/hall/door").list[1].a == 1`, `{}`, "no"},
+		{`state("home/hall/door")["n"] == 1.5`, `{}`, "yes"},
+		{`state("home/hall/mode") == "away"`, `{}`, "yes"},
+		{`state("home/hall/temp") > 20`, `{}`, "yes"},
+		{`state("home/hall/temp") > payload.c`, `{"c":22}`, "no"},
+		{`state("home/hall/nothing").open`, `{}`, "no"},
+		{`state("home/hall/nothing") == nil`, `{}`, "yes"},
+		{`state("home/hall/nothing") > 1`, `{}`, "?"},
+		{`state("home/hall/door") | len() == 4`, `{}`, "yes"},
+		{`state("gone") == nil`, `{}`, "yes"},
+		{`state("home/" + parts[1] + "/door").open`, `{}`, "yes"},
+		{`state("home/" + payload.room + "/door").open`, `{"room":"kitchen"}`, "no"},
+		{`state("home/" + payload.room + "/door").open`, `{"room":"hall"}`, "yes"},
+		{`state("home/" + payload.room + "/door").open`, `{"room":"two/levels"}`, "no"},
+		{`state("home/" + payload.room + "/door").open`, `{}`, "no"},
+		{`state("n/" + string(payload.n)) == "seven"`, `{"n":7}`, "yes"},
+		{`state("n/" + payload.n) == "seven"`, `{"n":7}`, "yes"},
+		{`state(parts[0] + "/" + parts[1] + "/door").open`, `{}`, "yes"},
+		{`state("home/" + (payload.room ?? "hall") + "/door").open && state("home/hall/temp") == 21.5`, `{}`, "yes"},
+		{`state("home/" + state("n/" + payload.n + "") + "/x") == nil`, `{"n":7}`, "yes"},
+		{`let d = state("home/hall/door"); d.open && d.n == 1.5`, `{}`, "yes"},
+		{`any(payload.rooms, # == state("home/hall/mode"))`, `{"rooms":["in","away"]}`, "yes"},
+	} {
+		t.Run(c.condition+c.payload, func(t *testing.T) {
+			p := compile(t, ruleIf(c.condition))
+			for i := 0; i < len(told); i += 2 { // as the engine: what no filter matches is not told
+				watch := p.Rules()[watchOf(p)]
+				if slices.ContainsFunc(watch.Filters, func(f string) bool { return matches(f, told[i]) }) {
+					tell(t, p, told[i], told[i+1])
+				}
+			}
+			if got := verdict(ask(t, p, "home/hall/x", c.payload, "-")); got != c.want {
+				t.Errorf("it came to %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func matches(filter, name string) bool {
+	f, n := strings.Split(filter, "/"), strings.Split(name, "/")
+	return len(f) == len(n) && !slices.ContainsFunc(slices.Collect(func(yield func(int) bool) {
+		for i := range f {
+			if !yield(i) {
+				return
+			}
+		}
+	}), func(i int) bool { return f[i] != "+" && f[i] != n[i] })
+}
+
+func TestStateIsWatchedOnce(t *testing.T) {
+	p := compile(t, `
+rules:
+  - {name: state(), on: x, if: state("a/b").c || state("a/b").d, do: [{publish: y, payload: "${state('a/' + parts[0] + '/c')}"}]}
+filters:
+  - {name: f, on: x, drop: 'state("a/b") == 1 || state("d/" + payload.a)'}
+`)
+	all := p.Rules()
+	watch := all[watchOf(p)]
+	if diff := cmp.Diff([]string{"a/b", "a/+/c", "d/+"}, watch.Filters); diff != "" {
+		t.Error(diff)
+	}
+	if watchOf(p) != 2 || watch.Name == "" || watch.Name == all[0].Name || watch.Line == 0 {
+		t.Errorf("the watch rule is %+v", watch)
+	}
+	if i := watchOf(compile(t, ruleIf("payload.a"))); i >= 0 {
+		t.Error("a file without state() watches")
+	}
+}
+
+// The digits of a number in a state come out as they went in, and the newest payload
+// counts.
+func TestStateKeepsDigitsAndFollows(t *testing.T) {
+	p := compile(t, "rules:\n  - {name: r, on: x, do: [{publish: y, payload: {a: \"${state('s').n}\", b: \"${state('s')}\"}}]}\n")
+	for _, n := range []string{"1.50", "12345678901234567890", "7"} {
+		tell(t, p, "s", `{"n":`+n+`}`)
+		want := fmt.Sprintf(`{"a":%s,"b":{"n":%s}}`, n, n)
+		if got := string(ask(t, p, "x", "", "-").Publish[0].Payload); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
+func TestStateIsBounded(t *testing.T) {
+	p := compile(t, ruleIf(`state("s/" + payload.n) != nil`))
+	there := func(n string) bool { return verdict(ask(t, p, "x", `{"n":"`+n+`"}`, "-")) == "yes" }
+	for i := range 10_001 {
+		tell(t, p, fmt.Sprint("s/", i), "1")
+	}
+	if there("0") || !there("1") || !there("10000") {
+		t.Error("not the oldest one is forgotten")
+	}
+	tell(t, p, "s/1", "2") // is the newest again
+	large := strings.Repeat("x", 256<<10)
+	for i := range 15 {
+		tell(t, p, fmt.Sprint("s/large", i), large)
+	}
+	tell(t, p, "s/large15", large[:250<<10])
+	if there("2") || there("5000") || !there("1") || !there("large0") {
+		t.Error("it is not bounded by its bytes")
+	}
+	tell(t, p, "s/large0", large+"x")
+	if there("large0") {
+		t.Error("a payload that is too long leaves the one before")
+	}
+}
+
+func TestRefusedStates(t *testing.T) {
+	for condition, want := range map[string]string{
+		`state().x`:                                 "5:7: state wants one topic",
+		`state("a", "b")`:                           "5:7: state wants one topic",
+		`state("a/+/b").x`:                          "5:13: state wants a topic, without wildcards",
+		`state("").x`:                               "5:13: topic filter is empty",
+		`state(payload.x)`:                          "of which a part is written",
+		`state("a" + parts[1])`:                     `must be a whole level of the topic, between slashes: this one would be heard as "a+"`,
+		`state("a/" + parts[1] + "b")`:              `heard as "a/+b"`,
+		`state("a/" + parts[1] + parts[2])`:         `heard as "a/++"`,
+		`state("a/" + topic)`:                       "the topic has several levels",
+		`any(payload.x, state("a/" + #))`:           "cannot be made of an element of a list",
+		`any(payload.x, state("a/" + .y))`:          "cannot be made of an element of a list",
+		`let r = parts[1]; state("a/" + r)`:         `cannot be made of "r"`,
+		`state("a/" + paylod.x)`:                    `unknown name "paylod"`,
+		`state("a/" + repeat(payload.x))`:           "not enough arguments",
+		`payload.a && state("a/" + parts[1] + "b")`: "",
+		`state("a").x()`:                            "has no functions",
+	} {
+		if _, err := compileOnly(ruleIf(condition)); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "t.yaml:5:") {
+			t.Errorf("%s: %v, want %s", condition, err, want)
+		}
+	}
+}
+
+func TestVariables(t *testing.T) {
+	state := rules.NewState(map[string][]byte{"count": []byte("3"), "house": []byte(`{"mode":"away","n":1.50}`), "odd key": []byte("true")})
+	for _, c := range []struct{ condition, want string }{
+		{"vars.count == 3", "yes"},
+		{"vars.count + 1 > payload.n", "yes"},
+		{"vars.house.mode == 'away'", "yes"},
+		{"vars['odd key']", "yes"},
+		{"vars[payload.key] == 3", "yes"},
+		{"vars.nothing", "no"},
+		{"vars.nothing > 1", "?"},
+		{"vars.count.x == nil", "yes"},
+		{"len(vars) == 3", "yes"},
+	} {
+		p, err := exprlang.New().Compile(t.Context(), rules.Source{Name: "t.yaml", Text: []byte(ruleIf(c.condition)), State: state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := verdict(ask(t, p, "a", `{"n":3,"key":"count"}`, "-")); got != c.want {
+			t.Errorf("%s came to %s, want %s", c.condition, got, c.want)
+		}
+		if got := verdict(ask(t, compile(t, ruleIf(c.condition)), "a", `{"n":3,"key":"count"}`, "-")); got == "yes" && c.condition != "vars.count.x == nil" {
+			t.Errorf("%s without a state came to %s", c.condition, got)
+		}
+	}
+}
+
+// A variable that changes between two rules of one message is read anew.
+func TestVariablesAreFleeting(t *testing.T) {
+	state := rules.NewState(nil)
+	p, err := exprlang.New().Compile(t.Context(), rules.Source{Name: "t.yaml", Text: []byte(ruleIf("(vars.n ?? 0) + (vars.n ?? 0) == 2")), State: state})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := rules.Call{Message: &message.Message{Topic: "a"}, Now: noon}
+	for n, want := range []bool{false, true, false} {
+		if err := state.Apply([]rules.StateChange{{Key: "n", Value: fmt.Append(nil, n)}}); err != nil {
+			t.Fatal(err)
+		}
+		if out := p.Run(t.Context(), []rules.Call{call})[0]; out.Fired != want || errors.Is(out.Err, rules.ErrNotEvaluated) {
+			t.Errorf("with %d it came to %+v", n, out)
+		}
+	}
+}
+
+// Filters read what stands on topics while it is heard.
+func TestStateIsReadByFiltersMeanwhile(t *testing.T) {
+	p := compile(t, "filters:\n  - {name: f, on: x, drop: 'state(\"s\").list[2].n == 3'}\n")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 200 {
+				ask(t, p, "x", "1", "-")
+			}
+		})
+	}
+	for range 200 {
+		tell(t, p, "s", `{"list":[1,2,{"n":3}]}`)
+	}
+	all.Wait()
+	if ask(t, p, "x", "1", "-").Verdict.Action != message.Drop {
+		t.Error("the state is not read")
+	}
+}

@@ -1,0 +1,3 @@
+package exprlang
+
+type window struct{}
