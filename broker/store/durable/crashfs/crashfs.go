@@ -58,6 +58,7 @@ type FS struct {
 	cut     int // the operation at which the power is cut; 0 is never
 	dead    chan struct{}
 	fault   Fault
+	bad     []BadPlace
 }
 
 // renaming is a change of names: each gets its file, nil removes it.
@@ -105,7 +106,7 @@ func (s *FS) find(name string, flag int) (*inode, error) {
 	case n != nil && flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
 		return nil, fs.ErrExist
 	case n != nil:
-		return n, nil
+		return n, s.closed(n)
 	}
 	cut, err := s.begin()
 	if err != nil {

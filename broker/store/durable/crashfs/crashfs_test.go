@@ -255,6 +255,37 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+func TestUnreadable(t *testing.T) {
+	s, disk := newSubject(t)
+	text := strings.Repeat("x", 3*4096)
+	s.put("a", text)
+	s.put("b", text)
+	s.must(disk.Unreadable(crashfs.BadPlace{Name: "/data/a", From: 5000, To: 5001, Err: syscall.EIO}))
+	s.must(s.Rename(s.path("a"), s.path("c")))
+	s.is("b", text)
+	f := s.open("c", os.O_RDONLY)
+	for _, test := range []struct{ off, n, got int }{{0, 4096, 4096}, {10, 5000, 4086}, {8191, 2, 0}, {8192, 4096, 4096}} {
+		n, err := f.ReadAt(make([]byte, test.n), int64(test.off))
+		if n != test.got || errors.Is(err, syscall.EIO) != (test.got < test.n) {
+			t.Errorf("%d bytes at %d: got %d, %v", test.n, test.off, n, err)
+		}
+	}
+	s.must(disk.Unreadable(crashfs.BadPlace{Err: syscall.EIO, Times: 1}))
+	if _, err := f.ReadAt(make([]byte, 1), 0); !errors.Is(err, syscall.EIO) {
+		t.Errorf("of a medium that is gone: %v", err)
+	}
+	s.is("b", text) // it is well
+	s.must(disk.Unreadable(crashfs.BadPlace{Name: "/data/b", Err: syscall.EIO, Closed: true}))
+	if _, err := disk.OpenFile("/data/b", os.O_RDONLY, 0); !errors.Is(err, syscall.EIO) {
+		t.Errorf("opened: %v", err)
+	}
+	s.must(disk.Unreadable())
+	s.is("b", text)
+	if err := disk.Unreadable(crashfs.BadPlace{Name: "/data/a"}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestStats(t *testing.T) {
 	s, disk := newSubject(t)
 	s.put("a", "text")

@@ -1,6 +1,6 @@
 // Package crashfs is a [durable.FS] in memory that breaks as machines do, for tests. Its
 // power can be cut at any operation; writes, syncs and the rest can fail with ENOSPC,
-// EIO, EROFS; it can be full; bits of it can flip.
+// EIO, EROFS; it can be full; bits of it can flip; places of it can be unreadable.
 //
 // An operation is what changes files or makes changes last: a write, a truncation, a
 // sync, a file opened that was not there, a rename, a removal, a sync of a folder. They

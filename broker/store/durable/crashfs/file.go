@@ -53,7 +53,11 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	if err := f.check("read", f.read); err != nil {
 		return 0, err
 	}
-	n := f.inode.now.readAt(p, off)
+	until, err := f.fs.refuses(f.inode, off, off+int64(len(p)))
+	n := f.inode.now.readAt(p[:until-off], off)
+	if err != nil {
+		return n, f.error("read", err)
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}
