@@ -251,6 +251,17 @@ func TestStoreCommand(t *testing.T) {
 	if after := files(t, filepath.Join(data, "store")); after != before {
 		t.Errorf("the check has changed the folder: %s, before %s", after, before)
 	}
+	g = start(t, binary, "run", "--config", filepath.Join(dir, "g.yaml"), "--data", data)
+	g.says(t, `"gateway is up"`)
+	console = attribute(t, g.says(t, `"msg":"console"`), "url")
+	for path, want := range map[string]string{
+		"/healthz": "the store has lost 1 damaged places", "/readyz": "the store has lost 1 damaged places",
+		"/api/v1/store": `"damaged":1,"unreadable":0,"aside_bytes":`, "/metrics": "gatehouse_store_damaged_total 1",
+	} {
+		if got := fetch(t, console+path); !strings.Contains(got, want) {
+			t.Errorf("%s says %.300q", path, got)
+		}
+	}
 }
 
 // damage flips a bit of a payload in a store.

@@ -29,19 +29,22 @@ func (s *Store) makeReady(size int64) error {
 
 // makeBlank makes a file of zeros: overwriting it costs a flush less than appending
 // to a file. One that is larger than a segment is used once, and gets its bytes then.
+// It has its name when its header is on the medium.
 func (s *Store) makeBlank(size int64) (b *blank, err error) {
 	s.ix.Lock()
 	s.number++
 	b = &blank{number: s.number, name: segmentName(s.number), size: size}
 	s.ix.Unlock()
+	h, filled := header{free: true, size: size}, size
 	if size > s.opts.SegmentSize {
-		b.file, err = s.fs.OpenFile(s.path(b.name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	} else {
-		h := header{free: true, size: size}
-		b.file, err = s.makeFile(b.name, h.append(nil), size)
+		filled = dataStart
 	}
-	if err != nil {
+	before := b.name + newSuffix
+	if b.file, err = s.makeFile(before, h.append(nil), filled); err != nil {
 		return nil, err
+	}
+	if err := s.fs.Rename(s.path(before), s.path(b.name)); err != nil {
+		return nil, errors.Join(err, b.file.Close(), s.fs.Remove(s.path(before)))
 	}
 	if err := s.fs.SyncDir(s.opts.Folder); err != nil {
 		return nil, errors.Join(err, s.discard(b))
@@ -75,13 +78,21 @@ func (s *Store) makeFile(name string, head []byte, size int64) (f durable.File, 
 	return f, nil
 }
 
-// discard removes a file that is not to be a segment.
+// discard removes a file that is not to be a segment, or puts it aside.
 func (s *Store) discard(b *blank) error {
 	var err error
 	if b.file != nil {
 		err = b.file.Close()
 	}
-	if e := s.fs.Remove(s.path(b.name)); e != nil && !isMissing(e) {
+	var e error
+	if b.aside && s.aside.Load()+b.size <= asideBytes {
+		if e = s.fs.Rename(s.path(b.name), s.path(asideName(b.name))); e == nil {
+			s.aside.Add(b.size)
+		}
+	} else {
+		e = s.fs.Remove(s.path(b.name))
+	}
+	if e != nil && !isMissing(e) {
 		err = errors.Join(err, e)
 	}
 	return err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"time"
 )
@@ -71,6 +70,9 @@ func (k *keeper) clean(g *segment) error {
 			return errClosed
 		}
 	}
+	if err := k.loseLeft(g); err != nil {
+		return err
+	}
 	k.ix.Lock()
 	left := g.live
 	g.stuck = left != 0
@@ -80,6 +82,44 @@ func (k *keeper) clean(g *segment) error {
 		return nil
 	}
 	return k.free(g)
+}
+
+// loseLeft takes out of the index what is in the holes of a segment: of records that
+// could not be listed nobody else will find out.
+func (k *keeper) loseLeft(g *segment) error {
+	k.ix.Lock()
+	var left []copied
+	if g.holed && g.live != 0 {
+		left = k.x.in(g)
+	}
+	k.ix.Unlock()
+	if len(left) == 0 {
+		return nil
+	}
+	k.opts.Log.Error("store: records are lost that the medium refuses to read", "file", g.name, "records", len(left))
+	return k.submit(apply{copies: left, need: needSync}).Wait(context.Background())
+}
+
+// in lists what the index has in a segment, as lost.
+func (x *index) in(g *segment) (all []copied) {
+	each := func(s *session) {
+		for p, k := range s.parts {
+			if k.seg == g.id {
+				all = append(all, copied{lost: true, kind: kindPut, head: head{owner: s.num, part: p}, from: k.place})
+			}
+		}
+		s.q.from(0, func(pos uint64, p place) bool {
+			if p.seg == g.id {
+				all = append(all, copied{lost: true, kind: kindMessage, head: head{owner: s.num, pos: pos}, from: p})
+			}
+			return true
+		})
+	}
+	each(x.store)
+	for _, s := range x.byNum {
+		each(s)
+	}
+	return all
 }
 
 // pause keeps to the budget, and reports whether the store is still open.
@@ -293,7 +333,14 @@ func headLen(k kind, content []byte) int {
 func (k *keeper) hintsOf(g *segment) ([]found, error) {
 	c := collector{}
 	sc := &scan{s: k.Store, r: &replay{collect: &c}}
-	f, err := k.fs.OpenFile(k.path(g.name), os.O_RDONLY, 0)
+	f, err := k.openFile(g.name, os.O_RDONLY)
+	if refuses(err) {
+		if err := k.present(err); err != nil {
+			return nil, err
+		}
+		k.giveUp(g, []hole{{0, g.size}})
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -302,11 +349,14 @@ func (k *keeper) hintsOf(g *segment) ([]found, error) {
 	if sc.hinted(f, shadow, g.off) {
 		return c.all, nil
 	}
-	b := make([]byte, g.off)
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+	b := make([]byte, g.size)
+	if _, err := sc.whole(f, shadow, b); err != nil {
 		return nil, err
 	}
-	sc.records(shadow, b, false)
+	k.ix.Lock()
+	g.holed = g.holed || len(sc.holes) > 0
+	k.ix.Unlock()
+	sc.records(shadow, b[:g.off], false)
 	return c.all, nil
 }
 
@@ -315,10 +365,10 @@ type collector struct{ all []found }
 
 // free makes a segment, in which nothing counts, ready to be another one.
 func (k *keeper) free(g *segment) error {
-	b := &blank{number: g.number, name: g.name, size: g.size}
+	b := &blank{number: g.number, name: g.name, size: g.size, aside: g.holed}
 	k.ix.Lock()
 	delete(k.x.segs, g.id)
-	enough := len(k.log.ready) >= maxReady || g.size != k.opts.SegmentSize
+	enough := g.holed || len(k.log.ready) >= maxReady || g.size != k.opts.SegmentSize
 	if enough || k.full.Load() && k.opts.Ballast > 0 && !k.ballast.Load() && len(k.log.ready) > 2 {
 		k.stale = append(k.stale, b)
 	}

@@ -3,24 +3,30 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
 )
 
-// What is damaged is put into files of these names; they hold at most asideBytes.
+// What is damaged is put into files of these names. When they hold asideBytes, also those
+// of earlier runs, no more is copied; files that are damaged as a whole keep their room.
 const (
 	asidePrefix = "damaged-"
+	asideSuffix = ".bin"
 	asideBytes  = 64 << 20
 )
+
+// asideName is what the file of a segment is called when it is put aside.
+func asideName(name string) string {
+	return asidePrefix + strings.TrimSuffix(name, suffix) + asideSuffix
+}
 
 // quarantine puts damaged bytes of a segment into a file, logs and counts them. The
 // segment is then rewritten without them.
 func (s *Store) quarantine(g *segment, off int64, b []byte) {
 	s.damaged.Add(1)
 	s.opts.Log.Error("store: damaged, and put aside", "file", g.name, "offset", off, "bytes", len(b))
-	name := fmt.Sprintf("%s%08x-%06x.bin", asidePrefix, g.id, off)
+	name := fmt.Sprintf("%s%08x-%06x%s", asidePrefix, g.id, off, asideSuffix)
 	if err := s.writeAside(name, b); err != nil && !errors.Is(err, fs.ErrExist) {
 		s.opts.Log.Error("store: cannot put aside what is damaged", "file", name, "err", err)
 	}
@@ -28,6 +34,7 @@ func (s *Store) quarantine(g *segment, off int64, b []byte) {
 
 func (s *Store) writeAside(name string, b []byte) error {
 	if s.aside.Add(int64(len(b))) > asideBytes {
+		s.aside.Add(-int64(len(b)))
 		return fmt.Errorf("there are more than %d bytes already", int64(asideBytes))
 	}
 	f, err := s.fs.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -42,12 +49,16 @@ func (s *Store) writeAside(name string, b []byte) error {
 }
 
 // putAside gives a file that is no segment another name.
-func (s *Store) putAside(name string, size int64) {
+func (s *Store) putAside(f *file) {
 	s.damaged.Add(1)
-	to := asidePrefix + strings.TrimSuffix(name, suffix) + ".bin"
-	s.opts.Log.Error("store: a file has no header, and is put aside", "file", name, "bytes", size, "as", to)
-	if err := errors.Join(s.fs.Rename(s.path(name), s.path(to)), s.fs.SyncDir(s.opts.Folder)); err != nil {
-		s.opts.Log.Error("store: cannot put a file aside", "file", name, "err", err)
+	if f.err != nil {
+		s.unreadable.Add(1)
+	}
+	s.aside.Add(f.size)
+	to := asideName(f.name)
+	s.opts.Log.Error("store: a file has no header, and is put aside", "file", f.name, "bytes", f.size, "as", to, "err", f.err)
+	if err := errors.Join(s.fs.Rename(s.path(f.name), s.path(to)), s.fs.SyncDir(s.opts.Folder)); err != nil {
+		s.opts.Log.Error("store: cannot put a file aside", "file", f.name, "err", err)
 	}
 }
 
@@ -59,12 +70,15 @@ func (s *Store) setAside(w wanted) {
 		return
 	}
 	b := make([]byte, w.n)
-	f, err := s.fs.OpenFile(s.path(w.seg.name), os.O_RDONLY, 0)
+	var holes []hole
+	f, err := s.openFile(w.seg.name, os.O_RDONLY)
 	if err == nil {
-		if _, err = f.ReadAt(b, w.off()); errors.Is(err, io.EOF) {
-			err = nil
-		}
+		_, holes, err = readAt(f, b, w.off())
 		err = errors.Join(err, f.Close())
+	}
+	if len(holes) > 0 || refuses(err) {
+		s.giveUp(w.seg, []hole{{w.off(), w.off() + int64(w.n)}})
+		return
 	}
 	if err != nil {
 		s.opts.Log.Error("store: cannot read what is damaged", "file", w.seg.name, "err", err)

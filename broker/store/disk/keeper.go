@@ -82,22 +82,9 @@ func (k *keeper) work() (did bool, err error) {
 	k.ix.Lock()
 	ready := len(k.log.ready)
 	k.ix.Unlock()
-	if k.opts.Ballast > 0 && !k.ballast.Load() {
-		switch err := k.makeBallast(); {
-		case err == nil:
-			return true, nil
-		case !isFull(err):
-			return false, err
-		}
-	} else if ready == 0 {
-		switch err := k.makeReady(k.opts.SegmentSize); {
-		case err == nil:
-			return true, nil
-		case !isFull(err): // else the writer will see
-			return false, err
-		}
-	} else {
-		k.heal()
+	made, failed := k.supply(ready)
+	if made {
+		return true, nil
 	}
 	if ready > 2 {
 		k.heal()
@@ -108,7 +95,25 @@ func (k *keeper) work() (did bool, err error) {
 	if k.broken.Load() != nil && !k.full.Load() { // perhaps it is well, and nobody else has written since
 		return true, k.submit(apply{try: true, need: needSync}).Wait(context.Background())
 	}
-	return false, nil
+	return false, failed
+}
+
+// supply makes the ballast, or the first file that is ready, if there is none. What keeps
+// it from that keeps nobody from cleaning; a full disk is for the writer to see.
+func (k *keeper) supply(ready int) (made bool, err error) {
+	switch {
+	case k.opts.Ballast > 0 && !k.ballast.Load():
+		err = k.makeBallast()
+	case ready == 0:
+		err = k.makeReady(k.opts.SegmentSize)
+	default:
+		k.heal()
+		return false, nil
+	}
+	if isFull(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // order lists the segments by identifier.

@@ -20,6 +20,7 @@ type blank struct {
 	name   string
 	size   int64
 	file   durable.File
+	aside  bool // it is put aside, not removed
 }
 
 // extent is bytes to write into a segment.

@@ -1,15 +1,11 @@
 package disk
 
 import (
-	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"slices"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/store/durable"
@@ -19,10 +15,11 @@ import (
 const lockName = "lock"
 
 // Open opens the store of a folder, and makes one if there is none. It starts the
-// goroutines that write; Close waits for them. Damage does not keep it from opening:
-// it is put aside, logged and counted. Errors are of the file system, or say that
-// another process has the store open ([durable.ErrLocked]), or that a newer version of
-// the program has written it.
+// goroutines that write; Close waits for them. Damage does not keep it from opening, nor
+// do places that the medium refuses to read: they are put aside, logged and counted.
+// Errors are of the file system, or say that the medium as a whole neither reads nor
+// writes, that another process has the store open ([durable.ErrLocked]), or that a newer
+// version of the program has written it. Nothing is given up then.
 func Open(opts Options) (*Store, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -140,116 +137,6 @@ func limits(g *segment, later []*segment) (limit int64, void bool) {
 		}
 	}
 	return limit, false
-}
-
-// list reads the headers of all files, and gives the segments in their order.
-func (s *Store) list() (segs []*segment, err error) {
-	entries, err := s.fs.ReadDir(s.opts.Folder)
-	if err != nil {
-		return nil, err
-	}
-	for _, entry := range entries {
-		if entry.Name() == ballastName {
-			if err := s.adoptBallast(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		n, ok := segmentNumber(entry.Name())
-		if !ok {
-			continue
-		}
-		s.number = max(s.number, n)
-		g, err := s.header(entry.Name(), n)
-		if err != nil {
-			return nil, err
-		}
-		if g != nil {
-			segs = append(segs, g)
-		}
-	}
-	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.id, b.id) })
-	for _, g := range segs {
-		s.x.segs[g.id] = g
-		s.log.lastID = g.id
-	}
-	s.log.lastID = max(s.log.lastID, firstSegment-1)
-	return segs, nil
-}
-
-// adoptBallast takes a ballast that is as long as it has to be.
-func (s *Store) adoptBallast() error {
-	size, err := s.sizeOf(ballastName)
-	if err != nil || size == s.opts.Ballast {
-		s.ballast.Store(err == nil)
-		return err
-	}
-	return s.fs.Remove(s.path(ballastName))
-}
-
-func (s *Store) sizeOf(name string) (int64, error) {
-	f, err := s.fs.OpenFile(s.path(name), os.O_RDONLY, 0)
-	if err != nil {
-		return 0, err
-	}
-	size, err := f.Size()
-	return size, errors.Join(err, f.Close())
-}
-
-// header reads the header of a file. It takes a file that is free as such, and puts
-// one aside that has no header; g is nil then.
-func (s *Store) header(name string, number int) (g *segment, err error) {
-	f, err := s.fs.OpenFile(s.path(name), os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if f != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, dataStart)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	h, ok := parseHeader(b[:n])
-	switch {
-	case ok && h.version > version:
-		return nil, fmt.Errorf("%q has format %d, and this program knows those up to %d: it was written by a newer version, "+
-			"which is needed to read it", name, h.version, version)
-	case ok && h.free && size == s.opts.SegmentSize && h.size == size && len(s.log.ready) < maxReady:
-		s.log.ready = append(s.log.ready, &blank{number: number, name: name, size: size, file: f})
-		f = nil
-		return nil, nil
-	case ok && h.free, !ok && empty(b) && s.unfilled(f, size): // not needed, or not ready when the program ended
-		if err := s.fs.Remove(s.path(name)); err != nil {
-			s.opts.Log.Warn("store: cannot remove a file that is not needed", "file", name, "err", err)
-		}
-		return nil, nil
-	case !ok:
-		s.putAside(name, size)
-		return nil, nil
-	}
-	g = &segment{header: h, name: name, number: number, off: dataStart, gapAt: dataStart}
-	g.key = g.seed()
-	g.actual = size
-	return g, nil
-}
-
-// unfilled reports whether a file without a header has nothing else either. One that
-// is larger than a segment is written at once: of it anything can be missing.
-func (s *Store) unfilled(f durable.File, size int64) bool {
-	if size > s.opts.SegmentSize {
-		return true
-	}
-	b := make([]byte, size)
-	n, err := f.ReadAt(b, 0)
-	return (err == nil || errors.Is(err, io.EOF)) && empty(b[:n])
 }
 
 func empty(b []byte) bool {

@@ -2,7 +2,7 @@ package disk
 
 import (
 	"errors"
-	"io"
+	"fmt"
 	"os"
 
 	"github.com/gatehouse/gatehouse/broker/store/durable"
@@ -29,13 +29,14 @@ type reader struct {
 	f   durable.File
 	buf []byte
 	off int64 // of buf
+	bad []hole
 }
 
 func (r *reader) close() {
 	if r.f != nil {
 		_ = r.f.Close() // it was only read
 	}
-	r.f, r.seg, r.buf = nil, nil, nil
+	r.f, r.seg, r.buf, r.bad = nil, nil, nil, nil
 }
 
 func (r *reader) open(g *segment) error {
@@ -43,7 +44,10 @@ func (r *reader) open(g *segment) error {
 		return nil
 	}
 	r.close()
-	f, err := r.s.fs.OpenFile(r.s.path(g.name), os.O_RDONLY, 0)
+	f, err := r.s.openFile(g.name, os.O_RDONLY)
+	if refuses(err) {
+		return r.s.missing(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,16 +80,30 @@ func (r *reader) read(all []wanted, i int) (record, error) {
 		}
 	}
 	rec, ok := parse(r.buf[start-r.off:end-r.off], w.seg.key)
-	if !ok && !fresh { // it may have been written since
+	bad := overlap(r.bad, start, end)
+	if !ok && !fresh && !bad { // it may have been written since
 		if err := r.fill(start, w.n); err != nil {
 			return record{}, err
 		}
 		rec, ok = parse(r.buf, w.seg.key)
 	}
-	if !ok || rec.size() != w.n {
+	switch {
+	case ok && rec.size() == w.n:
+		return rec, nil
+	case bad:
+		return record{}, errUnreadable
+	default:
 		return record{}, errDamaged
 	}
-	return rec, nil
+}
+
+// missing says what it means that the medium refused to read: something is missing, or
+// all is.
+func (s *Store) missing(refused error) error {
+	if err := s.present(refused); err != nil {
+		return err
+	}
+	return errUnreadable
 }
 
 // part reads a record as read does. If it is a session's and damaged, its copy just
@@ -115,11 +133,15 @@ func (r *reader) fill(off int64, n int) error {
 		r.buf = make([]byte, max(n, min(readAhead, int(r.seg.size))))
 	}
 	r.buf, r.off = r.buf[:n], off
-	got, err := r.f.ReadAt(r.buf, off)
-	if err != nil && !errors.Is(err, io.EOF) {
+	got, bad, err := readAt(r.f, r.buf, off)
+	if err == nil && len(bad) > 0 {
+		err = r.s.present(fmt.Errorf("cannot read %q", r.seg.name))
+	}
+	if err != nil {
 		r.buf = r.buf[:0]
 		return err
 	}
+	r.bad = bad
 	clear(r.buf[got:])
 	return nil
 }

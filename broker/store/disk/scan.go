@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -16,12 +17,13 @@ type scan struct {
 	last  *segment // the last one
 	run   uint32   // the highest of a group
 	wrote time.Time
-	begun bool // a segment, of which no group was read
+	begun bool   // a segment, of which no group was read
+	holes []hole // in the segment
 }
 
 // segment reads one. The log in it ends at limit at the latest.
 func (sc *scan) segment(g *segment, limit int64, last bool) error {
-	f, err := sc.s.fs.OpenFile(sc.s.path(g.name), os.O_RDWR, 0o600)
+	f, err := sc.s.openFile(g.name, os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -32,7 +34,7 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 		}
 	}()
 	sc.r.segment(g)
-	sc.last, sc.begun = g, true
+	sc.last, sc.begun, sc.holes = g, true, nil
 	short := g.actual < min(limit, g.size) // one that is for one record grows as it is written
 	if short && (!last || g.size == sc.s.opts.SegmentSize) {
 		g.suspect = true
@@ -43,15 +45,15 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 		return nil
 	}
 	b := make([]byte, g.size)
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
+	n, err := sc.whole(f, g, b)
+	if err != nil {
 		return err
 	}
 	clear(b[n:])
 	sc.records(g, b[:min(limit, g.size)], last)
 	foot, sealed := parseFooter(b[g.size-footerLen:], g.key, g.size)
 	_, stray := nextRecord(b[:g.size-footerLen], g.off, g.key)
-	if last && !short && !sealed && !stray && g.size == sc.s.opts.SegmentSize {
+	if last && !short && !sealed && !stray && len(sc.holes) == 0 && g.size == sc.s.opts.SegmentSize {
 		g.file, g.synced, keep = f, g.off, true
 		return nil
 	}
@@ -60,6 +62,17 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 	g.hinted = last && sealed && !stray && foot.end == g.off && checksum(g.key, b[foot.hintOff:g.size-footerLen]) == foot.sum
 	g.sealed, g.hints = true, nil
 	return nil
+}
+
+// whole reads a segment from its beginning, and notes the holes.
+func (sc *scan) whole(f durable.File, g *segment, b []byte) (n int, err error) {
+	n, sc.holes, err = readAt(f, b, 0)
+	if err == nil && len(sc.holes) > 0 {
+		if err = sc.s.present(fmt.Errorf("cannot read %q", g.name)); err == nil {
+			sc.s.giveUp(g, sc.holes)
+		}
+	}
+	return n, err
 }
 
 // hinted reads the hints of a segment that has them.
@@ -132,18 +145,26 @@ func (sc *scan) records(g *segment, b []byte, last bool) {
 			continue
 		}
 		next, more := nextRecord(b, off+align, g.key)
-		if last && (!more || !sc.wasSynced(b, next, off, g.key)) {
+		missing := sc.missing(g, b, off)
+		if last && !missing && (!more || !sc.wasSynced(b, next, off, g.key)) {
 			break // torn, or the end
 		}
 		if !more { // in a segment that is complete
 			next = size
-			if size == g.size || empty(b[off:]) {
+			if !missing && (size == g.size || empty(b[off:])) {
 				break
 			}
 		}
 		sc.damaged(g, off, b[off:next])
 		off = next
 	}
+}
+
+// missing reports whether there may be a record at an offset, of which some cannot be
+// read: that is neither torn nor the end.
+func (sc *scan) missing(g *segment, b []byte, off int64) bool {
+	n, _ := headerOf(b[off:], g.key) // 0 if there is none
+	return overlap(sc.holes, off, off+int64(padded(n)))
 }
 
 // damaged puts bytes aside.
@@ -153,7 +174,9 @@ func (sc *scan) damaged(g *segment, off int64, b []byte) {
 	}
 	sc.r.damaged()
 	g.suspect = true
-	sc.s.quarantine(g, off, b)
+	if !overlap(sc.holes, off, off+int64(len(b))) { // of which there is nothing to put aside
+		sc.s.quarantine(g, off, b)
+	}
 }
 
 // record takes one, and returns where the next one is.

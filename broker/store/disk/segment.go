@@ -152,6 +152,7 @@ type segment struct {
 	deletes map[uint32]int64 // bytes of records that delete, by their low
 	suspect bool             // it was damaged, or a write failed: rewrite it
 	stuck   bool             // that could not be done
+	holed   bool             // the medium refuses to read some of it
 	actual  int64            // length of the file when the store was opened
 }
 

@@ -11,6 +11,8 @@ type numbers struct {
 	rewritten               atomic.Int64
 	lost, refused, failures atomic.Int64
 	damaged, aside          atomic.Int64
+	unreadable              atomic.Int64 // of damaged
+	probes                  atomic.Int64
 	ballast                 atomic.Bool
 	broken                  atomic.Pointer[error]
 	number                  int      // of the last file; guarded by ix
@@ -32,6 +34,10 @@ type Stats struct {
 	Groups, Syncs, Written, Rewritten int64
 	// Damaged places were found since Open: see the files damaged-* in the folder.
 	Damaged int64
+	// Unreadable are those of them that the medium refused to read, twice.
+	Unreadable int64
+	// Aside is how many bytes the files damaged-* have together, also of earlier runs.
+	Aside int64
 	// Full says that the disk is: only what takes things out is taken. Refused counts
 	// what was refused for that.
 	Full    bool
@@ -54,7 +60,7 @@ func (s *Store) Stats() Stats {
 	v := Stats{
 		Durability: s.opts.Durability.String(), SegmentSize: s.opts.SegmentSize,
 		Groups: s.groups.Load(), Syncs: s.syncs.Load(), Written: s.written.Load(), Rewritten: s.rewritten.Load(),
-		Damaged: s.damaged.Load(), Full: s.full.Load(), Refused: s.refused.Load(),
+		Damaged: s.damaged.Load(), Unreadable: s.unreadable.Load(), Aside: s.aside.Load(), Full: s.full.Load(), Refused: s.refused.Load(),
 		Failures: s.failures.Load(), Lost: s.lost.Load(), ClockPlausible: s.epoch.plausible(),
 	}
 	if err := s.broken.Load(); err != nil {

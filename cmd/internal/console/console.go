@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -95,8 +96,8 @@ func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	c.api(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, c.opt.Ready()) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, nil) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.opt.Ready()) })
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
 		http.ServeFileFS(w, r, web, "web/index.html")
@@ -106,14 +107,25 @@ func (c *Console) routes() http.Handler {
 	return mux
 }
 
-func answer(w http.ResponseWriter, err error) {
+func (c *Console) answer(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	text := "ok\n"
+	if d := c.damaged(); d > 0 { // it goes on without that
+		text = fmt.Sprintf("ok, but the store has lost %d damaged places: see /api/v1/store and the log\n", d)
+	}
 	if err != nil {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		text = err.Error() + "\n"
 	}
 	_, _ = w.Write([]byte(text)) // a reader that went away is its own loss
+}
+
+// damaged counts the damaged places of the store.
+func (c *Console) damaged() int64 {
+	if c.opt.Store == nil {
+		return 0
+	}
+	return c.opt.Store().Damaged
 }
 
 // onlyLoopback refuses requests that name another host: a page of the web can let

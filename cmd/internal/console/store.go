@@ -20,6 +20,8 @@ type Store struct {
 	WrittenBytes   int64      `json:"written_bytes" doc:"Since the start"`
 	RewrittenBytes int64      `json:"rewritten_bytes" doc:"Of them, to give back the room of what is gone"`
 	Damaged        int64      `json:"damaged" doc:"Damaged places found since the start; see the files damaged-* of the folder"`
+	Unreadable     int64      `json:"unreadable" doc:"Those of them that the medium refused to read, twice"`
+	AsideBytes     int64      `json:"aside_bytes" doc:"Of the files damaged-*, also of earlier runs"`
 	Full           bool       `json:"full" doc:"The disk is: messages of QoS 1 and 2 are refused"`
 	Refused        int64      `json:"refused" doc:"Changes refused for that"`
 	Failed         string     `json:"failed,omitempty" doc:"Why nothing can be written"`

@@ -163,7 +163,7 @@ func (g *Gateway) storeProblem() error {
 	case st.Full:
 		return fmt.Errorf("the disk of %q is full: messages of QoS 1 and 2 are refused until there is room", g.opt.Data)
 	case st.Failed != "":
-		return fmt.Errorf("the store cannot be written: %s", st.Failed)
+		return fmt.Errorf("the store cannot be used: %s", st.Failed)
 	}
 	return nil
 }
@@ -179,7 +179,7 @@ func (v view) store() console.Store {
 		Kind: "disk", Durability: st.Durability, Readings: v.g.config().Store.Readings, Relaxed: []console.Relaxed{},
 		Segments: st.Segments, SegmentBytes: st.SegmentSize, LiveBytes: st.Live, DeadBytes: st.Dead,
 		Sessions: st.Sessions, Messages: st.Messages, Groups: st.Groups, Syncs: st.Syncs,
-		WrittenBytes: st.Written, RewrittenBytes: st.Rewritten, Damaged: st.Damaged,
+		WrittenBytes: st.Written, RewrittenBytes: st.Rewritten, Damaged: st.Damaged, Unreadable: st.Unreadable, AsideBytes: st.Aside,
 		Full: st.Full, Refused: st.Refused, Failed: st.Failed, Failures: st.Failures, Lost: st.Lost,
 		ClockPlausible: st.ClockPlausible,
 	}
@@ -213,5 +213,7 @@ func (c collector) store(s sink) {
 	s.counter("gatehouse_store_refused_total", "Changes refused because the disk was full.", float64(st.Refused))
 	s.counter("gatehouse_store_failures_total", "Groups that could not be written.", float64(st.Failures))
 	s.counter("gatehouse_store_damaged_total", "Damaged places found.", float64(st.Damaged))
+	s.counter("gatehouse_store_unreadable_total", "Those of them that the medium refused to read.", float64(st.Unreadable))
+	s.gauge("gatehouse_store_aside_bytes", "Bytes that were damaged and put aside.", float64(st.Aside))
 	s.counter("gatehouse_store_lost_total", "Relaxed changes that could not be written.", float64(st.Lost))
 }
