@@ -76,7 +76,8 @@ var importLaws = []importLaw{
 	{packages: []string{"rules"}, ours: []string{"broker/message", "broker/topic"}},
 	{packages: []string{"rules/schedule"}, outside: []string{"github.com/robfig/cron"}},
 	{packages: []string{"rules/exprlang", "rules/jsvm"}, ours: []string{"broker/message", "rules", "rules/schedule"}},
-	{packages: []string{"rules/rulestest"}, ours: []string{"broker/message", "broker/topic", "rules"}},
+	{packages: []string{"rules/trial"}, ours: []string{"broker/message", "broker/topic", "rules"}},
+	{packages: []string{"rules/rulestest"}, ours: []string{"broker/message", "rules", "rules/trial"}},
 
 	{packages: []string{"drivers"}, ours: []string{"broker/message", "broker/topic"}},
 	{packages: []string{"drivers/discovery"}, ours: []string{"broker/message", "drivers"}},

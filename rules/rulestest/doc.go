@@ -5,3 +5,8 @@
 //		rulestest.Suite(t, exprlang.New(), rulestest.Sources{Extension: ".yaml", ...})
 //	}
 package rulestest
+
+import "github.com/gatehouse/gatehouse/rules/trial"
+
+// Bus is the bus of trials.
+type Bus = trial.Bus

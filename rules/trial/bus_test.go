@@ -1,4 +1,4 @@
-package rulestest_test
+package trial_test
 
 import (
 	"context"
@@ -10,14 +10,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gatehouse/gatehouse/broker/message"
-	"github.com/gatehouse/gatehouse/rules/rulestest"
+	"github.com/gatehouse/gatehouse/rules/trial"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestBusDelivers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var bus rulestest.Bus
+		var bus trial.Bus
 		ctx, cancel := context.WithCancel(t.Context())
 		publish := func(topic, origin string, retain bool) {
 			t.Helper()
