@@ -22,13 +22,22 @@ type readText struct {
 	err  error
 }
 
+// noFile is the error for a file that is not there: an fs.ErrNotExist.
+type noFile string
+
+func (n noFile) Error() string {
+	return fmt.Sprintf("there is no file %q in the folder of rules", string(n))
+}
+
+func (n noFile) Is(target error) bool { return target == fs.ErrNotExist }
+
 func (l *library) read(name string) ([]byte, error) {
 	if was, ok := l.seen[name]; ok {
 		return was.text, was.err
 	}
 	text, skip, err := l.engine.readFile(l.fsys, name)
 	if skip || err == nil && text == nil {
-		err = fmt.Errorf("there is no file %q in the folder of rules", name)
+		err = noFile(name)
 	}
 	if l.seen == nil {
 		l.seen = make(map[string]readText)

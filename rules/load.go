@@ -91,7 +91,7 @@ func (e *Engine) scan(fsys fs.FS) (map[string]found, error) {
 			return nil
 		}
 		lane, ok := e.laneOf(d.Name())
-		if !ok || d.IsDir() {
+		if !ok || d.IsDir() || e.skips(lane, name) {
 			return nil
 		}
 		text, skip, err := e.readFile(fsys, name)
@@ -124,6 +124,12 @@ func (e *Engine) laneOf(base string) (lane int, ok bool) {
 		return 0, false
 	}
 	return lane, true
+}
+
+// skips reports whether the language leaves the file out.
+func (e *Engine) skips(lane int, name string) bool {
+	s, ok := e.lanes[lane].lang.(Selective)
+	return ok && s.Skips(name)
 }
 
 // readFile reads a file; skip says that it is not one, or is gone again.

@@ -40,6 +40,20 @@ func TestLoadChoosesFiles(t *testing.T) {
 	}
 }
 
+// selective leaves out files of a folder lib.
+type selective struct{ *toy }
+
+func (selective) Skips(name string) bool { return strings.HasPrefix(name, "lib/") }
+
+func TestLoadLeavesOutWhatALanguageSkips(t *testing.T) {
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": {}}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{selective{lang}}})
+	h.load("a.toy", "p", "lib/b.toy", "this would be broken")
+	if files := h.engine.Status(); len(files) != 1 || files[0].File != "a.toy" {
+		t.Errorf("files %v", files)
+	}
+}
+
 func TestLoadOfAMissingFolderIsEmpty(t *testing.T) {
 	h := newHouse(t, rules.Options{})
 	missing, err := fs.Sub(fstest.MapFS{}, "scripts")

@@ -95,14 +95,22 @@ type Language interface {
 	Run(ctx context.Context) error
 }
 
+// Selective is a [Language] that leaves out some files of its endings: those which
+// others of them read, and which have no rules of their own.
+type Selective interface {
+	// Skips reports whether the file of that name in the folder is not compiled.
+	Skips(name string) bool
+}
+
 // Source is one file of the folder.
 type Source struct {
 	Name  string // path in the folder, with slashes: "house/door.js"
 	Text  []byte
 	State *State // the file's state, kept from version to version
 	// Read returns another file of the folder, by its path there, of at most
-	// Limits.FileSize bytes. The file is compiled again whenever one that it has read, or
-	// looked for, changes. It may be called until Compile returns.
+	// Limits.FileSize bytes; its error is an fs.ErrNotExist if there is none. The file is
+	// compiled again whenever one that it has read, or looked for, changes. It may be
+	// called until Compile returns.
 	Read  func(name string) ([]byte, error)
 	Place *Place // where the gateway is; nil if nobody has said it
 	Zone  *time.Location

@@ -1,6 +1,6 @@
 /**
- * What a Gatehouse script (*.js in the rules folder) can call. Nothing else of the
- * machine can be reached: there is no require, no file, no network, no eval.
+ * What a Gatehouse script (*.js or *.ts in the rules folder) can call. Nothing else of
+ * the machine can be reached: no other file, no process, no eval.
  *
  * A script's top level says what it hears; handlers, filters and timers run later,
  * one at a time, each within a deadline (100 ms of processor time unless configured
@@ -179,6 +179,14 @@ declare function setTimeout<A extends any[]>(f: (...args: A) => void, after?: In
 declare function setInterval<A extends any[]>(f: (...args: A) => void, interval: Interval, ...args: A): Timer;
 /** The same, the other way round: every("10s", f). */
 declare function every<A extends any[]>(interval: Interval, f: (...args: A) => void, ...args: A): Timer;
+/**
+ * Another file of the rules folder: "./lib/rooms" is lib/rooms.ts, .js, .json or
+ * lib/rooms/index.ts, .js beside this file. The path must be written out. `import` does
+ * the same. A file below a folder lib, or with a name that begins with _, is no script
+ * of its own. A change of one is a change of the scripts that require it.
+ */
+declare function require(path: string): any;
+
 /** Stops a timer; anything else is ignored. */
 declare function clearTimeout(timer: Timer | undefined): void;
 declare function clearInterval(timer: Timer | undefined): void;

@@ -28,6 +28,7 @@ func (s *script) setUp() {
 	s.nothing = goja.MustCompile("", "", false)
 	s.capBuiltins()
 
+	s.global("require", s.requireFrom(s.name))
 	s.global("on", s.jsOn)
 	s.global("filter", s.jsFilter)
 	s.global("publish", s.jsPublish)

@@ -1,7 +1,8 @@
 // Package jsvm runs JavaScript rules: it is the rules.Language "js".
 //
-// A script is a file *.js. Its top level calls on, filter, every and the like; the
-// functions that it hands over run later, an event at a time. All scripts live in
+// A script is a file *.js or *.ts. Its top level calls on, filter, every and the like;
+// the functions that it hands over run later, an event at a time. It may require other
+// files of the folder, which the gateway sends along. All scripts live in
 // one separate process, the script worker: the gateway's own binary, started again
 // to call [Worker]. No script can harm the gateway, because what a script can do to
 // a process (take all memory, recurse in native code, hang in a regular expression)
@@ -45,8 +46,8 @@
 //
 // # Files
 //
-// The gateway's half: language, program, item, link (the queue and the pipe),
-// supervise (life and death), process. The worker's half: worker, script, api,
+// The gateway's half: language, modules, program, item, link (the queue and the pipe),
+// supervise (life and death), process. The worker's half: worker, script, transform, require, api,
 // timers, jsmessage, json and encode (values), builtins (caps), fault, watch (the
 // deadline), memory. Both: frame, codec, record, record_outcome, shared, limits.
 package jsvm

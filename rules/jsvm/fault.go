@@ -33,7 +33,10 @@ func (s *script) faultOf(err error) *fault {
 	var interrupted *goja.InterruptedError
 	var overflow *goja.StackOverflowError
 	var thrown *goja.Exception
+	var known *fault
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &list) && len(list) > 0:
 		first := list[0]
 		return &fault{Line: first.Position.Line, Column: first.Position.Column, Msg: cut(lowerFirst(first.Message), maxFault)}
@@ -91,11 +94,15 @@ func (s *script) thrownText(ex *goja.Exception) string {
 
 func (s *script) at(stack []goja.StackFrame, msg string) *fault {
 	for i := range stack {
-		if stack[i].SrcName() != s.name {
+		if !s.isOurs(stack[i].SrcName()) {
 			continue
 		}
 		pos := stack[i].Position()
-		return &fault{Line: pos.Line, Column: pos.Column, Msg: msg}
+		f := &fault{Line: pos.Line, Column: pos.Column, Msg: msg}
+		if stack[i].SrcName() != s.name {
+			f.File = stack[i].SrcName()
+		}
+		return f
 	}
 	return &fault{Msg: msg}
 }

@@ -93,7 +93,7 @@ func (it *item) append(frame []byte) []byte {
 	if it.call == nil {
 		it.base = p.src.State.Snapshot()
 		rec := &loadRecord{
-			Seq: it.seq, Script: p.id, Name: p.src.Name, Text: p.src.Text,
+			Seq: it.seq, Script: p.id, Name: p.src.Name, Text: p.src.Text, Files: p.files,
 			State: changes(it.base), Fresh: it.fresh, Expect: p.print, Now: time.Now(),
 		}
 		return appendRecord(frame, rec)

@@ -76,8 +76,12 @@ func New(o Options) (*Language, error) {
 // Name implements rules.Language: it is "js".
 func (l *Language) Name() string { return "js" }
 
-// Extensions implements rules.Language: it is ".js".
-func (l *Language) Extensions() []string { return []string{".js"} }
+// Extensions implements rules.Language: they are ".js" and ".ts".
+func (l *Language) Extensions() []string { return []string{".js", ".ts"} }
+
+// Skips implements rules.Selective: files in a folder lib, and those that have a name
+// in their path which begins with an underscore, are there for others to require.
+func (l *Language) Skips(name string) bool { return isModule(name) }
 
 // Compile implements rules.Language. The first call starts the worker, whether or
 // not Run was called; [Language.Close] or the end of Run stops it. The script's top
@@ -87,11 +91,15 @@ func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program
 	if err := scanSource(src.Name, src.Text); err != nil {
 		return nil, err
 	}
+	files, err := readModules(src)
+	if err != nil {
+		return nil, err
+	}
 	link, err := l.start()
 	if err != nil {
 		return nil, err
 	}
-	p := newProgram(link, l.scripts.Add(1), src)
+	p := newProgram(link, l.scripts.Add(1), src, files)
 	if err := p.load(ctx); err != nil {
 		_ = p.Close()
 		return nil, err

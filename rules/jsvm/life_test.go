@@ -34,7 +34,7 @@ func TestNewChecksItsOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lang.Name() != "js" || len(lang.Extensions()) != 1 || lang.Extensions()[0] != ".js" {
+	if lang.Name() != "js" || len(lang.Extensions()) != 2 || lang.Extensions()[0] != ".js" {
 		t.Errorf("name %q, extensions %q", lang.Name(), lang.Extensions())
 	}
 }

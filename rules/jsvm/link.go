@@ -189,7 +189,7 @@ func (l *link) weight(it *item) int {
 	case it.call == nil:
 		return it.size + rules.MaxStateBytes
 	case p.generation != l.generation:
-		return it.size + len(p.src.Text) + rules.MaxStateBytes
+		return it.size + p.size + rules.MaxStateBytes
 	case p.stale:
 		return it.size + rules.MaxStateBytes
 	default:
@@ -375,7 +375,7 @@ func (l *link) settle(rec record) error {
 func (l *link) settleLoad(it *item, rec *loadedRecord) {
 	var err error
 	if f := rec.Result.Fault; f != nil {
-		err = it.prog.errorAt(f.Line, f.Column, f.Msg)
+		err = it.prog.faultError(f, 0)
 	}
 	if it.reload {
 		if err != nil {

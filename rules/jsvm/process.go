@@ -121,7 +121,7 @@ func (p *process) cause(err error, deadline time.Duration) string {
 	}
 	// The runtime does not check every allocation of its own, and then touches
 	// what it did not get.
-	memory := []string{"out of memory", "cannot allocate memory", "failed to allocate", "SIGSEGV", "failed to create new OS thread"}
+	memory := []string{"out of memory", "cannot allocate memory", "failed to allocate", "SIGSEGV", "failed to create new OS thread", "pthread_create failed"}
 	switch {
 	case p.overran || code == exitOverrun:
 		return fmt.Sprintf("did not return within %v, nor heed the interrupt", deadline)

@@ -18,6 +18,8 @@ type program struct {
 	link  *link
 	id    uint32
 	src   rules.Source
+	files []wireFile   // that it may require
+	size  int          // of its text and theirs
 	rules []rules.Rule // since it was compiled
 	print uint64       // their fingerprint
 
@@ -32,19 +34,23 @@ type program struct {
 	timers     map[string]bool // pending ones that handlers set; true for every
 }
 
-func newProgram(l *link, id uint32, src rules.Source) *program {
+func newProgram(l *link, id uint32, src rules.Source, files []wireFile) *program {
 	if src.State == nil {
 		src.State = rules.NewState(nil)
 	}
 	if src.Log == nil {
 		src.Log = l.options.Log
 	}
-	return &program{link: l, id: id, src: src, timers: make(map[string]bool)}
+	p := &program{link: l, id: id, src: src, files: files, size: len(src.Text), timers: make(map[string]bool)}
+	for _, f := range files {
+		p.size += len(f.Name) + len(f.Text)
+	}
+	return p
 }
 
 // load has the script compiled and its top level run, so that it counts.
 func (p *program) load(ctx context.Context) error {
-	it := &item{prog: p, fresh: true, size: len(p.src.Text), wait: newWaiter(1)}
+	it := &item{prog: p, fresh: true, size: p.size, wait: newWaiter(1)}
 	if err := p.link.submit([]*item{it}); err != nil {
 		return err
 	}
@@ -191,6 +197,23 @@ func (p *program) ruleLine(call *rules.Call) int {
 	return 0
 }
 
+// faultError is the error for a fault, at the line of the call if it has no place.
+func (p *program) faultError(f *fault, line int) *rules.Error {
+	if f.File == "" || f.File == p.src.Name {
+		if f.Line > 0 {
+			line = f.Line
+		}
+		return p.errorAt(line, f.Column, f.Msg)
+	}
+	e := &rules.Error{File: f.File, Line: f.Line, Column: f.Column, Msg: f.Msg}
+	for _, file := range p.files {
+		if file.Name == f.File {
+			e.Snippet = snippet(string(file.Text), f.Line, f.Column)
+		}
+	}
+	return e
+}
+
 func (p *program) errorAt(line, column int, msg string) *rules.Error {
 	return &rules.Error{
 		File: p.src.Name, Line: line, Column: column, Msg: msg,
@@ -201,11 +224,7 @@ func (p *program) errorAt(line, column int, msg string) *rules.Error {
 // outcome turns an answer of the worker into what the engine gets.
 func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
 	if w.Fault != nil {
-		line := w.Fault.Line
-		if line == 0 {
-			line = p.ruleLine(call)
-		}
-		out := p.failed(call, p.errorAt(line, w.Fault.Column, w.Fault.Msg))
+		out := p.failed(call, p.faultError(w.Fault, p.ruleLine(call)))
 		out.Logs, out.Took = w.Logs, w.Took
 		return out
 	}

@@ -11,7 +11,7 @@ import (
 
 // wireVersion is the version of this protocol. Both ends are one binary, so that a
 // difference means that the file was replaced below a running gateway.
-const wireVersion = 2
+const wireVersion = 3
 
 // The kinds of records.
 const (
@@ -44,6 +44,7 @@ type loadRecord struct {
 	Script uint32
 	Name   string
 	Text   []byte
+	Files  []wireFile          // that it may require
 	State  []rules.StateChange // its values
 	Fresh  bool                // its top level is to count, not just to rebuild its functions
 	Expect uint64              // fingerprint of the rules it must have; 0 for any
@@ -107,6 +108,7 @@ type wireMessage struct {
 
 // fault is an error at a place in the script.
 type fault struct {
+	File         string // "" for the script itself
 	Line, Column int
 	Msg          string
 }
@@ -203,6 +205,7 @@ func (l *loadRecord) write(w *encoder) {
 	w.uint(uint64(l.Script))
 	w.text(l.Name)
 	w.bytes(l.Text)
+	w.files(l.Files)
 	w.state(l.State)
 	w.bool(l.Fresh)
 	w.uint(l.Expect)
@@ -212,6 +215,7 @@ func (l *loadRecord) write(w *encoder) {
 func (l *loadRecord) read(r *decoder) {
 	l.Seq, l.Script = r.uint(), r.script()
 	l.Name, l.Text = r.text(), r.bytes()
+	l.Files = r.files()
 	l.State = r.state()
 	l.Fresh, l.Expect, l.Now = r.bool(), r.uint(), r.time()
 }

@@ -39,6 +39,7 @@ func (w *encoder) outcome(o *wireOutcome) {
 		w.message(o.Replace)
 	}
 	if o.Fault != nil {
+		w.text(o.Fault.File)
 		w.count(o.Fault.Line)
 		w.count(o.Fault.Column)
 		w.text(o.Fault.Msg)
@@ -68,7 +69,7 @@ func (r *decoder) outcome(o *wireOutcome) {
 		r.message(o.Replace)
 	}
 	if flags&flagFault != 0 {
-		o.Fault = &fault{Line: r.small(), Column: r.small(), Msg: r.text()}
+		o.Fault = &fault{File: r.text(), Line: r.small(), Column: r.small(), Msg: r.text()}
 	}
 	if flags&flagEffects == 0 {
 		return

@@ -22,6 +22,7 @@ type script struct {
 	rt       *goja.Runtime
 	watch    *watch
 	patience int // how many deadlines of wall time an event may take
+	modules  map[string]*moduleFile
 
 	rules    []rules.Rule
 	names    map[string]int // how many rules wanted each name
@@ -76,21 +77,18 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	s.setState(l.State)
 	s.now = l.Now
 	s.patience = starved
-	if usesRegexps(string(l.Text)) {
+	if usesRegexps(string(l.Text)) || slices.ContainsFunc(l.Files, func(f wireFile) bool { return usesRegexps(string(f.Text)) }) {
 		s.patience = starvedRegexp
 	}
 	s.watch.begin(nil, loadFactor, starvedRegexp)
-	prog, err := compile(l.Name, string(l.Text))
+	prog, module, err := s.compileAll(l)
 	s.watch.end()
 	if err != nil {
 		return wireOutcome{Fault: s.faultOf(err), Took: time.Since(began)}
 	}
 	s.setUp()
 	s.top = true
-	out := s.run(&effects{}, func() error {
-		_, err := s.rt.RunProgram(prog)
-		return err
-	}, nil)
+	out := s.run(&effects{}, func() error { return s.runTop(prog, module) }, nil)
 	s.top = false
 	for _, t := range out.Timers {
 		if !t.Every && t.After > 0 {

@@ -15,7 +15,7 @@ import (
 // out, up to starved. What does not heed the interrupt (a builtin that is one long
 // native loop) ends with the worker.
 const (
-	loadFactor = 10 // parsing may take so many deadlines
+	loadFactor = 20 // parsing may take so many deadlines
 	starved    = 20
 	// A regular expression that backtracks is ended by the wall clock of its
 	// library, which then says that nothing matched. An event must have been

@@ -76,7 +76,7 @@ type Broker struct {
 
 // Rules is the rules engine.
 type Rules struct {
-	// Folder holds *.yaml rules and *.js scripts; default "scripts". A relative
+	// Folder holds *.yaml rules and *.js, *.ts scripts; default "scripts". A relative
 	// path counts from the folder of the configuration file. A folder that is
 	// missing is an empty one, watched until it appears.
 	Folder string `yaml:"folder"`
