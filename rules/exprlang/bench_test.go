@@ -51,3 +51,49 @@ func BenchmarkExprRules100(b *testing.B) {
 		p.Run(b.Context(), calls)
 	}
 }
+
+// BenchmarkWindow is the mean of the last ten messages a room, put out if it is high.
+func BenchmarkWindow(b *testing.B) {
+	p := compile(b, "rules:\n  - name: r\n    on: home/+/temp\n    windows:\n      mean: {avg: payload.c, last: 10, by: 'parts[1]'}\n    if: windows.mean > 30\n    do: [{publish: out}]\n")
+	const batch = 32
+	calls := make([]rules.Call, batch)
+	for i := range calls {
+		calls[i] = rules.Call{Message: &message.Message{Topic: fmt.Sprintf("home/room%d/temp", i), Payload: []byte(`{"c":21.5,"at":1732280400}`)}, Now: noon}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Run(b.Context(), calls)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+}
+
+// BenchmarkEdge is a value that stays below its limit.
+func BenchmarkEdge(b *testing.B) {
+	p := compile(b, edgeRule("on: home/+/temp; value: payload.c; above: 60; hysteresis: 5"))
+	const batch = 32
+	calls := make([]rules.Call, batch)
+	for i := range calls {
+		calls[i] = rules.Call{Message: &message.Message{Topic: fmt.Sprintf("home/room%d/temp", i), Payload: []byte(`{"c":21.5,"at":1732280400}`)}, Now: noon}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Run(b.Context(), calls)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+}
+
+// BenchmarkState is a condition on another topic.
+func BenchmarkState(b *testing.B) {
+	p := compile(b, ruleIf(`payload.open && state("home/" + parts[1] + "/mode").away == true`))
+	tell(b, p, "home/hall/mode", `{"away":false,"since":[1,2,3,4,5,6]}`)
+	const batch = 32
+	calls := make([]rules.Call, batch)
+	for i := range calls {
+		calls[i] = rules.Call{Message: &message.Message{Topic: "home/hall/door", Payload: []byte(`{"open":true,"at":1732280400}`)}, Now: noon}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p.Run(b.Context(), calls)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+}

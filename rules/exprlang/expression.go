@@ -36,7 +36,7 @@ var ruleVariables = map[string]any{
 	"topic": "", "text": "", "origin": "", "parts": []string{}, "qos": 0, "retain": false, "now": time.Time{},
 }
 
-const variableNames = "payload, prev, text, topic, parts, qos, retain, origin, vars, time and sun"
+const variableNames = "payload, prev, text, topic, parts, qos, retain, origin, vars, time, sun, windows and edge"
 
 // compilation is the way of one expression from source to bytecode.
 type compilation struct {
@@ -217,6 +217,9 @@ func (c *compilation) name(n *ast.IdentifierNode) ast.Node {
 		}
 		return n
 	}
+	if n.Value == "windows" || n.Value == "edge" {
+		return c.ruleName(n)
+	}
 	if !c.table.know(n.Value) {
 		c.refuse(n, "unknown name %q: the variables are %s", n.Value, variableNames)
 	}
@@ -271,7 +274,7 @@ func (c *compilation) call(n *ast.CallNode) ast.Node {
 	case *ast.MemberNode: // a method, of a time
 		callee.Node = c.transform(callee.Node)
 		if id, ok := callee.Node.(*ast.IdentifierNode); ok && c.table != nil && !withMethods[id.Value] && !slices.Contains(c.lets, id.Value) {
-			c.refuse(n, "%s has no functions", id.Value)
+			c.refuse(n, "%s has no functions", shownName(id.Value))
 		}
 	default:
 		c.refuse(n, "this cannot be called")

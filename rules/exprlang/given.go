@@ -31,15 +31,16 @@ type ownNames struct {
 	place  *rules.Place
 	zone   *time.Location
 	memory *memory
+	steady *steady
 	// rule are those of the rule that is compiled; nil outside of one.
 	rule *ruleNames
 }
 
 // ruleNames are the names that each rule has for itself.
 type ruleNames struct {
-	number  int // tells the rules of a file apart
-	windows []*window
-	edge    bool
+	number int // tells the rules of a file apart
+	rule   *compiled
+	edge   bool
 }
 
 // knowOwn makes sure that there is a slot for a name that is given.
@@ -55,6 +56,56 @@ func (t *table) knowOwn(name string) bool {
 		return false
 	}
 	return true
+}
+
+// ruleName is the variable that a rule has for itself: windows and edge.
+func (c *compilation) ruleName(n *ast.IdentifierNode) ast.Node {
+	names := c.table.own.rule
+	switch {
+	case names == nil && n.Value == "windows":
+		c.refuse(n, "windows are for rules, not for filters")
+	case names == nil:
+		c.refuse(n, "edge is for rules, not for filters")
+	case n.Value == "windows" && len(names.rule.windows) == 0:
+		c.refuse(n, "the rule has no \"windows\" before this")
+	case n.Value == "edge" && !names.edge:
+		c.refuse(n, "edge is that of a rule with \"value\", \"offline\" or \"online\"")
+	default:
+		return at(n, &ast.IdentifierNode{Value: c.table.knowRule(n.Value, names)})
+	}
+	return n
+}
+
+// knowRule makes sure that there is a slot for a variable of the rule.
+func (t *table) knowRule(what string, names *ruleNames) string {
+	name := fmt.Sprintf("%s\x00%d\x01", what, names.number)
+	r := names.rule
+	g := &given{fleeting: true, fields: []string{}}
+	if what == "edge" {
+		g.fields = nil
+		g.get = func(e *evaluator, path []step) any { return walk(r.trigger.edgeNow(e), path) }
+	} else {
+		g.get = func(e *evaluator, path []step) any { return r.windowValue(e, path) }
+		for _, w := range r.windows {
+			g.fields = append(g.fields, w.name)
+		}
+	}
+	if i, ok := t.index[name]; ok { // another window may be there meanwhile
+		t.slots[i].given.fields = g.fields
+		return name
+	}
+	t.add(slot{root: rootGiven, name: name, given: g})
+	return name
+}
+
+// shownName is the name of a slot as it is written.
+func shownName(name string) string {
+	before, rest, ok := strings.Cut(name, "\x00")
+	if !ok {
+		return name
+	}
+	_, after, _ := strings.Cut(rest, "\x01")
+	return before + after
 }
 
 // add1 makes sure that there is a slot of that name, which get gives.
@@ -82,7 +133,7 @@ func (c *compilation) checkField(name string, property ast.Node) {
 	if s == nil || s.given.fields == nil || len(s.path) > 0 || !ok || slices.Contains(s.given.fields, field.Value) {
 		return
 	}
-	c.refuse(property, "%s has no %q: it has %s", s.name, field.Value, strings.Join(s.given.fields, ", "))
+	c.refuse(property, "%s has no %q: it has %s", shownName(s.name), field.Value, strings.Join(s.given.fields, ", "))
 }
 
 // checkGiven refuses a variable without the field that it needs, and the sun without a
@@ -97,7 +148,7 @@ func (c *compilation) checkGiven(root ast.Node) {
 		switch {
 		case s == nil:
 		case s.given.fields != nil && len(s.path) == 0:
-			c.refuse(n, "%s wants a field: %s", s.name, strings.Join(s.given.fields, ", "))
+			c.refuse(n, "%s wants a field: %s", shownName(s.name), strings.Join(s.given.fields, ", "))
 		case strings.HasPrefix(s.name, "sun.") && c.table.own.place == nil:
 			c.refuse(n, "%v", errNoPlace)
 		}

@@ -33,7 +33,7 @@ func (Language) Compile(_ context.Context, src rules.Source) (rules.Program, err
 	if err != nil {
 		return nil, err
 	}
-	p := &program{rules: f.rules}
+	p := &program{rules: f.rules, table: f.table}
 	for _, r := range f.rules {
 		p.listed = append(p.listed, r.Rule)
 	}
@@ -50,6 +50,8 @@ func (Language) Run(ctx context.Context) error {
 // program is one compiled file.
 type program struct {
 	rules      []*compiled
+	table      *table
+	unused     []string // keys of Call.Kept that are to be taken away
 	listed     []rules.Rule
 	evaluators sync.Pool // of *evaluator
 }
@@ -60,8 +62,8 @@ func (p *program) Close() error        { return nil }
 // Handles is false: there are no timers yet that outlive a program.
 func (p *program) Handles(string) bool { return false }
 
-// Save has nothing to give.
-func (p *program) Save(func(string, []byte)) {}
+// Save gives windows and edges.
+func (p *program) Save(put func(key string, value []byte)) { p.saveValues(put) }
 
 // Run judges the messages. It looks at ctx between calls only: a single one is
 // short by the bounds of limits.go.
@@ -75,6 +77,10 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 				outs[k].Err = ctx.Err()
 			}
 			break
+		}
+		if calls[i].Trigger == rules.OnStart {
+			p.restoreValues(&calls[i])
+			continue
 		}
 		if t := calls[i].Trigger; t != rules.OnMessage && t != rules.OnSchedule || calls[i].Rule >= len(p.rules) {
 			continue
@@ -97,7 +103,12 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 		return false
 	}
 	e.load(call)
-	holds := r.when == nil
+	holds := true
+	if len(r.windows) > 0 || r.trigger != nil {
+		if holds, out.Err = r.notice(e, call); !holds {
+			return out.Err != nil
+		}
+	}
 	if r.when != nil {
 		holds, out.Err = e.condition(r.when)
 	}

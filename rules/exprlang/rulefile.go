@@ -32,7 +32,9 @@ type compiled struct {
 	redirect *template
 	set      []setField
 
-	watch *memory // of a rule that hears what state() names
+	watch   *memory // of a rule that hears what state() names
+	windows []*window
+	trigger *trigger // nil: every message makes it run
 }
 
 // publish is one entry under "do".
@@ -59,7 +61,7 @@ func compileFile(src *rules.Source) (*ruleFile, error) {
 	if f.zone == nil {
 		f.zone = time.Local
 	}
-	f.table.own = ownNames{vars: src.State, place: src.Place, zone: f.zone, memory: newMemory()}
+	f.table.own = ownNames{vars: src.State, place: src.Place, zone: f.zone, memory: newMemory(), steady: &steady{}}
 	if body := f.parse(); body != nil {
 		f.document(body)
 	}
@@ -96,6 +98,7 @@ func (f *ruleFile) list(p pair, what string, one func(at position, pairs []pair)
 func (f *ruleFile) rule(at position, pairs []pair) {
 	since := len(f.errs)
 	r := &compiled{Rule: rules.Rule{Stage: rules.After, Line: at.line}}
+	f.beginRule(r, pairs)
 	for _, p := range pairs {
 		switch p.key {
 		case "name":
@@ -113,12 +116,15 @@ func (f *ruleFile) rule(at position, pairs []pair) {
 		case "every", "cron", "at", "sun":
 			r.Schedules = append(r.Schedules, f.schedules(p)...)
 		default:
-			f.errorf(p.at, "unknown key %q: a rule has name, on, every, cron, at, sun, start, if, do and qos", p.key)
+			if !f.triggerKey(r, p) {
+				f.errorf(p.at, "unknown key %q: a rule has name, on, every, cron, at, sun, start, hook, retained, offline, online, value, above, below, hysteresis, edge, changed, by, windows, if, do and qos", p.key)
+			}
 		}
 	}
+	f.endRule(r, since)
 	f.require(since, at, pairs, "rule", "name", "do")
-	if len(f.errs) == since && len(r.Filters) == 0 && len(r.Schedules) == 0 && !r.Start {
-		f.errorf(at, "the rule never runs: it wants on, every, cron, at, sun or start")
+	if len(f.errs) == since && len(r.Filters) == 0 && len(r.Schedules) == 0 && len(r.Hooks) == 0 && !r.Start {
+		f.errorf(at, "the rule never runs: it wants on, every, cron, at, sun, start, hook, offline or online")
 	}
 	f.add(r)
 }
@@ -184,6 +190,10 @@ func (f *ruleFile) readsPrev(r *compiled) bool {
 func (r *compiled) each(visit func(*expression)) {
 	if r.when != nil {
 		visit(r.when)
+	}
+	r.trigger.each(visit)
+	for _, w := range r.windows {
+		w.each(visit)
 	}
 	for i := range r.set {
 		if r.set[i].x != nil {

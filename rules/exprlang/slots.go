@@ -72,7 +72,7 @@ func (t *table) know(name string) bool {
 }
 
 func (t *table) add(s slot) {
-	s.missing = &notEvaluated{reason: s.name + " is absent"}
+	s.missing = &notEvaluated{reason: shownName(s.name) + " is absent"}
 	t.index[s.name] = len(t.slots)
 	t.slots = append(t.slots, s)
 }

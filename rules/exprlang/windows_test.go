@@ -1,0 +1,319 @@
+package exprlang_test
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// hear has the first rule hear a message so long after noon, and returns what it
+// publishes: its payloads, "-" if it did not fire, "?" if it could not be judged.
+func hear(t testing.TB, p rules.Program, after time.Duration, topic, payload string) string {
+	t.Helper()
+	m := &message.Message{Topic: topic, Payload: []byte(payload)}
+	out := p.Run(t.Context(), []rules.Call{{Message: m, Now: noon.Add(after)}})[0]
+	if v := verdict(out); v != "yes" {
+		return map[string]string{"no": "-"}[v] + strings.TrimPrefix(v, "no")
+	}
+	var all []string
+	for _, m := range out.Publish {
+		all = append(all, string(m.Payload))
+	}
+	return strings.Join(all, " ")
+}
+
+func windowRule(window string) string {
+	return "rules:\n  - name: r\n    on: home/+/temp\n    windows:\n      w:\n        " + strings.ReplaceAll(window, ", ", "\n        ") +
+		"\n    do: [{publish: out, payload: '${windows.w}'}]\n"
+}
+
+func TestWindows(t *testing.T) {
+	for _, c := range []struct{ window, steps string }{
+		// room value second = result
+		{"avg: payload.c, last: 3, by: parts[1]", "a 1 0 = 1, a 2 1 = 1.5, b 10 2 = 10, a 3 3 = 2, a 7 4 = 4, b 20 5 = 15"},
+		{"avg: payload.c, last: 3", "a 1 0 = 1, b 2 1 = 1.5, a 6 2 = 3, b 1 3 = 3"},
+		{"min: payload.c, last: 2", "a 5 0 = 5, a 3 1 = 3, a 4 2 = 3, a 9 3 = 4"},
+		{"max: payload.c, last: 2", "a 5 0 = 5, a 3 1 = 5, a 4 2 = 4, a -9 3 = 4, a -8 4 = -8"},
+		{"sum: payload.c, last: 2", "a 5 0 = 5, a 3 1 = 8, a x 2 = 8, a 4 2 = 7"},
+		{"median: payload.c, last: 4", "a 5 0 = 5, a 3 1 = 4, a 100 2 = 5, a 4 3 = 4.5, a 1 4 = 3.5"},
+		{"count: payload.c > 3, last: 3", "a 5 0 = 1, a 3 1 = 1, a 4 2 = 2, a 0 3 = 1"},
+		{"count: payload.c > 3", "a 5 0 = 1, a 3 1 = 1, a 4 2 = 2, a x 3 = 2"},
+		{"sum: payload.c", "a 5 0 = 5, a 0.5 1 = 5.5, b 1 9 = 6.5"},
+		{"count: true, over: 10s, by: parts[1]", "a 5 0 = 1, a 3 9 = 2, b 1 9 = 1, a 4 10 = 2, a 4 30 = 1"},
+		{"avg: payload.c, over: 10s", "a 5 0 = 5, a 3 5 = 4, a 4 10 = 3.5, a x 14 = 3.5, a x 15 = 4, a x 20 = null"},
+		{"max: payload.c, over: 10s", "a 5 0 = 5, a 3 5 = 5, a 4 10 = 4"},
+		{"median: payload.c, over: 10s", "a 5 0 = 5, a 3 5 = 4, a 4 10 = 3.5, a x 20 = null"},
+		{"rate: payload.c, over: 1m", "a 5 0 = null, a 10 5 = 1, a 40 20 = 1.75, a 100 60 = 1.6363636363636365"},
+		{"rate: payload.c, last: 2", "a 5 0 = null, a 10 5 = 1, a 10 6 = 0, a 8 8 = -1"},
+		{"ema: payload.c, alpha: 0.5, by: parts[1]", "a 4 0 = 4, a 8 1 = 6, b 1 1 = 1, a 6 2 = 6, a x 3 = 6"},
+		{"avg: payload.c, per: 2", "a 5 0 = null, a 7 1 = 6, a 100 2 = 6, a 200 3 = 150"},
+		{"median: payload.c, per: 3", "a 5 0 = null, a 7 1 = null, a 1 2 = 5, a 9 3 = 5, a 9 4 = 5, a 8 5 = 9"},
+		{"sum: payload.c, every: 10s", "a 5 0 = null, a 7 9 = null, a 1 10 = 12, a 2 19 = 12, a 9 20 = 3, a 1 55 = 0, a x 60 = 1, a x 70 = 0"},
+		{"max: payload.c, every: 10s", "a 5 0 = null, a 1 10 = 5, a x 20 = 1, a x 30 = null"},
+		{"median: payload.c, every: 10s", "a 5 0 = null, a 4 1 = null, a 1 10 = 4.5, a x 20 = 1, a x 35 = null"},
+		{"avg: payload.c, last: 3, by: payload.key", "a 1 0 = null"},
+		{"avg: payload.c * 2, last: 3", "a 1 0 = 2"},
+		{"avg: payload.c / 0, last: 3", "a 1 0 = null"},
+	} {
+		t.Run(c.window, func(t *testing.T) {
+			p := compile(t, windowRule(c.window))
+			for step := range strings.SplitSeq(c.steps, ", ") {
+				room, value, second, want := "", "", 0, ""
+				if _, err := fmt.Sscanf(step, "%s %s %d = %s", &room, &value, &second, &want); err != nil {
+					t.Fatal(err)
+				}
+				if value == "x" {
+					value = `"no number"`
+				}
+				if got := hear(t, p, time.Duration(second)*time.Second, "home/"+room+"/temp", `{"c":`+value+`}`); got != want {
+					t.Errorf("after %s it is %s", step, got)
+				}
+			}
+		})
+	}
+}
+
+// What a window says is what is calculated from all there was.
+func TestWindowsAgainstAModel(t *testing.T) {
+	type sample struct{ at, v float64 }
+	functions := map[string]func([]sample) float64{
+		"avg": func(s []sample) float64 {
+			sum := 0.0
+			for _, x := range s {
+				sum += x.v
+			}
+			return sum / float64(len(s))
+		},
+		"min": func(s []sample) float64 { return slices.MinFunc(s, func(a, b sample) int { return int(a.v - b.v) }).v },
+		"max": func(s []sample) float64 { return slices.MaxFunc(s, func(a, b sample) int { return int(a.v - b.v) }).v },
+		"median": func(s []sample) float64 {
+			s = slices.Clone(s)
+			slices.SortFunc(s, func(a, b sample) int { return int(a.v - b.v) })
+			return (s[(len(s)-1)/2].v + s[len(s)/2].v) / 2
+		},
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, name := range slices.Sorted(maps.Keys(functions)) {
+		for _, extent := range []string{"last: 7", "last: 1000", "over: 4m"} {
+			p := compile(t, windowRule(name+": payload.c, "+extent+", by: parts[1]"))
+			heard := make(map[string][]sample)
+			at := 0.0
+			for range 2_000 {
+				at += float64(1 + random.IntN(9)) // no shorter than what a sliding time is divided into
+				room, v := string(rune('a'+random.IntN(3))), float64(random.IntN(1_000))
+				all := append(heard[room], sample{at, v})
+				heard[room] = all
+				switch {
+				case strings.HasPrefix(extent, "over"):
+					all = slices.DeleteFunc(slices.Clone(all), func(s sample) bool { return s.at <= at-240 })
+				default:
+					n, _ := strconv.Atoi(strings.TrimPrefix(extent, "last: "))
+					all = all[max(0, len(all)-n):]
+				}
+				got := hear(t, p, time.Duration(at)*time.Second, "home/"+room+"/temp", fmt.Sprintf(`{"c":%g}`, v))
+				result, err := strconv.ParseFloat(got, 64)
+				if want := functions[name](all); err != nil || math.Abs(result-want) > 1e-9 {
+					t.Fatalf("%s %s of %d points is %s, want %g", name, extent, len(all), got, want)
+				}
+			}
+		}
+	}
+}
+
+// However many points come, and keys, a window stays small, and close to the truth.
+func TestWindowsAreBounded(t *testing.T) {
+	p := compile(t, windowRule("sum: payload.c, over: 4m, by: payload.k"))
+	last := 0.0
+	for i := range 100_000 { // a hundred a second
+		got := hear(t, p, time.Duration(i)*10*time.Millisecond, "home/a/temp", `{"k":"x","c":1}`)
+		last, _ = strconv.ParseFloat(got, 64)
+	}
+	if math.Abs(last-24_000) > 24_000/240 {
+		t.Errorf("the sum over 4m is %g, want about 24000", last)
+	}
+	size := 0
+	p.Save(func(_ string, value []byte) { size += len(value) })
+	if size > 32<<10 {
+		t.Errorf("what is kept of one key has %d bytes", size)
+	}
+	for i := range 1_100 {
+		hear(t, p, time.Hour, "home/a/temp", fmt.Sprintf(`{"k":"k%d","c":1}`, i))
+	}
+	keys := make(map[string]bool)
+	p.Save(func(key string, value []byte) { keys[key] = value != nil })
+	there := 0
+	for _, is := range keys {
+		if is {
+			there++
+		}
+	}
+	if there > 1_000 || there < 400 || keys["w\x00r\x00w\x00x"] {
+		t.Errorf("%d keys are remembered", there)
+	}
+	if got := hear(t, p, time.Hour, "home/a/temp", `{"k":"`+strings.Repeat("x", 300)+`","c":1}`); got != "0" {
+		t.Errorf("a key that is too long came to %s", got)
+	}
+}
+
+// restart hands what one program saved to another one.
+func restart(t testing.TB, old, fresh rules.Program, kept map[string][]byte, after time.Duration) {
+	t.Helper()
+	old.Save(func(key string, value []byte) {
+		if value == nil {
+			delete(kept, key)
+		} else {
+			kept[key] = slices.Clone(value)
+		}
+	})
+	out := fresh.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon.Add(after)}})[0]
+	if out.Err != nil {
+		t.Fatal(out.Err)
+	}
+	fresh.Save(func(key string, value []byte) {
+		if value != nil {
+			t.Errorf("%q is saved again at once", key)
+		}
+		delete(kept, key)
+	})
+}
+
+// A restart in the middle changes nothing.
+func TestWindowsOutliveAProgram(t *testing.T) {
+	for _, window := range []string{
+		"avg: payload.c, last: 3, by: parts[1]", "median: payload.c, last: 3", "rate: payload.c, last: 3", "count: payload.c > 4",
+		"avg: payload.c, over: 1m, by: parts[1]", "median: payload.c, over: 1m", "ema: payload.c, alpha: 0.3, by: parts[1]",
+		"sum: payload.c, every: 20s", "median: payload.c, every: 20s, by: parts[1]", "avg: payload.c, per: 4", "median: payload.c, per: 4", "sum: payload.c, per: 3",
+	} {
+		t.Run(window, func(t *testing.T) {
+			random := rand.New(rand.NewPCG(3, 4))
+			through, restarted := compile(t, windowRule(window)), compile(t, windowRule(window))
+			kept := make(map[string][]byte)
+			at := time.Duration(0)
+			for i := range 60 {
+				at += time.Duration(1+random.IntN(9)) * time.Second
+				if random.IntN(3) == 0 {
+					fresh := compile(t, windowRule(window))
+					restart(t, restarted, fresh, kept, at)
+					restarted = fresh
+				}
+				topic, payload := "home/"+string(rune('a'+random.IntN(3)))+"/temp", fmt.Sprintf(`{"c":%d}`, random.IntN(10))
+				if want, got := hear(t, through, at, topic, payload), hear(t, restarted, at, topic, payload); got != want {
+					t.Fatalf("message %d: %s, without a restart %s", i, got, want)
+				}
+			}
+		})
+	}
+}
+
+// A window that is calculated in another way begins anew, and what nobody needs any more
+// is taken away.
+func TestWindowsOfAnotherShape(t *testing.T) {
+	for name, c := range map[string]struct {
+		source string
+		want   string
+	}{
+		"the same":       {windowRule("avg:   payload.c, last:  3"), "2"},
+		"another extent": {windowRule("avg: payload.c, last: 4"), "3"},
+		"another value":  {windowRule("avg: payload.c + 0, last: 3"), "3"},
+		"another name":   {strings.ReplaceAll(windowRule("avg: payload.c, last: 3"), "name: r", "name: s"), "3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old := compile(t, windowRule("avg: payload.c, last: 3"))
+			hear(t, old, 0, "home/a/temp", `{"c":1}`)
+			kept := map[string][]byte{"w\x00gone\x00w\x00": []byte("{}"), "other": []byte("{}"), "w\x00r\x00w\x00bad": []byte("nonsense")}
+			fresh := compile(t, c.source)
+			restart(t, old, fresh, kept, 0)
+			if got := hear(t, fresh, 0, "home/a/temp", `{"c":3}`); got != c.want {
+				t.Errorf("it came to %s, want %s", got, c.want)
+			}
+			if len(kept) != 1 && name != "the same" || len(kept) != 2 && name == "the same" || kept["other"] == nil {
+				t.Errorf("kept is %q", kept)
+			}
+		})
+	}
+}
+
+// A clock that is set does not empty a window of the last minutes while the program runs.
+func TestWindowsGoByASteadyClock(t *testing.T) {
+	p := compile(t, windowRule("sum: payload.c, over: 1m"))
+	m := &message.Message{Topic: "home/a/temp", Payload: []byte(`{"c":1}`)}
+	now := time.Now() // has a monotonic reading, which goes on when the wall is set
+	for _, want := range []string{"1", "2"} {
+		out := p.Run(t.Context(), []rules.Call{{Message: m, Now: now}})[0]
+		if string(out.Publish[0].Payload) != want {
+			t.Errorf("the sum is %s, want %s", out.Publish[0].Payload, want)
+		}
+		now = now.Add(30 * time.Second)
+	}
+}
+
+// A rule by the clock sees its windows, without adding to them.
+func TestWindowsByTheClock(t *testing.T) {
+	p := compile(t, strings.Replace(windowRule("sum: payload.c, over: 1m"), "on:", "every: 10s\n    on:", 1))
+	hear(t, p, 0, "home/a/temp", `{"c":5}`)
+	for at, want := range map[time.Duration]string{10 * time.Second: "5", 50 * time.Second: "5", 61 * time.Second: "0"} {
+		if at == 61*time.Second {
+			continue // last
+		}
+		out := p.Run(t.Context(), []rules.Call{{Trigger: rules.OnSchedule, Now: noon.Add(at)}})[0]
+		if string(out.Publish[0].Payload) != want {
+			t.Errorf("after %v it is %s, want %s", at, out.Publish[0].Payload, want)
+		}
+	}
+	out := p.Run(t.Context(), []rules.Call{{Trigger: rules.OnSchedule, Now: noon.Add(time.Minute)}})[0]
+	if string(out.Publish[0].Payload) != "0" {
+		t.Errorf("after a minute it is %s", out.Publish[0].Payload)
+	}
+}
+
+func TestRefusedWindows(t *testing.T) {
+	for window, want := range map[string]string{
+		"{w: {avg: payload.c}}":                               "the window has no end",
+		"{w: {last: 3}}":                                      "the window calculates nothing",
+		"{w: {avg: payload.c, sum: payload.c, last: 3}}":      `the window has "avg" already`,
+		"{w: {avg: payload.c, last: 3, over: 1m}}":            `the window has "last" already`,
+		"{w: {avg: payload.c, last: 0}}":                      "last is a number of messages, 1 to 1000",
+		"{w: {avg: payload.c, last: 1001}}":                   "1 to 1000",
+		"{w: {avg: payload.c, over: 5}}":                      "over is a duration",
+		"{w: {avg: payload.c, every: 1ms}}":                   "every is a duration",
+		"{w: {ema: payload.c}}":                               "ema wants alpha",
+		"{w: {ema: payload.c, alpha: 2}}":                     "alpha is a number above 0",
+		"{w: {avg: payload.c, last: 3, alpha: 0.5}}":          "alpha is for ema",
+		"{w: {rate: payload.c, last: 1}}":                     "two points",
+		"{w: {avg: paylod.c, last: 3}}":                       `unknown name "paylod"`,
+		"{w: {avg: payload.c, last: 3, by: paylod}}":          `unknown name "paylod"`,
+		"{w: {avg: payload.c, last: 3, for: 1}}":              `unknown key "for"`,
+		"{a b: {avg: payload.c, last: 3}}":                    "the name of a window is one word",
+		"[w]":                                                 "must be a mapping",
+		"{w: {avg: windows.v, last: 3}}":                      `no "windows" before this`,
+		"{v: {sum: payload.c}, w: {avg: windows.u, last: 3}}": `windows has no "u": it has v`,
+		"{v: {sum: payload.c}}":                               `windows has no "w": it has v`,
+	} {
+		source := strings.Replace(windowRule("X"), "\n      w:\n        X", " "+window, 1)
+		if _, err := compileOnly(source); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "t.yaml:") {
+			t.Errorf("%s: %v, want %s", window, err, want)
+		}
+	}
+	for source, want := range map[string]string{
+		ruleIf("windows.w > 1"):                                 `5:7: the rule has no "windows"`,
+		"filters:\n  - {name: f, on: x, drop: windows.w > 1}\n": "windows are for rules",
+		"rules:\n  - {name: r, on: x, windows: {w: {sum: payload}}, if: windows > 1, do: [{publish: y}]}\n":          "windows wants a field: w",
+		"rules:\n  - {name: r, on: x, windows: {w: {sum: payload}}, if: windows.w(), do: [{publish: y}]}\n":          "windows has no functions",
+		"rules:\n  - {name: r, on: x, windows: {w: {sum: payload}}, if: windows.w.x == nil, do: [{publish: y}]}\n":   "",
+		"rules:\n  - {name: r, on: x, windows: {w: {avg: payload, last: 2}}, if: windows.w > 1, do: [{publish: y}]}": "",
+	} {
+		_, err := compileOnly(source)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", source, err, want)
+		}
+	}
+}
