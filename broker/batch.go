@@ -65,6 +65,7 @@ type batch struct {
 	last     store.Ticket   // of those that are, and were the last
 	earlier  []store.Ticket // the others, of a batch from inside
 	refused  bool           // a publish from inside: nothing follows
+	lenient  bool           // what follows one from inside that is refused goes on
 
 	done    int // of ops
 	matched int // of pubs: up to here targets are known
@@ -93,6 +94,7 @@ type pub struct {
 	delay    time.Duration // it is to be delivered later
 	record   string        // its key in the store, of one that was delayed
 	tried    bool          // it is tried again if the store does not take it
+	bound    bool          // nobody gets it before what is kept with it is safe
 	index    int           // in the batch of a call from inside
 	from     int           // its targets are b.targets[from:to]
 	to       int
@@ -195,7 +197,7 @@ func (b *batch) reset() {
 	}
 	clear(b.earlier)
 	b.bytes, b.ticket, b.last, b.earlier = 0, nil, nil, b.earlier[:0]
-	b.done, b.matched, b.refused = 0, 0, false
+	b.done, b.matched, b.refused, b.lenient = 0, 0, false, false
 	b.scratch.Forget()
 	b.frames.forget()
 	for i := range b.frames.enc {
@@ -361,7 +363,7 @@ func (b *batch) apply() {
 				return
 			}
 			p := &b.pubs[o.pub]
-			if b.publish(p); b.c == nil && p.reason.Failed() {
+			if b.publish(p); b.c == nil && p.reason.Failed() && !b.lenient {
 				b.refused = true
 				return
 			}

@@ -195,7 +195,7 @@ func (t *target) merge(other *target) {
 
 // publish retains and routes one publish, and answers it.
 func (b *batch) publish(p *pub) {
-	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || p.tried || len(b.later) > 0) // what follows too, to keep the order
+	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || p.tried || p.bound || len(b.later) > 0) // what follows too, to keep the order
 	routed := p.goes()
 	if p.record != "" {
 		b.change(store.Change{Op: store.Delete, Bucket: delayBucket, Key: p.record})

@@ -1,0 +1,75 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/store"
+)
+
+// Commit publishes as [Server.Publish] does, and keeps records of the store, changes
+// that are [store.Put] and [store.Delete], with what the messages change: all or none.
+// Nobody gets a message before the records are safe. It returns when they are.
+//
+// A message that is refused costs only itself: the error joins a [message.RefusedError]
+// for each, and all else is done. Any other error, such as [store.ErrFull], says that
+// nothing was, but that a full store takes what is deleted.
+func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...message.Message) error {
+	if err := srv.await(ctx); err != nil {
+		return err
+	}
+	defer srv.leave()
+	b := srv.newBatch(ctx, nil)
+	defer b.free()
+	b.lenient = true
+	b.changes = append(b.changes, records...)
+	var refused []error
+	for i := range msgs {
+		m := msgs[i]
+		if reason := srv.checkMessage(&m); reason != nil {
+			refused = append(refused, &message.RefusedError{Index: i, Tried: len(msgs), Topic: m.Topic, Err: reason})
+			continue
+		}
+		if m.Hops > message.MaxHops {
+			srv.stats.drop(dropHops)
+			continue
+		}
+		if m.At.IsZero() {
+			m.At = b.now
+		}
+		srv.stats.published.Add(1)
+		b.add(pub{msg: m, private: isSystem(m.Topic), bound: len(records) > 0, index: i})
+	}
+	if len(b.ops) == 0 {
+		srv.commit(b, func() {})
+	} else {
+		b.work()
+	}
+	b.flush()
+	for i := range b.pubs {
+		if p := &b.pubs[i]; p.reason.Failed() {
+			refused = append(refused, &message.RefusedError{Index: p.index, Tried: len(msgs), Topic: p.msg.Topic, Err: p.reason})
+		}
+	}
+	if b.last != nil {
+		for _, ticket := range append(b.earlier, b.last) {
+			if err := ticket.Wait(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(refused...)
+}
+
+// Keep keeps records of the store as [Server.Commit] does, and does not wait for it.
+// The ticket tells when they are safe.
+func (srv *Server) Keep(ctx context.Context, records []store.Change) (store.Ticket, error) {
+	if err := srv.await(ctx); err != nil {
+		return nil, err
+	}
+	defer srv.leave()
+	srv.commitMu.Lock()
+	defer srv.commitMu.Unlock()
+	return srv.opts.Store.Apply(records), nil
+}
