@@ -1,16 +1,22 @@
 package rules
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 const (
 	// lookEvery is how often a lane looks at the wall clock, which may be set.
 	lookEvery = time.Minute
-	// tolerance is how late a rule may run by the wall clock. Later it was not the
-	// machine that was busy: it slept, or its clock was set, and the time has gone by.
+	// tolerance is how late a rule may run by the wall clock without being late. Later it
+	// was not the machine that was busy: it was off, it slept, or its clock was set.
 	tolerance = lookEvery + 30*time.Second
 	// echo is how far the clock may be set back without a time that has come coming
 	// again.
 	echo = lookEvery
+	// keptInterval is from what interval on it is kept when a rule that goes by the
+	// monotonic clock is next due.
+	keptInterval = time.Minute
 )
 
 // appointment is when one schedule of a rule is next due.
@@ -18,6 +24,12 @@ type appointment struct {
 	judge    *judge
 	schedule Schedule
 	due      time.Time
+	// late is how long ago one by the monotonic clock was due.
+	late time.Duration
+	// unset says that due is by a wall clock that was not plausible, and owed what a
+	// former process said.
+	unset bool
+	owed  time.Time
 }
 
 // onTheClock reports whether the schedule is one by the wall clock, which may jump: the
@@ -25,6 +37,24 @@ type appointment struct {
 func (a *appointment) onTheClock() bool {
 	_, monotonic := a.schedule.(interface{ Monotonic() })
 	return !monotonic
+}
+
+// key names it among the records of its file.
+func (a *appointment) key() string { return a.judge.Name + "\n" + a.schedule.String() }
+
+// record is when it is due, as it is kept; empty if that is not worth it.
+func (a *appointment) record(now time.Time) string {
+	due := a.due
+	switch {
+	case a.unset || due.IsZero():
+		return ""
+	case !a.onTheClock():
+		if a.schedule.Next(now).Sub(now) < keptInterval || !plausible(now) {
+			return ""
+		}
+		due = now.Round(0).Add(due.Sub(now))
+	}
+	return strconv.FormatInt(due.UnixMilli(), 10)
 }
 
 // agenda is the appointments of a lane. It belongs to the lane's goroutine.
@@ -36,24 +66,48 @@ type agenda struct {
 	last time.Time
 }
 
-// add makes the appointments of a unit.
-func (g *agenda) add(u *unit, now time.Time) {
+// add makes the appointments of a unit, and returns them; kept says what former ones
+// were due.
+func (g *agenda) add(u *unit, kept map[string]string, now time.Time) []*appointment {
+	from := len(g.all)
 	for _, j := range u.rules {
 		for _, s := range j.Schedules {
-			if due := s.Next(now); !due.IsZero() {
-				g.all = append(g.all, &appointment{judge: j, schedule: s, due: due})
+			a := &appointment{judge: j, schedule: s, due: s.Next(now)}
+			if ms, err := strconv.ParseInt(kept[a.key()], 10, 64); err == nil {
+				a.goOn(time.UnixMilli(ms), now)
+			} else {
+				a.unset = a.onTheClock() && !plausible(now)
+			}
+			if !a.due.IsZero() {
+				g.all = append(g.all, a)
 			}
 		}
 	}
 	g.plan(now)
+	return g.all[from:]
+}
+
+// goOn goes on with what a former process, or version, had as its next time.
+func (a *appointment) goOn(owed, now time.Time) {
+	wall := now.Round(0)
+	switch {
+	case !plausible(now):
+		a.unset, a.owed = a.onTheClock(), owed
+	case a.onTheClock():
+		if !owed.After(wall) {
+			a.due = owed
+		}
+	case owed.After(wall):
+		if due := now.Add(owed.Sub(wall)); due.Before(a.due) {
+			a.due = due
+		}
+	default:
+		a.due, a.late = now, wall.Sub(owed)
+	}
 }
 
 // keepOnly drops the appointments of units that are not in force.
-func (g *agenda) keepOnly(s *ruleSet, now time.Time) {
-	in := make(map[*unit]bool, len(s.units))
-	for _, u := range s.units {
-		in[u] = true
-	}
+func (g *agenda) keepOnly(in map[*unit]bool, now time.Time) {
 	kept := g.all[:0]
 	for _, a := range g.all {
 		if in[a.judge.unit] {
@@ -73,7 +127,10 @@ func (g *agenda) plan(now time.Time) {
 	}
 	for _, a := range g.all {
 		look := a.due
-		if a.onTheClock() { // the wait is by the monotonic clock
+		switch {
+		case a.unset:
+			look = now.Add(lookEvery)
+		case a.onTheClock(): // the wait is by the monotonic clock
 			look = now.Add(min(max(a.due.Sub(wall), 0), lookEvery))
 		}
 		if g.look.IsZero() || look.Before(g.look) {
@@ -84,9 +141,8 @@ func (g *agenda) plan(now time.Time) {
 
 // due is one that has come, or gone by.
 type due struct {
-	judge    *judge
-	schedule Schedule
-	late     time.Duration
+	*appointment
+	late time.Duration
 }
 
 // take returns what is due, and makes the next appointments. A schedule is due once,
@@ -102,17 +158,8 @@ func (g *agenda) take(now time.Time) (all []due) {
 	}
 	kept := g.all[:0]
 	for _, a := range g.all {
-		switch {
-		case a.onTheClock() && back:
-			a.due = a.schedule.Next(wall)
-		case a.onTheClock() && !a.due.After(wall):
-			all = append(all, due{a.judge, a.schedule, wall.Sub(a.due)})
-			a.due = a.schedule.Next(wall)
-		case !a.onTheClock() && !a.due.After(now):
-			all = append(all, due{judge: a.judge, schedule: a.schedule})
-			if a.due = a.schedule.Next(a.due); !a.due.After(now) {
-				a.due = a.schedule.Next(now)
-			}
+		if late, ok := a.take(now, back); ok {
+			all = append(all, due{a, late})
 		}
 		if !a.due.IsZero() {
 			kept = append(kept, a)
@@ -125,4 +172,37 @@ func (g *agenda) take(now time.Time) (all []due) {
 	}
 	g.plan(now)
 	return all
+}
+
+// take reports whether it is due, and plans the next time.
+func (a *appointment) take(now time.Time, back bool) (late time.Duration, due bool) {
+	wall := now.Round(0)
+	switch {
+	case !a.onTheClock():
+		if a.due.After(now) {
+			return 0, false
+		}
+		late, a.late = a.late, 0
+		if a.due = a.schedule.Next(a.due); !a.due.After(now) {
+			a.due = a.schedule.Next(now)
+		}
+		return late, true
+	case a.unset && !plausible(now):
+		return 0, false
+	case a.unset: // the clock is set at last
+		due = !a.owed.IsZero() && !a.owed.After(wall)
+		late = wall.Sub(a.owed)
+		a.unset, a.owed = false, time.Time{}
+		a.due = a.schedule.Next(wall)
+		return late, due
+	case back:
+		a.due = a.schedule.Next(wall)
+		return 0, false
+	case a.due.After(wall):
+		return 0, false
+	default:
+		late = wall.Sub(a.due)
+		a.due = a.schedule.Next(wall)
+		return late, true
+	}
 }

@@ -23,6 +23,8 @@ type Options struct {
 	// Keeper keeps state beyond the process. Nil keeps it in memory and publishes
 	// straight to the bus.
 	Keeper Keeper
+	// Fetcher makes the requests that rules ask for; nil makes none.
+	Fetcher Fetcher
 	// Clock tells the time; nil is the machine's.
 	Clock Clock
 	// Place is where the gateway is, for rules that go by the sun; nil if nobody has
@@ -73,6 +75,7 @@ type Engine struct {
 	mu      sync.Mutex
 	bus     message.Bus      // while Run runs
 	files   map[string]*file // as of the last Load
+	pasts   map[string]*past // by file, until its lane takes it
 	closing []*unit          // to be closed
 
 	historyMu sync.Mutex
@@ -109,7 +112,7 @@ func New(opts Options) (*Engine, error) {
 		}
 		e.lanes = append(e.lanes, newLane(e, i, lang))
 	}
-	e.unready.Store(int64(len(e.lanes)) + 1)
+	e.unready.Store(int64(len(e.lanes)*ears) + 1)
 	e.set.Store(newSet(nil, len(e.lanes)))
 	return e, nil
 }
@@ -162,13 +165,19 @@ func (e *Engine) Run(ctx context.Context, bus message.Bus) error {
 	for _, l := range e.lanes {
 		group.Go(func() { e.supervise(ctx, "rule language", l.lang.Name(), l.lang.Run) })
 		group.Go(func() { e.supervise(ctx, "rule lane", l.name, l.loop) })
-		group.Go(func() {
-			e.supervise(ctx, "rule subscription", l.name, func(ctx context.Context) error { return l.subscribe(ctx, bus) })
-		})
+		for _, ear := range l.ears {
+			group.Go(func() {
+				e.supervise(ctx, "rule subscription", ear.name, func(ctx context.Context) error { return ear.subscribe(ctx, bus) })
+			})
+		}
 	}
 	group.Go(func() { e.supervise(ctx, "rule reporter", "status", e.report) })
 	group.Go(func() { e.supervise(ctx, "rule reaper", "close", e.reaper) })
 	group.Wait()
+	for _, l := range e.lanes {
+		l.flights.group.Wait()
+		l.leave(ctx)
+	}
 	e.reap()
 	return nil
 }

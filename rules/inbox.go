@@ -66,13 +66,14 @@ func (l *lane) takeInbox(ctx context.Context, s *ruleSet) {
 			continue
 		}
 		call := Call{Trigger: OnTimer, Now: t.now}
-		l.setTimers(t.unit, t.unit.own, &call, &Outcome{Timers: []TimerChange{t.change}}, t.hops)
+		l.take(t.unit.own, &call, &Outcome{Timers: []TimerChange{t.change}}, t.hops)
 	}
-	var records []Record
 	for k := range in.state {
-		records = append(records, Record{Kind: recordState, File: k.file, Key: k.key, Value: k.state.Value(k.key)})
+		l.out.keep(recordState, k.file, k.key, k.state.Value(k.key))
 	}
-	l.engine.deliver(ctx, records, nil, nil)
+	if l.out.urgent {
+		l.commit(ctx)
+	}
 }
 
 // holds reports whether the unit is of the set.

@@ -2,13 +2,18 @@ package rules
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 )
 
 // Record is one piece of what rules keep. Kind, File and Key together name it.
 type Record struct {
-	// Kind says what the record is: "state" is one key of a file's [State].
+	// Kind says what the record is: "state" is one key of a file's [State], "memory" of
+	// what its program saves, "timer" and "request" one that stands, and "due" when a
+	// rule is next due by one of its schedules.
 	Kind string
 	// File is the rule file that it belongs to.
 	File string
@@ -18,8 +23,14 @@ type Record struct {
 	Value []byte
 }
 
-// recordState is the Kind of the keys of a State.
-const recordState = "state"
+// The kinds of records.
+const (
+	recordState   = "state"
+	recordMemory  = "memory"
+	recordTimer   = "timer"
+	recordRequest = "request"
+	recordDue     = "due"
+)
 
 // Keeper is where rules keep what must outlive the process. Its methods are called
 // by several goroutines.
@@ -27,54 +38,98 @@ type Keeper interface {
 	// Load returns what is kept. It is called once, by the first Load of the
 	// engine.
 	Load(ctx context.Context) ([]Record, error)
-	// Commit keeps the records and publishes the messages, all or none: the new
-	// state and what was published because of it are one change.
+	// Commit keeps the records and publishes the messages as one change, of which nobody
+	// hears before it is safe. A message that is refused costs only itself: the error
+	// then joins a [message.RefusedError] for each. With any other error nothing is done.
 	Commit(ctx context.Context, records []Record, msgs []message.Message) error
+	// Keep keeps the records, after those of every earlier call, and does not wait until
+	// they are safe: wait does.
+	Keep(ctx context.Context, records []Record) (wait func(context.Context) error, err error)
 }
 
-// commit is the one way of records and messages out of the engine. Without a
-// Keeper records stay in memory only, where they already are.
-func (e *Engine) commit(ctx context.Context, bus message.Bus, records []Record, msgs []message.Message) error {
-	if len(records) == 0 && len(msgs) == 0 {
-		return nil
-	}
-	if e.opts.Keeper != nil {
-		return e.opts.Keeper.Commit(ctx, records, msgs)
-	}
-	if len(msgs) == 0 {
-		return nil
-	}
-	return bus.Publish(ctx, msgs...)
+// keeping is what is kept of one file, beside its State, by the goroutine of its lane.
+type keeping struct {
+	memory *State            // what its programs have saved
+	due    map[string]string // of its schedules: the values of the records
+	// parked are its named timers while no version is in force.
+	parked   []*timer
+	requests map[string]*request
 }
 
-// recall fills the states from what the Keeper holds, once.
+// past is what a former process has kept of a file.
+type past struct {
+	memory   map[string][]byte
+	due      map[string]string
+	timers   map[string][]byte // the values of the records, by key
+	requests map[string][]byte
+}
+
+// recall takes what the Keeper holds, once.
 func (e *Engine) recall(ctx context.Context) error {
 	if e.states != nil {
 		return nil
 	}
-	if e.opts.Keeper == nil {
-		e.states = make(map[string]*State)
-		return nil
-	}
-	records, err := e.opts.Keeper.Load(ctx)
-	if err != nil {
-		return err
-	}
-	values := make(map[string]map[string][]byte)
-	for _, r := range records {
-		if r.Kind != recordState || r.Value == nil {
-			continue
+	states, pasts := make(map[string]map[string][]byte), make(map[string]*past)
+	if e.opts.Keeper != nil {
+		records, err := e.opts.Keeper.Load(ctx)
+		if err != nil {
+			return err
 		}
-		if values[r.File] == nil {
-			values[r.File] = make(map[string][]byte)
+		for i := range records {
+			if r := &records[i]; r.Value != nil {
+				sortOut(r, states, pasts)
+			}
 		}
-		values[r.File][r.Key] = r.Value
 	}
-	e.states = make(map[string]*State, len(values))
-	for file, v := range values {
+	e.states = make(map[string]*State, len(states))
+	for file, v := range states {
 		e.states[file] = NewState(v)
 	}
+	e.mu.Lock()
+	e.pasts = pasts
+	e.mu.Unlock()
 	return nil
+}
+
+func sortOut(r *Record, states map[string]map[string][]byte, pasts map[string]*past) {
+	if r.Kind == recordState {
+		put(states, r.File, r.Key, r.Value)
+		return
+	}
+	p := pasts[r.File]
+	if p == nil {
+		p = &past{
+			memory: make(map[string][]byte), due: make(map[string]string),
+			timers: make(map[string][]byte), requests: make(map[string][]byte),
+		}
+		pasts[r.File] = p
+	}
+	switch r.Kind {
+	case recordMemory:
+		p.memory[r.Key] = r.Value
+	case recordDue:
+		p.due[r.Key] = string(r.Value)
+	case recordTimer:
+		p.timers[r.Key] = r.Value
+	case recordRequest:
+		p.requests[r.Key] = r.Value
+	}
+}
+
+func put(all map[string]map[string][]byte, file, key string, value []byte) {
+	if all[file] == nil {
+		all[file] = make(map[string][]byte)
+	}
+	all[file][key] = value
+}
+
+// pastOf gives what a former process has kept of a file, once; nil if nothing.
+func (e *Engine) pastOf(file string) *past {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.pasts[file]
+	delete(e.pasts, file)
+	return p
 }
 
 // stateOf is the state of a file, kept from version to version and while the file
@@ -86,4 +141,203 @@ func (e *Engine) stateOf(file string) *State {
 		e.states[file] = s
 	}
 	return s
+}
+
+// keepingOf is what the lane keeps of a file.
+func (l *lane) keepingOf(file string, now time.Time) *keeping {
+	k := l.files[file]
+	if k != nil {
+		return k
+	}
+	k = &keeping{memory: NewState(nil), due: make(map[string]string), requests: make(map[string]*request)}
+	l.files[file] = k
+	p := l.engine.pastOf(file)
+	if p == nil {
+		return k
+	}
+	k.memory, k.due = NewState(p.memory), p.due
+	for id, value := range p.timers {
+		t, err := readTimer(id, value, now)
+		if err != nil {
+			l.lost(recordTimer, file, id, err)
+			continue
+		}
+		k.parked = append(k.parked, t)
+		l.unset = l.unset || t.owed != 0
+	}
+	sortTimers(k.parked)
+	for id, value := range p.requests {
+		r, err := readRequest(value)
+		if err != nil {
+			l.lost(recordRequest, file, id, err)
+			continue
+		}
+		k.requests[id] = r
+	}
+	return k
+}
+
+// lost drops a record that cannot be read.
+func (l *lane) lost(kind, file, key string, err error) {
+	l.engine.log.Error("what was kept for a rule cannot be read and is dropped", "file", file, "kind", kind, "key", abridged(key), "error", err)
+	l.out.keep(kind, file, key, nil)
+}
+
+// save keeps what the program has to give.
+func (l *lane) save(u *unit, k *keeping) {
+	var refused error
+	u.prog.Save(func(key string, value []byte) {
+		if len(key) > maxMemoryKey {
+			refused = fmt.Errorf("a key of %d bytes is longer than %d", len(key), maxMemoryKey)
+			return
+		}
+		if err := k.memory.Apply([]StateChange{{Key: key, Value: value}}); err != nil {
+			refused = err
+			return
+		}
+		l.out.keep(recordMemory, u.file, key, value)
+	})
+	if refused != nil {
+		u.own.failed(l.engine.clock.Now(), refused.Error())
+		l.engine.complain(u.own, l.engine.clock.Now(), RanFailed, fmt.Errorf("what it remembers is not kept: %w", refused))
+	}
+}
+
+const maxMemoryKey = 1024
+
+// Times of what is kept.
+const (
+	// saveEvery is how often programs are asked what they have to keep.
+	saveEvery = 10 * time.Second
+	// settleEvery is how long a change of state may wait that a message at QoS 0 made.
+	settleEvery = time.Second
+)
+
+// outbox is what a lane has to keep. Of each record the latest value is kept.
+type outbox struct {
+	on      bool // there is a Keeper
+	pending map[recordName][]byte
+	urgent  bool // it is not to wait
+	flushed time.Time
+	wait    func(context.Context) error // for what was kept last
+}
+
+type recordName struct{ kind, file, key string }
+
+func (o *outbox) keep(kind, file, key string, value []byte) {
+	if !o.on {
+		return
+	}
+	if o.pending == nil {
+		o.pending = make(map[recordName][]byte)
+	}
+	o.pending[recordName{kind, file, key}] = value
+}
+
+// take empties the outbox.
+func (o *outbox) take() []Record {
+	records := make([]Record, 0, len(o.pending))
+	for n, value := range o.pending {
+		records = append(records, Record{Kind: n.kind, File: n.file, Key: n.key, Value: value})
+	}
+	clear(o.pending)
+	o.urgent = false
+	return records
+}
+
+// restore puts back what was not kept, unless there is something newer.
+func (o *outbox) restore(records []Record) {
+	for _, r := range records {
+		name := recordName{r.Kind, r.File, r.Key}
+		if _, newer := o.pending[name]; !newer {
+			o.pending[name] = r.Value
+		}
+	}
+}
+
+// due is when what waits is to be kept.
+func (o *outbox) due() (at time.Time, ok bool) {
+	return o.flushed.Add(settleEvery), len(o.pending) > 0
+}
+
+// settle keeps what waits without waiting for it, if it has waited long enough.
+func (l *lane) settle(ctx context.Context, now time.Time) {
+	if at, ok := l.out.due(); !ok || now.Before(at) && !l.out.urgent {
+		return
+	}
+	if l.out.wait != nil {
+		if err := l.out.wait(ctx); err != nil {
+			l.notKept(err)
+		}
+		l.out.wait = nil
+	}
+	records := l.out.take()
+	l.out.flushed = now
+	var err error
+	if l.out.wait, err = l.engine.opts.Keeper.Keep(ctx, records); err != nil {
+		l.out.restore(records)
+		l.notKept(err)
+	}
+}
+
+// notKept tells, once a period, that records are not kept.
+func (l *lane) notKept(err error) {
+	if now := l.engine.clock.Now(); l.complained.IsZero() || now.Sub(l.complained) >= l.engine.opts.LogPeriod {
+		l.complained = now
+		l.engine.log.Error("what rules keep is not on disk", "lane", l.name, "error", err)
+	}
+}
+
+// commit is the one way of records and messages out of the lane. A Keeper that keeps
+// nothing does not keep rules from publishing.
+func (l *lane) commit(ctx context.Context) {
+	msgs, owners := l.messages()
+	now := l.engine.clock.Now()
+	if len(l.out.pending) == 0 || !l.out.urgent {
+		l.engine.publish(ctx, msgs, owners)
+		l.settle(ctx, now)
+		return
+	}
+	records := l.out.take()
+	err := l.engine.opts.Keeper.Commit(ctx, records, msgs)
+	l.out.flushed = now
+	refused, other := refusals(err)
+	switch {
+	case other != nil && ctx.Err() != nil: // all of it is made again in the next process
+		l.engine.failedCommit(owners, other)
+	case other != nil:
+		l.out.restore(records)
+		l.notKept(other)
+		l.engine.publish(ctx, msgs, owners)
+	default:
+		for i, j := range owners {
+			if why := refused[i]; why != nil {
+				l.engine.failedPublish(j, why)
+			} else {
+				j.count(func(c *Counters) { c.Published++ })
+			}
+		}
+	}
+}
+
+// refusals sorts an error of a Commit into those of single messages, by their index,
+// and any other.
+func refusals(err error) (refused map[int]error, other error) {
+	if err == nil {
+		return nil, nil
+	}
+	all := []error{err}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		all = joined.Unwrap()
+	}
+	refused = make(map[int]error, len(all))
+	for _, one := range all {
+		var r *message.RefusedError
+		if !errors.As(one, &r) {
+			return nil, err
+		}
+		refused[r.Index] = r.Err
+	}
+	return refused, nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -33,21 +34,45 @@ func (k *keeper) Load(context.Context) ([]rules.Record, error) {
 }
 
 func (k *keeper) Commit(ctx context.Context, records []rules.Record, msgs []message.Message) error {
+	if err := k.put(records, msgs); err != nil {
+		return err
+	}
+	return k.bus.Publish(ctx, msgs...)
+}
+
+func (k *keeper) Keep(_ context.Context, records []rules.Record) (func(context.Context) error, error) {
+	return func(context.Context) error { return nil }, k.put(records, nil)
+}
+
+func (k *keeper) put(records []rules.Record, msgs []message.Message) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.fail {
 		return errors.New("disk is full")
 	}
-	line := ""
+	var words []string
 	for _, r := range records {
-		line += fmt.Sprintf("%s/%s/%s=%s ", r.Kind, r.File, r.Key, r.Value)
-		k.kept = append(k.kept, r)
+		words = append(words, fmt.Sprintf("%s/%s/%s=%s", r.Kind, r.File, r.Key, r.Value))
+		k.kept = slices.DeleteFunc(k.kept, func(old rules.Record) bool { return old.Kind == r.Kind && old.File == r.File && old.Key == r.Key })
+		if r.Value != nil {
+			k.kept = append(k.kept, r)
+		}
 	}
+	slices.Sort(words)
 	for _, m := range msgs {
-		line += m.Topic + " "
+		words = append(words, m.Topic)
 	}
-	k.log = append(k.log, strings.TrimSpace(line))
-	return k.bus.Publish(ctx, msgs...)
+	k.log = append(k.log, strings.Join(words, " "))
+	return nil
+}
+
+// lines takes what was kept and published, a line a change.
+func (k *keeper) lines() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	lines := k.log
+	k.log = nil
+	return lines
 }
 
 // counter counts in its state what it hears, and publishes the count.
@@ -64,6 +89,7 @@ func counter(stage rules.Stage) toyProgram {
 			out := rules.Outcome{Fired: true, Err: src.State.Apply(change), State: change}
 			if stage == rules.After {
 				out.Publish = []message.Message{msg("count", fmt.Sprint(n+1))}
+				out.Publish[0].QoS = c.Message.QoS
 			}
 			return out
 		},
@@ -97,7 +123,9 @@ func TestStateAndPublishesAreOneCommit(t *testing.T) {
 	k.bus = h.bus
 	h.load("a.toy", "p")
 	h.run()
-	h.publish(msg("in", ""))
+	m := msg("in", "")
+	m.QoS = message.AtLeastOnce
+	h.publish(m)
 	h.bus.Await(t.Context(), "count", 1)
 	h.stop()
 	if diff := cmp.Diff([]string{"state/a.toy/n=42 count"}, k.log); diff != "" {
@@ -105,16 +133,50 @@ func TestStateAndPublishesAreOneCommit(t *testing.T) {
 	}
 }
 
-func TestACommitThatFailsIsAnErrorOfTheRule(t *testing.T) {
+func TestStateOfMessagesAtQoS0IsKeptOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &keeper{fail: true}
+		k := &keeper{}
 		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.After)}}}})
+		k.bus = h.bus
 		h.load("a.toy", "p")
 		h.run()
+		for range 35 { // 3.5 s
+			h.publish(msg("in", ""))
+			wait(100 * time.Millisecond)
+		}
 		h.publish(msg("in", ""))
 		synctest.Wait()
-		if s := h.status("a.toy"); s.Counters.Errors != 1 || s.Counters.Published != 0 || !strings.Contains(s.LastError, "disk is full") {
-			t.Errorf("the status is %+v", s)
+		h.stop()
+		if diff := cmp.Diff([]string{"state/a.toy/n=1", "state/a.toy/n=10", "state/a.toy/n=20", "state/a.toy/n=30", "state/a.toy/n=36"}, k.log); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRulesGoOnWhenNothingIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		book := &logBook{}
+		k := &keeper{fail: true}
+		h := newHouse(t, rules.Options{Keeper: k, Log: book.logger(), Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": counter(rules.After)}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.run()
+		for range 2 {
+			h.publish(message.Message{Topic: "in", QoS: 1})
+			synctest.Wait()
+		}
+		if diff := cmp.Diff([]string{"1", "2"}, h.payloads("count")); diff != "" {
+			t.Error(diff)
+		}
+		if n := book.with("disk is full"); n != 1 {
+			t.Errorf("the log tells %d times that nothing is kept, want once", n)
+		}
+		k.mu.Lock()
+		k.fail = false
+		k.mu.Unlock()
+		wait(2 * time.Second)
+		if diff := cmp.Diff([]string{"state/a.toy/n=2"}, k.lines()); diff != "" {
+			t.Errorf("when there is room again: %s", diff)
 		}
 		h.stop()
 	})
@@ -160,7 +222,7 @@ func TestStatusTopics(t *testing.T) {
 		h.run()
 		synctest.Wait()
 		told := func(topic string) string {
-			m, _ := h.bus.Retained("$SYS/gatehouse/rules/" + topic)
+			m, _ := h.bus.RetainedOn("$SYS/gatehouse/rules/" + topic)
 			return string(m.Payload)
 		}
 		if got := told("sub/a.toy"); got != `{"file":"sub/a.toy","ok":true,"rules":["on in"]}` {

@@ -13,37 +13,41 @@ import (
 )
 
 // lane is where the After rules, timers and starts of one language run: one batch,
-// timer or start at a time, in a goroutine and on a subscription of its own, so
+// timer or start at a time, in a goroutine and on subscriptions of its own, so
 // that a language which hangs keeps nobody else waiting.
 type lane struct {
-	engine *Engine
-	index  int // in engine.lanes and ruleSet.after
-	lang   Language
-	name   string        // of the subscription
-	kick   chan struct{} // the set changed, or the inbox has something
-	work   chan batch    // from the subscription
-
-	// Of whoever holds subscribing.
-	subscribing chan struct{}
-	filters     []string
-	standing    bool
-	stood       bool // once
+	engine  *Engine
+	index   int // in engine.lanes
+	lang    Language
+	name    string        // of the subscriptions
+	kick    chan struct{} // the set changed, or the inbox has something
+	work    chan batch    // from the subscriptions and from webhooks
+	replies chan flown    // of requests
+	ears    [ears]*ear
 
 	mu    sync.Mutex
 	inbox inbox
 
 	// Of the lane's goroutine alone.
-	current *ruleSet // the set that timers and starts were last brought in line with
-	timers  timerQueue
-	agenda  agenda
-	history *history
-	groups  []group
-	found   []int
-	effects []effect
+	current    *ruleSet // the set that all this was last brought in line with; it is held
+	files      map[string]*keeping
+	timers     timerQueue
+	agenda     agenda
+	unset      bool // the wall clock was not plausible when timers were recalled
+	saved      time.Time
+	ran        bool // something has since then
+	out        outbox
+	complained time.Time // that out could not be kept
+	flights    flights
+	groups     []group
+	found      []int
+	effects    []effect
 }
 
 // batch is one delivery; the lane answers on done.
 type batch struct {
+	ear  int // which heard it
+	hook string
 	msgs []message.Message
 	done chan error
 }
@@ -68,67 +72,26 @@ type effect struct {
 }
 
 func newLane(e *Engine, index int, lang Language) *lane {
-	return &lane{
-		engine:      e,
-		index:       index,
-		lang:        lang,
-		name:        "rules/" + lang.Name(),
-		kick:        make(chan struct{}, 1),
-		work:        make(chan batch),
-		subscribing: make(chan struct{}, 1),
-		history:     newHistory(),
+	l := &lane{
+		engine:  e,
+		index:   index,
+		lang:    lang,
+		name:    "rules/" + lang.Name(),
+		kick:    make(chan struct{}, 1),
+		work:    make(chan batch),
+		replies: make(chan flown),
+		files:   make(map[string]*keeping),
 	}
+	l.out.on, l.flights.slots = e.opts.Keeper != nil, make(chan struct{}, requestsAtOnce)
+	for i := range l.ears {
+		l.ears[i] = newEar(l, i)
+	}
+	return l
 }
 
-// subscribe stands on the bus until ctx ends.
-func (l *lane) subscribe(ctx context.Context, bus message.Bus) error {
-	select {
-	case l.subscribing <- struct{}{}:
-	case <-ctx.Done():
-		return nil
-	}
-	release := sync.OnceFunc(func() { <-l.subscribing })
-	defer func() { // the subscription is gone, or never stood
-		release()
-		l.subscribing <- struct{}{}
-		l.standing = false
-		<-l.subscribing
-	}()
-	return bus.Subscribe(ctx, message.Subscription{
-		Name:    l.name,
-		Filters: l.filters,
-		QoS:     message.ExactlyOnce,
-		Ready: func() {
-			first := !l.stood
-			l.standing, l.stood = true, true
-			release()
-			if first {
-				l.engine.oneReady()
-			}
-		},
-	}, l.handle)
-}
-
-// hear makes the subscription stand on filters, now or when it next stands.
-func (l *lane) hear(ctx context.Context, bus message.Bus, filters []string) error {
-	select {
-	case l.subscribing <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-l.subscribing }()
-	if l.standing && bus != nil && !slices.Equal(l.filters, filters) {
-		if err := bus.Resubscribe(ctx, l.name, filters); err != nil {
-			return err
-		}
-	}
-	l.filters = slices.Clone(filters)
-	return nil
-}
-
-// handle gives a delivery to the lane's goroutine and waits for it.
-func (l *lane) handle(ctx context.Context, msgs []message.Message) error {
-	b := batch{msgs: msgs, done: make(chan error, 1)}
+// do gives a batch to the lane's goroutine and waits for it.
+func (l *lane) do(ctx context.Context, b batch) error {
+	b.done = make(chan error, 1)
 	select {
 	case l.work <- b:
 	case <-ctx.Done():
@@ -137,12 +100,19 @@ func (l *lane) handle(ctx context.Context, msgs []message.Message) error {
 	return <-b.done // the loop answers what it took
 }
 
-// loop is the lane's goroutine.
+// loop is the lane's goroutine. It begins when the lane can hear.
 func (l *lane) loop(ctx context.Context) error {
+	for _, e := range l.ears {
+		select {
+		case <-e.stood:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	var due <-chan time.Time
 	var dueAt time.Time
 	for ctx.Err() == nil {
-		l.turn(ctx, nil)
+		l.turn(ctx, batch{})
 		if next, ok := l.next(); !ok {
 			due, dueAt = nil, time.Time{}
 		} else if due == nil || !next.Equal(dueAt) {
@@ -153,8 +123,10 @@ func (l *lane) loop(ctx context.Context) error {
 		case <-l.kick:
 		case <-due:
 			due = nil
+		case r := <-l.replies:
+			l.reply(ctx, r)
 		case b := <-l.work:
-			b.done <- l.guardedTurn(ctx, b.msgs)
+			b.done <- l.guardedTurn(ctx, b)
 		}
 	}
 	return nil
@@ -163,111 +135,169 @@ func (l *lane) loop(ctx context.Context) error {
 // next is when there is something to do by the clock.
 func (l *lane) next() (at time.Time, ok bool) {
 	at, ok = l.timers.next()
-	if look := l.agenda.look; !look.IsZero() && (!ok || look.Before(at)) {
-		return look, true
+	sooner := func(t time.Time) {
+		if !ok || t.Before(at) {
+			at, ok = t, true
+		}
+	}
+	if look := l.agenda.look; !look.IsZero() {
+		sooner(look)
+	}
+	if flush, waits := l.out.due(); waits {
+		sooner(flush)
+	}
+	if l.ran && l.out.on {
+		sooner(l.saved.Add(saveEvery))
+	}
+	if l.unset {
+		sooner(l.engine.clock.Now().Add(lookEvery))
 	}
 	return at, ok
 }
 
 // guardedTurn answers even if something of ours panics.
-func (l *lane) guardedTurn(ctx context.Context, msgs []message.Message) error {
+func (l *lane) guardedTurn(ctx context.Context, b batch) error {
 	return guarded(ctx, func(ctx context.Context) error {
-		l.turn(ctx, msgs)
+		l.turn(ctx, b)
 		return ctx.Err()
 	})
 }
 
 // turn brings the lane in line with the set in force, and judges the messages, or
-// fires what is due if there are none, all with that one set.
-func (l *lane) turn(ctx context.Context, msgs []message.Message) {
+// does what is due if there are none, all with that one set.
+func (l *lane) turn(ctx context.Context, b batch) {
 	s := l.engine.acquire()
 	defer l.engine.release(s)
 	l.catchUp(ctx, s)
-	if len(msgs) > 0 {
-		l.judge(ctx, s, msgs)
-		return
-	}
-	l.fire(ctx)
-}
-
-// catchUp drops the timers of versions that are gone, starts those that are new,
-// and takes what filters left for the lane.
-func (l *lane) catchUp(ctx context.Context, s *ruleSet) {
-	if s != l.current {
-		now := l.engine.clock.Now()
-		first := l.current == nil
-		l.timers.keepOnly(s)
-		l.agenda.keepOnly(s, now)
-		l.current = s
-		for _, u := range s.units {
-			if u.lane == l.index && !u.started {
-				u.started = true
-				l.runOwn(ctx, u, []Call{{Trigger: OnStart, Now: now}}, []uint8{0})
-				l.agenda.add(u, now)
-				l.start(ctx, u, first, now)
-			}
-		}
-	}
-	l.takeInbox(ctx, s)
-}
-
-// start runs the rules of a unit that run when the engine starts, if it does.
-func (l *lane) start(ctx context.Context, u *unit, first bool, now time.Time) {
-	for _, j := range u.rules {
-		if first && j.Start {
-			l.runOwn(ctx, u, []Call{{Trigger: OnSchedule, Rule: j.index, Schedule: "start", Now: now}}, []uint8{0})
-		}
+	switch {
+	case b.hook != "":
+		l.hooked(ctx, s, b.hook, &b.msgs[0])
+	case len(b.msgs) > 0:
+		l.judge(ctx, s, b.ear, b.msgs)
+	default:
+		l.fire(ctx)
 	}
 }
 
-// fire runs the rules and timers that are due, the timers of one program together.
+// fire runs the rules and timers that are due, the timers of one program together, and
+// keeps what waits for it.
 func (l *lane) fire(ctx context.Context) {
 	const most = 256
 	now := l.engine.clock.Now()
+	l.lookAtClock(now)
 	for _, d := range l.agenda.take(now) {
-		call := Call{Trigger: OnSchedule, Rule: d.judge.index, Schedule: d.schedule.String(), Now: now}
-		if d.late > tolerance {
-			missed := TraceEntry{At: now, Outcome: RanMissed, Trigger: call.Schedule, Why: "it was due " + d.late.Round(time.Second).String() + " ago"}
-			l.engine.note(d.judge, missed, &Outcome{})
-			continue
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		l.runOwn(ctx, d.judge.unit, []Call{call}, []uint8{0})
+		l.noteDue(d.appointment, now)
+		l.ranAt(ctx, d, now)
 	}
 	for ctx.Err() == nil {
 		due := l.timers.popDue(now, most)
 		if len(due) == 0 {
+			break
+		}
+		l.fireTimers(ctx, due, now)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if l.ran && l.out.on && !now.Before(l.saved.Add(saveEvery)) {
+		l.saveAll(now)
+	}
+	l.settle(ctx, now)
+}
+
+// lookAtClock reckons anew what hangs on a wall clock that has been set since.
+func (l *lane) lookAtClock(now time.Time) {
+	if !l.unset || !plausible(now) {
+		return
+	}
+	l.unset = false
+	l.timers.resettle(now)
+	for _, u := range l.current.units {
+		for _, t := range u.timers {
+			l.keepAgain(u, t, now)
+		}
+	}
+}
+
+// ranAt runs a rule that is due, unless that is too long ago.
+func (l *lane) ranAt(ctx context.Context, d due, now time.Time) {
+	call := Call{Trigger: OnSchedule, Rule: d.judge.index, Schedule: d.schedule.String(), Now: now}
+	if d.late > tolerance {
+		if call.Late = d.madeGood(now); call.Late == 0 {
+			missed := TraceEntry{At: now, Outcome: RanMissed, Trigger: call.Schedule, Why: "it was due " + d.late.Round(time.Second).String() + " ago"}
+			l.engine.note(d.judge, missed, &Outcome{})
 			return
 		}
-		calls := make([]Call, len(due))
-		hops := make([]uint8, len(due))
-		for i, t := range due {
-			calls[i] = Call{Trigger: OnTimer, Timer: t.id, Now: now}
-			hops[i] = t.hops
-		}
-		l.runOwn(ctx, due[0].unit, calls, hops)
 	}
+	if ctx.Err() == nil {
+		l.runOwn(ctx, d.judge.unit, []Call{call}, []uint8{0})
+	}
+}
+
+// madeGood is how late the rule is to run that was due so long ago, or since then once
+// more: 0 if it is not to.
+func (d *due) madeGood(now time.Time) time.Duration {
+	const standard = time.Hour
+	grace := d.judge.Grace
+	switch {
+	case grace == 0:
+		grace = standard
+	case grace < 0:
+		return 0
+	}
+	if d.late <= grace {
+		return d.late
+	}
+	wall := now.Round(0)
+	if again := d.schedule.Next(wall.Add(-grace)); d.onTheClock() && !again.IsZero() && !again.After(wall) {
+		return max(wall.Sub(again), 1)
+	}
+	return 0
+}
+
+func (l *lane) fireTimers(ctx context.Context, due []*timer, now time.Time) {
+	u := due[0].unit
+	calls := make([]Call, len(due))
+	hops := make([]uint8, len(due))
+	for i, t := range due {
+		calls[i] = Call{Trigger: OnTimer, Timer: t.id, Name: t.name, Data: t.data, Late: t.late(now), Now: now}
+		hops[i] = t.hops
+		if t.name == "" {
+			continue
+		}
+		if again := u.timers[t.id]; again != nil {
+			l.keepAgain(u, again, now)
+		} else {
+			l.out.keep(recordTimer, u.file, t.id, nil)
+		}
+		l.out.urgent = l.out.on
+	}
+	l.runOwn(ctx, u, calls, hops)
 }
 
 // runOwn runs calls that are about no message.
 func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) {
+	l.ran = true
+	for i := range calls {
+		calls[i].Explain = u.judgeOf(&calls[i], nil).wantsFacts(calls[i].Now)
+	}
 	outs := l.engine.runProgram(ctx, u, calls, l.engine.opts.AfterTimeout)
 	l.effects = l.effects[:0]
 	for i := range outs {
 		j := u.judgeOf(&calls[i], &outs[i])
-		l.engine.note(j, entry(&calls[i], &outs[i]), &outs[i])
-		l.setTimers(u, j, &calls[i], &outs[i], hops[i])
+		l.engine.note(j, entry(j, &calls[i], &outs[i]), &outs[i])
+		l.take(j, &calls[i], &outs[i], hops[i])
 		l.effects = append(l.effects, effect{place: place{rule: i}, judge: j, hops: hops[i], out: &outs[i]})
 	}
 	l.commit(ctx)
+	l.launch(ctx)
 }
 
 // judge gives the messages to the rules that hear them.
-func (l *lane) judge(ctx context.Context, s *ruleSet, msgs []message.Message) {
-	after := &s.after[l.index]
-	l.gather(after, msgs)
+func (l *lane) judge(ctx context.Context, s *ruleSet, ear int, msgs []message.Message) {
+	after := s.stage(l.index, ear)
+	l.ran = true
+	l.gather(after, l.ears[ear].history, msgs)
 	l.effects = l.effects[:0]
 	for i := range l.groups {
 		g := &l.groups[i]
@@ -277,23 +307,34 @@ func (l *lane) judge(ctx context.Context, s *ruleSet, msgs []message.Message) {
 		outs := l.engine.runProgram(ctx, g.unit, g.calls, l.engine.opts.AfterTimeout)
 		for k := range outs {
 			call, out := &g.calls[k], &outs[k]
-			j, hops := g.unit.judgeOf(call, out), call.Message.Hops
-			l.engine.note(j, entry(call, out), out)
-			l.setTimers(g.unit, j, call, out, hops)
-			if len(out.Publish) > 0 || len(out.State) > 0 {
-				l.effects = append(l.effects, effect{place: g.order[k], judge: j, hops: hops, out: out})
+			if g.unit.rules[call.Rule].Stage == Watch {
+				continue
 			}
+			j, hops := g.unit.judgeOf(call, out), call.Message.Hops
+			l.engine.note(j, entry(j, call, out), out)
+			if !out.acts() {
+				continue
+			}
+			l.take(j, call, out, hops)
+			l.effects = append(l.effects, effect{place: g.order[k], judge: j, hops: hops, out: out})
 		}
 		clear(g.calls)
 	}
 	slices.SortFunc(l.effects, func(a, b effect) int {
 		return cmp.Or(cmp.Compare(a.msg, b.msg), cmp.Compare(a.rule, b.rule))
 	})
+	l.out.urgent = l.out.urgent || ear == keptEar && len(l.out.pending) > 0
 	l.commit(ctx)
+	l.launch(ctx)
+}
+
+// acts reports whether there is anything to be done about an outcome.
+func (o *Outcome) acts() bool {
+	return len(o.Publish)+len(o.State)+len(o.Timers)+len(o.Requests) > 0
 }
 
 // gather makes the calls of a batch, grouped by program.
-func (l *lane) gather(after *stage, msgs []message.Message) {
+func (l *lane) gather(after *stage, past *history, msgs []message.Message) {
 	now := l.engine.clock.Now()
 	for len(l.groups) < len(after.spans) {
 		l.groups = append(l.groups, group{})
@@ -306,13 +347,19 @@ func (l *lane) gather(after *stage, msgs []message.Message) {
 	for i := range msgs {
 		m := &msgs[i]
 		l.found = after.match(l.found[:0], m.Topic, 0)
-		prev, at := l.prevOf(after, m), 0
+		prev, at := l.prevOf(after, past, m), 0
 		for _, k := range l.found {
 			for k >= after.spans[at].to {
 				at++
 			}
 			j, g := after.judges[k], &l.groups[at]
-			call := Call{Trigger: OnMessage, Rule: j.index, Message: m, Now: now}
+			if m.Hops >= deep && j.round(&j.deep, mostDeep, now) {
+				l.engine.suspend(j, m.Topic, now)
+			}
+			if j.suspended(now) {
+				continue
+			}
+			call := Call{Trigger: OnMessage, Rule: j.index, Message: m, Explain: j.wantsFacts(now), Now: now}
 			if j.Prev {
 				call.Prev = prev
 			}
@@ -322,32 +369,102 @@ func (l *lane) gather(after *stage, msgs []message.Message) {
 }
 
 // prevOf is the message before m on its topic, if one of the rules found reads it.
-func (l *lane) prevOf(after *stage, m *message.Message) *message.Message {
+func (l *lane) prevOf(after *stage, past *history, m *message.Message) *message.Message {
 	for _, k := range l.found {
 		if after.judges[k].Prev {
-			return l.history.swap(m)
+			return past.swap(m)
 		}
 	}
 	return nil
 }
 
-func (l *lane) setTimers(u *unit, j *judge, call *Call, out *Outcome, hops uint8) {
-	for _, c := range out.Timers {
-		if !l.timers.set(u, c, call.Now, hops, l.engine.opts.Limits.Timers) {
-			err := fmt.Errorf("timer %q is not set: the file has %d already", abridged(c.ID), len(u.timers))
+// take does, or notes to be kept, what an outcome says beside publishing.
+func (l *lane) take(j *judge, call *Call, out *Outcome, hops uint8) {
+	u := j.unit
+	for i := range out.Timers {
+		if err := l.setTimer(u, &out.Timers[i], call.Now, hops); err != nil {
 			j.failed(call.Now, err.Error())
 			l.engine.complain(j, call.Now, RanFailed, err)
 		}
 	}
+	for _, c := range out.State {
+		l.out.keep(recordState, u.file, c.Key, c.Value)
+	}
+	for i := range out.Requests {
+		l.request(j, &out.Requests[i], hops, call.Now)
+	}
+	if l.out.on && len(l.out.pending) > 0 && !l.out.urgent {
+		l.out.urgent = slices.ContainsFunc(out.Publish, func(m message.Message) bool { return m.QoS > 0 })
+	}
 }
 
-// commit publishes and keeps what the effects say.
-func (l *lane) commit(ctx context.Context) {
-	var records []Record
-	var msgs []message.Message
-	var owners []*judge
+func (l *lane) setTimer(u *unit, c *TimerChange, now time.Time, hops uint8) error {
+	old := u.timers[c.ID]
+	if c.After <= 0 {
+		if old != nil {
+			l.timers.remove(old)
+			l.forgetTimer(u.file, old)
+		}
+		return nil
+	}
+	if limit := l.engine.opts.Limits.Timers; old == nil && len(u.timers) >= limit {
+		return fmt.Errorf("timer %q is not set: the file has %d already", abridged(c.ID), len(u.timers))
+	}
+	t := l.timers.set(u, *c, now, hops)
+	if old != nil && c.Name == "" {
+		l.forgetTimer(u.file, old)
+	}
+	return l.keepTimer(u, t, now)
+}
+
+// keepTimer keeps a timer that has a name.
+func (l *lane) keepTimer(u *unit, t *timer, now time.Time) error {
+	if t.name == "" || !l.out.on {
+		return nil
+	}
+	value, err := t.record(now)
+	if err != nil {
+		return fmt.Errorf("it is set, but does not outlive the gateway: %w", err)
+	}
+	l.out.keep(recordTimer, u.file, t.id, value)
+	l.out.urgent = true
+	return nil
+}
+
+// keepAgain keeps a timer whose time has changed.
+func (l *lane) keepAgain(u *unit, t *timer, now time.Time) {
+	if err := l.keepTimer(u, t, now); err != nil {
+		l.engine.complain(u.own, now, RanFailed, err)
+	}
+}
+
+func (l *lane) forgetTimer(file string, t *timer) {
+	if t.name != "" {
+		l.out.keep(recordTimer, file, t.id, nil)
+		l.out.urgent = l.out.on
+	}
+}
+
+// noteDue keeps when a rule is next due.
+func (l *lane) noteDue(a *appointment, now time.Time) {
+	record := a.record(now)
+	if record == "" || !l.out.on {
+		return
+	}
+	file := a.judge.unit.file
+	if k := l.keepingOf(file, now); k.due[a.key()] != record {
+		k.due[a.key()] = record
+		l.out.keep(recordDue, file, a.key(), []byte(record))
+		l.out.urgent = true
+	}
+}
+
+// messages are what the effects publish, and whose they are.
+func (l *lane) messages() (msgs []message.Message, owners []*judge) {
 	for _, f := range l.effects {
-		records = appendRecords(records, f.judge.unit.file, f.out.State)
+		if f.judge.Shadow {
+			continue
+		}
 		for _, m := range f.out.Publish {
 			if f.hops >= message.MaxHops {
 				l.engine.looped(f.judge, m.Topic)
@@ -363,7 +480,7 @@ func (l *lane) commit(ctx context.Context) {
 	}
 	clear(l.effects)
 	l.effects = l.effects[:0]
-	l.engine.deliver(ctx, records, msgs, owners)
+	return msgs, owners
 }
 
 // checkMessage refuses what a bus would.
@@ -374,36 +491,35 @@ func checkMessage(m *message.Message) error {
 	return CheckTopic(m.Topic)
 }
 
-func appendRecords(to []Record, file string, changes []StateChange) []Record {
-	for _, c := range changes {
-		to = append(to, Record{Kind: recordState, File: file, Key: c.Key, Value: c.Value})
-	}
-	return to
-}
-
 // looped notes a message that went through too many rules.
 func (e *Engine) looped(j *judge, topic string) {
 	now := e.clock.Now()
 	j.count(func(c *Counters) { c.Looped++ })
+	if j.round(&j.loops, mostLoops, now) {
+		e.suspend(j, topic, now)
+		return
+	}
 	e.complain(j, now, "loop", fmt.Errorf("its message to %q is dropped: it went through %d rules", abridged(topic), message.MaxHops))
 }
 
-// deliver commits, past messages that are refused.
-func (e *Engine) deliver(ctx context.Context, records []Record, msgs []message.Message, owners []*judge) {
-	for len(records) > 0 || len(msgs) > 0 {
+// suspend tells that a rule is suspended, so that what it floods goes on.
+func (e *Engine) suspend(j *judge, topic string, now time.Time) {
+	j.failed(now, fmt.Sprintf("suspended for %v: messages go round through it and other rules, last on %q", suspension, abridged(topic)))
+	e.log.Error("rule is suspended: messages go round through it", "file", j.unit.file, "rule", j.Name, "for", suspension, "topic", abridged(topic))
+}
+
+// publish publishes without keeping anything, past messages that are refused.
+func (e *Engine) publish(ctx context.Context, msgs []message.Message, owners []*judge) {
+	for len(msgs) > 0 {
 		n := e.together(msgs)
-		tried := e.commitSome(ctx, records, msgs[:n], owners[:n])
-		records, msgs, owners = nil, msgs[tried:], owners[tried:]
+		tried := e.publishSome(ctx, msgs[:n], owners[:n])
+		msgs, owners = msgs[tried:], owners[tried:]
 	}
 }
 
 // together is how many of the messages are published in one batch: a message that a
-// filter may refuse goes alone, so that its refusal costs nobody else. A Keeper
-// commits all or none.
+// filter may refuse goes alone, so that its refusal costs nobody else.
 func (e *Engine) together(msgs []message.Message) int {
-	if e.opts.Keeper != nil {
-		return len(msgs)
-	}
 	before := &e.set.Load().before
 	for i := range msgs {
 		if before.hears(msgs[i].Topic) {
@@ -413,15 +529,15 @@ func (e *Engine) together(msgs []message.Message) int {
 	return len(msgs)
 }
 
-// commitSome commits the messages and counts what became of them. It returns how
+// publishSome publishes the messages and counts what became of them. It returns how
 // many were tried.
-func (e *Engine) commitSome(ctx context.Context, records []Record, msgs []message.Message, owners []*judge) int {
-	err := e.commit(ctx, e.currentBus(), records, msgs)
+func (e *Engine) publishSome(ctx context.Context, msgs []message.Message, owners []*judge) int {
+	err := e.currentBus().Publish(ctx, msgs...)
 	var refused *message.RefusedError
 	switch {
 	case err == nil:
 		countPublished(owners)
-	case e.opts.Keeper == nil && errors.As(err, &refused) && refused.Index >= 0 && refused.Index < refused.Tried && refused.Tried <= len(msgs):
+	case errors.As(err, &refused) && refused.Index >= 0 && refused.Index < refused.Tried && refused.Tried <= len(msgs):
 		countPublished(owners[:refused.Index])
 		e.failedPublish(owners[refused.Index], refused.Err)
 		countPublished(owners[refused.Index+1 : refused.Tried])
@@ -432,11 +548,8 @@ func (e *Engine) commitSome(ctx context.Context, records []Record, msgs []messag
 	return len(msgs)
 }
 
-// failedCommit notes that messages and records may not have been accepted.
+// failedCommit notes that messages may not have been accepted.
 func (e *Engine) failedCommit(owners []*judge, err error) {
-	if len(owners) == 0 {
-		e.log.Error("state of rules is not kept", "error", err)
-	}
 	if len(owners) > 1 {
 		err = fmt.Errorf("one of those published together was refused: %w", err)
 	}

@@ -281,13 +281,15 @@ func (e *Engine) swap(ctx context.Context, files map[string]*file, fresh []*unit
 	next := newSet(units, len(e.lanes))
 	bus := e.currentBus()
 	for i, l := range e.lanes {
-		both := slices.Concat(e.set.Load().after[i].filters, next.after[i].filters)
-		slices.Sort(both)
-		if err := l.hear(ctx, bus, slices.Compact(both)); err != nil {
-			for _, u := range units {
-				u.refs.Add(-1)
+		for at, ear := range l.ears {
+			both := slices.Concat(e.set.Load().stage(i, at).filters, next.stage(i, at).filters)
+			slices.Sort(both)
+			if err := ear.hear(ctx, bus, slices.Compact(both)); err != nil {
+				for _, u := range units {
+					u.refs.Add(-1)
+				}
+				return fmt.Errorf("cannot subscribe to what the new rules hear, so the old ones go on: %w", err)
 			}
-			return fmt.Errorf("cannot subscribe to what the new rules hear, so the old ones go on: %w", err)
 		}
 	}
 	e.mu.Lock()
@@ -295,8 +297,10 @@ func (e *Engine) swap(ctx context.Context, files map[string]*file, fresh []*unit
 	e.mu.Unlock()
 	e.release(e.set.Swap(next))
 	for i, l := range e.lanes {
-		if err := l.hear(ctx, bus, next.after[i].filters); err != nil {
-			e.log.Warn("filters of rules that are gone are still heard", "lane", l.name, "error", err)
+		for at, ear := range l.ears {
+			if err := ear.hear(ctx, bus, next.stage(i, at).filters); err != nil {
+				e.log.Warn("filters of rules that are gone are still heard", "lane", ear.name, "error", err)
+			}
 		}
 		signal(l.kick)
 	}

@@ -100,7 +100,9 @@ func TestLoadKeepsTheOldVersionOfABrokenFile(t *testing.T) {
 	}
 }
 
-func TestLoadKeepsUnchangedFiles(t *testing.T) {
+func TestLoadKeepsUnchangedFiles(t *testing.T) { synctest.Test(t, testLoadKeepsUnchangedFiles) }
+
+func testLoadKeepsUnchangedFiles(t *testing.T) {
 	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": echo("p", "in"), "q": echo("q", "in")}}
 	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
 	h.load("a.toy", "p", "b.toy", "p")
@@ -108,6 +110,7 @@ func TestLoadKeepsUnchangedFiles(t *testing.T) {
 	h.publish(msg("in", "1"))
 	h.bus.Await(t.Context(), "out/#", 2)
 	h.load("a.toy", "p", "b.toy", "q")
+	synctest.Wait()
 	compiled, closed := lang.seen()
 	if diff := cmp.Diff([]string{"a.toy", "b.toy", "b.toy"}, compiled); diff != "" {
 		t.Errorf("compiled: %s", diff)
@@ -118,6 +121,7 @@ func TestLoadKeepsUnchangedFiles(t *testing.T) {
 	if n := h.status("a.toy").Counters.Heard; n != 1 {
 		t.Errorf("the counters of the unchanged file begin anew: %d", n)
 	}
+	h.stop()
 }
 
 func TestLoadClosesEveryProgramOnce(t *testing.T) {

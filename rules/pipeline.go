@@ -112,7 +112,7 @@ func (p *pipeline) collect(sp span) bool {
 			continue
 		}
 		j := p.stage.judges[f.rules[0]]
-		call := Call{Trigger: OnMessage, Rule: j.index, Message: f.msg, Now: p.now}
+		call := Call{Trigger: OnMessage, Rule: j.index, Message: f.msg, Explain: j.wantsFacts(p.now), Now: p.now}
 		if j.Prev {
 			call.Prev = p.prevOf(f)
 		}
@@ -145,7 +145,7 @@ func (p *pipeline) settle(i int, out *Outcome) {
 	if len(out.Publish) > 0 && out.Err == nil {
 		out.Err = &Error{File: j.unit.file, Line: j.Line, Msg: "a filter cannot publish"}
 	}
-	t := entry(call, out)
+	t := entry(j, call, out)
 	switch {
 	case out.Err != nil && j.OnError == PassOnError:
 	case out.Err != nil:

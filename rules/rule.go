@@ -184,9 +184,9 @@ type Standing struct {
 
 // Outcome is what one call did. The zero value is "did not fire".
 type Outcome struct {
-	Fired   bool              // the condition held, or the handler ran to its end
-	Verdict message.Verdict   // Before only
-	Missed  bool              // it was due and is left out, because of Call.Late
+	Fired   bool            // the condition held, or the handler ran to its end
+	Verdict message.Verdict // Before only
+	Missed  bool            // it was due and is left out, because of Call.Late
 	// Refused is why it did nothing although its condition held: "mode single: a run is on
 	// its way". It is counted and shown.
 	Refused string

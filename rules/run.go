@@ -68,8 +68,8 @@ func (d *deadline) stop() {
 }
 
 // entry says what became of one call. Before tells that a message passed on.
-func entry(call *Call, out *Outcome) TraceEntry {
-	t := TraceEntry{At: call.Now, Took: out.Took, Outcome: RanNotFired, Trigger: call.Schedule}
+func entry(j *judge, call *Call, out *Outcome) TraceEntry {
+	t := TraceEntry{At: call.Now, Took: out.Took, Outcome: RanNotFired, Trigger: call.trigger(), Facts: out.Facts}
 	if call.Message != nil {
 		t.Topic = call.Message.Topic
 	}
@@ -80,10 +80,28 @@ func entry(call *Call, out *Outcome) TraceEntry {
 		t.Outcome, t.Why = RanFailed, abridged(out.Err.Error())
 	case out.Refused != "":
 		t.Outcome, t.Why = RanRefused, abridged(out.Refused)
+	case out.Missed:
+		t.Outcome, t.Why = RanMissed, "it was due "+call.Late.Round(time.Second).String()+" ago"
+	case out.Fired && j.Shadow:
+		t.Outcome = RanShadow
 	case out.Fired:
 		t.Outcome = RanFired
 	}
 	return t
+}
+
+// trigger names what runs the call, if it is no message.
+func (c *Call) trigger() string {
+	switch c.Trigger {
+	case OnTimer:
+		return "timer"
+	case OnReply:
+		return "reply"
+	case OnSchedule:
+		return c.Schedule
+	case OnMessage, OnStart:
+	}
+	return ""
 }
 
 // judgeOf is whom a call's outcome is told of: the rule, for a timer or a hidden rule
@@ -93,7 +111,7 @@ func (u *unit) judgeOf(call *Call, out *Outcome) *judge {
 	if call.Trigger == OnMessage || call.Trigger == OnSchedule {
 		j = u.rules[call.Rule]
 	}
-	if (j == u.own || j.Hidden) && out.For > 0 && out.For <= len(u.rules) {
+	if out != nil && (j == u.own || j.Hidden) && out.For > 0 && out.For <= len(u.rules) {
 		return u.rules[out.For-1]
 	}
 	return j

@@ -232,10 +232,10 @@ func TestAMessageThatIsRefusedDoesNotStopTheOthers(t *testing.T) {
 		if c := h.status("a.toy").Counters; c.Published != 2 || c.Errors != 4 {
 			t.Errorf("the counters are %+v", c)
 		}
-		if _, stands := h.bus.Retained("$SYS/broker/version"); stands {
+		if _, stands := h.bus.RetainedOn("$SYS/broker/version"); stands {
 			t.Error("a rule has published to $SYS")
 		}
-		if _, stands := h.bus.Retained("$SYS/gatehouse/rules/a.toy"); !stands {
+		if _, stands := h.bus.RetainedOn("$SYS/gatehouse/rules/a.toy"); !stands {
 			t.Error("the engine has not published to $SYS")
 		}
 		h.stop()
@@ -303,7 +303,7 @@ func TestTimersInVirtualTime(t *testing.T) {
 				case rules.OnTimer:
 					fired = append(fired, fmt.Sprintf("%s %s", c.Timer, c.Now.Sub(began)))
 					return publish("out", c.Timer)
-				case rules.OnSchedule:
+				case rules.OnSchedule, rules.OnReply:
 				}
 				return rules.Outcome{}
 			},
@@ -391,7 +391,7 @@ func TestTimersOfFilters(t *testing.T) {
 					return rules.Outcome{Fired: true, Timers: []rules.TimerChange{{ID: "t", After: 10 * time.Second}}}
 				case rules.OnTimer:
 					return publish("out", c.Timer)
-				case rules.OnStart, rules.OnSchedule:
+				case rules.OnStart, rules.OnSchedule, rules.OnReply:
 				}
 				return rules.Outcome{}
 			},

@@ -50,7 +50,7 @@ func newUnit(file string, lane int, hash string, prog Program, state *State) *un
 type ruleSet struct {
 	units  []*unit // by file name
 	before stage
-	after  []stage // by language
+	after  []stage // by language and ear
 	users  atomic.Int64
 }
 
@@ -71,12 +71,14 @@ type span struct {
 // newSet builds the set of units, which it sorts. Each unit is held once more.
 func newSet(units []*unit, languages int) *ruleSet {
 	slices.SortFunc(units, func(a, b *unit) int { return cmp.Compare(a.file, b.file) })
-	s := &ruleSet{units: units, after: make([]stage, languages)}
+	s := &ruleSet{units: units, after: make([]stage, languages*ears)}
 	s.users.Store(1)
 	for _, u := range units {
 		u.refs.Add(1)
-		s.before.add(u, Before)
-		s.after[u.lane].add(u, After)
+		s.before.add(u, func(r *Rule) bool { return r.Stage == Before })
+		for ear := range ears {
+			s.stage(u.lane, ear).add(u, func(r *Rule) bool { return r.Stage != Before && r.ear() == ear })
+		}
 	}
 	s.before.build()
 	for i := range s.after {
@@ -85,18 +87,24 @@ func newSet(units []*unit, languages int) *ruleSet {
 	return s
 }
 
-// add appends the unit's rules of a stage: filters by name, the others as they
-// stand in the file.
-func (s *stage) add(u *unit, at Stage) {
+// stage is the rules of a language that hear by one of its subscriptions.
+func (s *ruleSet) stage(lane, ear int) *stage { return &s.after[lane*ears+ear] }
+
+// add appends the unit's rules that belong to the stage: filters by name, and those that
+// watch before the others, which are as they stand in the file.
+func (s *stage) add(u *unit, belongs func(*Rule) bool) {
 	from := len(s.judges)
 	for _, j := range u.rules {
-		if j.Stage == at && len(j.Filters) > 0 {
+		if len(j.Filters) > 0 && belongs(&j.Rule) {
 			s.judges = append(s.judges, j)
 		}
 	}
-	if at == Before {
-		slices.SortStableFunc(s.judges[from:], func(a, b *judge) int { return cmp.Compare(a.Name, b.Name) })
-	}
+	slices.SortStableFunc(s.judges[from:], func(a, b *judge) int {
+		if a.Stage == Before && b.Stage == Before {
+			return cmp.Compare(a.Name, b.Name)
+		}
+		return cmp.Compare(b.Stage, a.Stage)
+	})
 	if len(s.judges) > from {
 		s.spans = append(s.spans, span{unit: u, from: from, to: len(s.judges)})
 	}

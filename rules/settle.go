@@ -11,7 +11,7 @@ func (e *Engine) Settle(ctx context.Context) error {
 	const turns = 2 // what a lane waits for is asked for after the first
 	for range turns {
 		for _, l := range e.lanes {
-			if err := l.handle(ctx, nil); err != nil {
+			if err := l.do(ctx, batch{}); err != nil {
 				return err
 			}
 		}

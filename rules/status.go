@@ -53,7 +53,7 @@ func (e *Engine) Status() []FileStatus {
 		if f.unit != nil {
 			s.Hash, s.Loaded, s.Own = f.unit.hash, f.unit.loaded, f.unit.own.runs()
 			for _, j := range f.unit.rules {
-				if j.Hidden {
+				if j.Hidden || j.Stage == Watch {
 					continue
 				}
 				s.Rules = append(s.Rules, RuleStatus{Rule: j.Rule, Runs: j.runs()})
@@ -96,7 +96,7 @@ func (e *Engine) statusTopics() map[string]string {
 		}
 		if f.unit != nil {
 			for _, j := range f.unit.rules {
-				if !j.Hidden {
+				if !j.Hidden && j.Stage != Watch {
 					p.Rules = append(p.Rules, j.Name)
 				}
 			}

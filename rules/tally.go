@@ -2,7 +2,10 @@ package rules
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/gatehouse/gatehouse/broker/message"
 )
 
 // Counters say what became of the runs of one rule since its file's version came
@@ -18,6 +21,8 @@ type Counters struct {
 	Replaced     uint64 // Before: messages changed or redirected
 	Looped       uint64 // messages not published because of message.MaxHops
 	Refused      uint64 // runs that did nothing although the condition held: Outcome.Refused
+	Shadowed     uint64 // runs whose messages and requests were told, not made
+	Suspended    uint64 // times that the rule was suspended, because its messages looped
 }
 
 // What a run came to; see [TraceEntry].
@@ -30,17 +35,19 @@ const (
 	RanNotEvaluated = "not evaluated"
 	RanFailed       = "error"
 	RanRefused      = "refused" // see Outcome.Refused
-	RanMissed       = "missed" // a schedule was due while the machine slept, or its clock was set
+	RanMissed       = "missed"  // it was due while the gateway was off, asleep or without a clock
+	RanShadow       = "shadow"  // it would have fired: see Rule.Shadow
 )
 
 // TraceEntry is one run of a rule.
 type TraceEntry struct {
 	At      time.Time
 	Topic   string        // of the message; empty for a timer, a start or a schedule
-	Trigger string        // Call.Schedule
+	Trigger string        // the schedule, "timer" or "reply"; empty for a message
 	Outcome string        // one of the Ran constants
 	Took    time.Duration // what the call itself took
 	Why     string        // the error, if there was one, or why it was refused
+	Facts   []Fact        // what it looked at and did, of some runs: at most ten a second
 }
 
 // traceLength is how many runs of a rule are remembered.
@@ -58,6 +65,53 @@ type tally struct {
 	lines    uint64    // in it
 	ring     []TraceEntry
 	next     int // in ring, once it is full
+
+	explained atomic.Int64 // when facts were last asked for, in Unix milliseconds
+	until     time.Time    // suspended; of the lane's goroutine alone
+	loops     int          // messages that went through too many rules, since loopsFrom
+	deep      int          // and those that it heard after half as many
+	loopsFrom time.Time
+}
+
+// factsEvery is how often a rule's runs are explained.
+const factsEvery = 100 // milliseconds
+
+// wantsFacts reports, from time to time, that a run is to be explained.
+func (t *tally) wantsFacts(now time.Time) bool {
+	ms := now.UnixMilli()
+	last := t.explained.Load()
+	return (ms >= last+factsEvery || ms < last) && t.explained.CompareAndSwap(last, ms)
+}
+
+// A rule is suspended for a minute when, within a second, so many of its messages went
+// through too many rules, or it heard so many that went through half as many: rules that
+// answer each other with more than one message flood the lane before any goes so far.
+const (
+	mostLoops  = 20
+	mostDeep   = 1_000
+	deep       = message.MaxHops / 2
+	loopPeriod = time.Second
+	suspension = time.Minute
+)
+
+// suspended reports whether the rule hears nothing now.
+func (t *tally) suspended(now time.Time) bool {
+	return !t.until.IsZero() && now.Before(t.until)
+}
+
+// round counts a message that goes round, of which so many are too many, and reports
+// that the rule is suspended from now on.
+func (t *tally) round(n *int, most int, now time.Time) bool {
+	if now.Sub(t.loopsFrom) >= loopPeriod || now.Before(t.loopsFrom) {
+		t.loops, t.deep, t.loopsFrom = 0, 0, now
+	}
+	*n++
+	if *n < most || t.suspended(now) {
+		return false
+	}
+	*n, t.until = 0, now.Add(suspension)
+	t.count(func(c *Counters) { c.Suspended++ })
+	return true
 }
 
 // ran notes one run.
@@ -69,6 +123,8 @@ func (t *tally) ran(entry TraceEntry) {
 	switch entry.Outcome {
 	case RanFired:
 		c.Fired++
+	case RanShadow:
+		c.Fired, c.Shadowed = c.Fired+1, c.Shadowed+1
 	case RanDropped:
 		c.Fired, c.Dropped = c.Fired+1, c.Dropped+1
 	case RanRejected:

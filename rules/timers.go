@@ -1,23 +1,40 @@
 package rules
 
 import (
+	"cmp"
 	"container/heap"
+	"encoding/json"
+	"fmt"
+	"slices"
 	"time"
 )
 
-// shortestTimer is the least that a timer waits: a script may not turn the lane
-// into a busy loop.
-const shortestTimer = time.Millisecond
+const (
+	// shortestTimer is the least that a timer waits: a script may not turn the lane
+	// into a busy loop.
+	shortestTimer = time.Millisecond
+	// maxTimer bounds what is kept of one timer, in bytes.
+	maxTimer = 64 << 10
+)
 
 // timer is one standing timer of a unit.
 type timer struct {
-	unit  *unit
+	unit  *unit // nil while it is parked
 	id    string
 	due   time.Time
 	every time.Duration // 0 is once
 	hops  uint8         // of what its run publishes, less one
 	seq   uint64        // timers due at once fire in the order they were set
 	pos   int           // in the heap
+
+	// Of those that are kept.
+	name string
+	data []byte
+	// resumed says that it may be late: it has stood while no program could take it.
+	resumed bool
+	// owed is when it is due by the wall clock, in Unix milliseconds, if that was not
+	// plausible when the timer was recalled; else 0.
+	owed int64
 }
 
 // timerQueue is the timers of a lane, the next one first. It belongs to the lane's
@@ -56,30 +73,29 @@ func (h *timerHeap) Pop() any {
 	return t
 }
 
-// set makes, replaces or stops a timer of u. It reports false if u has too many.
-func (q *timerQueue) set(u *unit, c TimerChange, now time.Time, hops uint8, limit int) bool {
-	old := u.timers[c.ID]
-	if old == nil && c.After > 0 && len(u.timers) >= limit {
-		return false
-	}
-	if old != nil {
+// set makes or replaces a timer of u.
+func (q *timerQueue) set(u *unit, c TimerChange, now time.Time, hops uint8) *timer {
+	if old := u.timers[c.ID]; old != nil {
 		q.remove(old)
 	}
-	if c.After <= 0 {
-		return true
-	}
 	after := max(c.After, shortestTimer)
-	q.seq++
-	t := &timer{unit: u, id: c.ID, due: now.Add(after), hops: hops, seq: q.seq}
+	t := &timer{id: c.ID, due: now.Add(after), hops: hops, name: c.Name, data: c.Data}
 	if c.Every {
 		t.every = after
 	}
+	q.add(u, t)
+	return t
+}
+
+// add has a timer stand for u.
+func (q *timerQueue) add(u *unit, t *timer) {
+	q.seq++
+	t.unit, t.seq = u, q.seq
 	if u.timers == nil {
 		u.timers = make(map[string]*timer)
 	}
-	u.timers[c.ID] = t
+	u.timers[t.id] = t
 	heap.Push(&q.heap, t)
-	return true
 }
 
 func (q *timerQueue) remove(t *timer) {
@@ -115,31 +131,98 @@ func (q *timerQueue) popDue(now time.Time, limit int) []*timer {
 
 func (q *timerQueue) repeat(t *timer, now time.Time) {
 	again := *t
-	again.due = t.due.Add(t.every)
+	again.due, again.resumed, again.owed = t.due.Add(t.every), false, 0
 	if !again.due.After(now) {
 		missed := now.Sub(again.due)/t.every + 1
 		again.due = again.due.Add(missed * t.every)
 	}
-	q.seq++
-	again.seq = q.seq
-	t.unit.timers[t.id] = &again
-	heap.Push(&q.heap, &again)
+	q.add(t.unit, &again)
 }
 
-// keepOnly drops the timers of units that are not in force.
-func (q *timerQueue) keepOnly(s *ruleSet) {
-	in := make(map[*unit]bool, len(s.units))
-	for _, u := range s.units {
-		in[u] = true
+// late is how long ago the timer was due, if nothing could take it then.
+func (t *timer) late(now time.Time) time.Duration {
+	if !t.resumed {
+		return 0
 	}
-	kept := q.heap[:0]
+	return max(now.Sub(t.due), 0)
+}
+
+func sortTimers(all []*timer) {
+	slices.SortFunc(all, func(a, b *timer) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.id, b.id)) })
+}
+
+// timerRecord is a timer as it is kept.
+type timerRecord struct {
+	Name string          `json:"name"`
+	Data json.RawMessage `json:"data,omitempty"`
+	// Due is when, by the wall clock in Unix milliseconds, and Left how long that was
+	// away, in milliseconds: it counts again if one of the clocks is not plausible.
+	Due   int64 `json:"due"`
+	Left  int64 `json:"left"`
+	Every int64 `json:"every,omitempty"` // in milliseconds
+	Hops  uint8 `json:"hops,omitempty"`
+}
+
+// record is the timer as it is kept.
+func (t *timer) record(now time.Time) ([]byte, error) {
+	left := t.due.Sub(now)
+	r := timerRecord{
+		Name: t.name, Data: t.data, Due: now.Round(0).Add(left).UnixMilli(), Left: left.Milliseconds(),
+		Every: t.every.Milliseconds(), Hops: t.hops,
+	}
+	b, err := json.Marshal(&r)
+	if err != nil {
+		return nil, fmt.Errorf("timer %q: its data is not JSON: %w", abridged(t.id), err)
+	}
+	if len(b)+len(t.id) > maxTimer {
+		return nil, fmt.Errorf("timer %q: its name and data have %d bytes, more than %d", abridged(t.id), len(b), maxTimer)
+	}
+	return b, nil
+}
+
+// readTimer is the timer of a record, with the time that is left of it.
+func readTimer(id string, value []byte, now time.Time) (*timer, error) {
+	var r timerRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, err
+	}
+	t := &timer{
+		id: id, name: r.Name, data: r.Data, hops: r.Hops, resumed: true,
+		every: time.Duration(r.Every) * time.Millisecond,
+	}
+	if plausible(now) {
+		t.resume(r.Due, r.Left, now)
+		return t, nil
+	}
+	t.due = now.Add(time.Duration(r.Left) * time.Millisecond)
+	if plausible(time.UnixMilli(r.Due)) {
+		t.owed = r.Due
+	}
+	return t, nil
+}
+
+// resume goes on with the time that is left until due, by a clock that is plausible; all
+// of left if it was not when that was reckoned.
+func (t *timer) resume(due, left int64, now time.Time) {
+	if plausible(time.UnixMilli(due)) {
+		left = due - now.UnixMilli()
+	}
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	t.due = now.Add(time.Duration(min(max(left, -most), most)) * time.Millisecond)
+}
+
+// resettle reckons anew, when the wall clock has become plausible, the timers that were
+// recalled before.
+func (q *timerQueue) resettle(now time.Time) {
 	for _, t := range q.heap {
-		if in[t.unit] {
-			t.pos = len(kept)
-			kept = append(kept, t)
+		if t.owed != 0 {
+			t.resume(t.owed, 0, now)
+			t.owed = 0
 		}
 	}
-	clear(q.heap[len(kept):])
-	q.heap = kept
 	heap.Init(&q.heap)
 }
+
+// plausible reports whether a wall clock may say that: one that nobody has set begins in
+// 1970.
+func plausible(wall time.Time) bool { return wall.Year() >= 2000 }

@@ -355,8 +355,17 @@ func (b *Bus) Await(ctx context.Context, filter string, n int) []message.Message
 	}
 }
 
-// Retained returns the retained message of a topic.
-func (b *Bus) Retained(name string) (message.Message, bool) {
+// Retained returns the retained messages whose topics the filter matches, at most
+// limit of them, by topic.
+func (b *Bus) Retained(filter string, limit int) []message.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	found := b.retainedOf([]string{filter})
+	return found[:min(len(found), limit)]
+}
+
+// RetainedOn returns the retained message of a topic.
+func (b *Bus) RetainedOn(name string) (message.Message, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	m, ok := b.retained[name]

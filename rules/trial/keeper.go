@@ -51,21 +51,36 @@ type keeping struct {
 // errCut is what an engine gets from a keeper after the power was cut.
 var errCut = errors.New("the power is cut")
 
-// Commit keeps the records and publishes the messages. A message that a filter refuses
-// takes the whole of it with it, as the store does.
+// Commit keeps the records and publishes the messages. One that a filter refuses costs
+// only itself.
 func (k *keeping) Commit(ctx context.Context, records []rules.Record, msgs []message.Message) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.cut {
 		return errCut
 	}
-	if len(msgs) > 0 {
-		if err := k.bus.Publish(ctx, msgs...); err != nil {
+	k.Keeper.keep(records)
+	var refused []error
+	for i := range msgs {
+		var one *message.RefusedError
+		if err := k.bus.Publish(ctx, msgs[i]); errors.As(err, &one) {
+			refused = append(refused, &message.RefusedError{Index: i, Tried: len(msgs), Topic: one.Topic, Err: one.Err})
+		} else if err != nil {
 			return err
 		}
 	}
+	return errors.Join(refused...)
+}
+
+// Keep keeps the records.
+func (k *keeping) Keep(_ context.Context, records []rules.Record) (func(context.Context) error, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.cut {
+		return nil, errCut
+	}
 	k.Keeper.keep(records)
-	return nil
+	return func(context.Context) error { return nil }, nil
 }
 
 func (k *Keeper) keep(records []rules.Record) {

@@ -90,7 +90,10 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
-	if g.rules, err = rules.New(rulesOptions(&cfg.Rules, languages, opt.Log.With("part", "rules"))); err != nil {
+	kept := &keeper{store: g.store}
+	engine := rulesOptions(&cfg.Rules, languages, opt.Log.With("part", "rules"))
+	engine.Keeper = kept
+	if g.rules, err = rules.New(engine); err != nil {
 		return nil, err
 	}
 	options := broker.Options{
@@ -105,6 +108,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if g.broker, err = broker.New(options); err != nil {
 		return nil, err
 	}
+	kept.server = g.broker
 	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins"), StopTimeout: pluginStopTime}); err != nil {
 		return nil, err
 	}
