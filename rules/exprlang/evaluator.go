@@ -38,10 +38,12 @@ type evaluator struct {
 	splitTopics bool
 	variable    document // of vars
 	topic       []byte   // for topicOf
+	scope       *scope   // of the run whose step is done; nil is none
+	locals      bool     // there are slots of such
 }
 
 func newEvaluator(t *table) *evaluator {
-	return &evaluator{
+	e := &evaluator{
 		slots:    t.slots,
 		zone:     t.own.zone,
 		vm:       vm.VM{MemoryBudget: memoryBudget},
@@ -50,6 +52,10 @@ func newEvaluator(t *table) *evaluator {
 		valueGen: make([]uint64, len(t.slots)),
 		envGen:   make([]uint64, len(t.slots)),
 	}
+	for i := range t.slots {
+		e.locals = e.locals || t.slots[i].root == rootLocal
+	}
+	return e
 }
 
 // noMessage is what an expression sees when there is none: payload is nil, the texts
@@ -88,6 +94,7 @@ func (e *evaluator) unload() {
 	clear(e.env)
 	clear(e.vm.Stack[:cap(e.vm.Stack)])
 	clear(e.vm.Variables)
+	e.scope = nil
 	e.splitTopic, e.splitTopics = nil, false
 }
 
@@ -134,6 +141,8 @@ func (e *evaluator) decode(s *slot) any {
 		return e.msg.Origin
 	case rootNow:
 		return e.now.In(e.zone)
+	case rootLocal:
+		return e.numbers.decode(e.local(s))
 	case rootGiven:
 	}
 	return nil
@@ -150,6 +159,30 @@ func (e *evaluator) fromDocument(d *document, s *slot) any {
 	case unknown, isTooBig, isAbsent:
 	}
 	return nil
+}
+
+// enter makes the variables of a run those of the expressions.
+func (e *evaluator) enter(s *scope) {
+	if e.scope = s; e.locals {
+		e.gen++
+	}
+}
+
+// local is the JSON value below a variable of the run, nil if there is none.
+func (e *evaluator) local(s *slot) *fastjson.Value {
+	if e.scope == nil {
+		return nil
+	}
+	text := e.scope.value(s.path[0].key)
+	if text == nil {
+		return nil
+	}
+	var d document
+	d.load(text, true)
+	if d.look() != isJSON {
+		return nil
+	}
+	return d.find(s.path[1:])
 }
 
 func (e *evaluator) parts() []string {
@@ -257,6 +290,8 @@ func (e *evaluator) raw(x *expression) (v *fastjson.Value, ok bool) {
 	case rootPayload:
 	case rootPrev:
 		d = &e.before
+	case rootLocal:
+		return e.local(s), true
 	case rootTopic, rootParts, rootText, rootQoS, rootRetain, rootOrigin, rootNow, rootGiven:
 		return nil, false
 	}

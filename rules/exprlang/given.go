@@ -195,7 +195,9 @@ func (o *ownNames) variable(e *evaluator, path []step) any {
 	}
 	all := make(map[string]any)
 	for key, value := range o.vars.Snapshot() {
-		all[key] = e.fromVariable(value, nil)
+		if !strings.HasPrefix(key, ownKey("")) {
+			all[key] = e.fromVariable(value, nil)
+		}
 	}
 	return all
 }

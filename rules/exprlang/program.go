@@ -37,6 +37,7 @@ func (Language) Compile(_ context.Context, src rules.Source) (rules.Program, err
 	for _, r := range f.rules {
 		p.listed = append(p.listed, r.Rule)
 	}
+	p.machine = newMachine(f.rules, src.State)
 	p.evaluators.New = func() any { return newEvaluator(f.table) }
 	return p, nil
 }
@@ -54,23 +55,31 @@ type program struct {
 	unused     []string // keys of Call.Kept that are to be taken away
 	listed     []rules.Rule
 	evaluators sync.Pool // of *evaluator
+	machine    *machine  // nil if no rule has steps that it must do
 }
 
 func (p *program) Rules() []rules.Rule { return slices.Clone(p.listed) }
 func (p *program) Close() error        { return nil }
 
-// Handles is false: there are no timers yet that outlive a program.
-func (p *program) Handles(string) bool { return false }
+// Handles reports whether a timer is that of a rule of this name, and shape.
+func (p *program) Handles(name string) bool {
+	return p.machine != nil && p.machine.handles[name] != nil
+}
 
-// Save gives windows and edges.
-func (p *program) Save(put func(key string, value []byte)) { p.saveValues(put) }
+// Save gives windows, edges, and what rules remember beside their timers.
+func (p *program) Save(put func(key string, value []byte)) {
+	p.saveValues(put)
+	if p.machine != nil {
+		p.machine.save(put)
+	}
+}
 
 // Run judges the messages. It looks at ctx between calls only: a single one is
 // short by the bounds of limits.go.
 func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 	outs := make([]rules.Outcome, len(calls))
 	e := p.evaluators.Get().(*evaluator)
-	began := time.Now()
+	began, flowed := time.Now(), false
 	for i := range calls {
 		if i&63 == 63 && ctx.Err() != nil {
 			for k := i; k < len(calls); k++ {
@@ -80,6 +89,12 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 		}
 		if calls[i].Trigger == rules.OnStart {
 			p.restoreValues(&calls[i])
+		}
+		if p.flows(&calls[i]) {
+			p.machine.call(e, &calls[i], &outs[i])
+			flowed = true
+			ended := time.Now()
+			outs[i].Took, began = ended.Sub(began), ended
 			continue
 		}
 		if t := calls[i].Trigger; t != rules.OnMessage && t != rules.OnSchedule || calls[i].Rule >= len(p.rules) {
@@ -90,9 +105,25 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 			outs[i].Took, began = ended.Sub(began), ended
 		}
 	}
+	if flowed { // never by a Before rule, which run at the same time
+		p.machine.settle()
+	}
 	e.unload()
 	p.evaluators.Put(e)
 	return outs
+}
+
+// flows reports whether a call is one for the machine.
+func (p *program) flows(call *rules.Call) bool {
+	if p.machine == nil {
+		return false
+	}
+	switch call.Trigger {
+	case rules.OnMessage, rules.OnSchedule:
+		return call.Rule < len(p.rules) && (p.rules[call.Rule].flow != nil || p.rules[call.Rule].part != nil)
+	case rules.OnTimer, rules.OnReply, rules.OnStart:
+	}
+	return true
 }
 
 // judge makes one call. It reports false for the most frequent case, a condition
@@ -120,6 +151,9 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 	case holds:
 		out.Publish, out.Err = r.publish(e)
 		out.Fired = out.Err == nil
+		if call.Explain {
+			explainPublish(out)
+		}
 	default:
 		return false
 	}
@@ -130,20 +164,10 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 func (r *compiled) publish(e *evaluator) ([]message.Message, error) {
 	msgs := make([]message.Message, len(r.do))
 	for i := range r.do {
-		d, m := &r.do[i], &msgs[i]
 		var err error
-		if m.Topic, err = d.topic.topicText(e); err != nil {
+		if msgs[i], err = r.do[i].message(e); err != nil {
 			return nil, err
 		}
-		if d.payload != nil {
-			if m.Payload, err = d.payload.whole(e, nil); err != nil {
-				return nil, err
-			}
-		}
-		if err := rules.CheckTopic(m.Topic); err != nil {
-			return nil, err
-		}
-		m.QoS, m.Retain = d.qos, d.retain
 	}
 	return msgs, nil
 }

@@ -21,6 +21,10 @@ type ruleFile struct {
 	table *table
 	rules []*compiled
 	names map[string]int // of rules and filters: their lines
+	// locals are the variables that runs have.
+	locals    map[string]bool
+	depth     int // of the steps at hand
+	stepCount int
 }
 
 // compiled is one rule or filter.
@@ -35,6 +39,14 @@ type compiled struct {
 	watch   *memory // of a rule that hears what state() names
 	windows []*window
 	trigger *trigger // nil: every message makes it run
+	// Of a rule whose actions are more than messages at once, or a part of one.
+	flow     *flow
+	part     *part
+	steps    []*action
+	plan     *planStep
+	column   int
+	idle     bool // nothing triggers it, so another rule must call it
+	disabled bool
 }
 
 // publish is one entry under "do".
@@ -58,6 +70,7 @@ func compileFile(src *rules.Source) (*ruleFile, error) {
 		yamlFile: newYAMLFile(src.Name, src.Text), place: src.Place, zone: src.Zone,
 		table: newTable(), names: make(map[string]int),
 	}
+	f.locals = f.table.locals
 	if f.zone == nil {
 		f.zone = time.Local
 	}
@@ -83,6 +96,7 @@ func (f *ruleFile) document(body ast.Node) {
 			f.errorf(p.at, "unknown key %q: a rule file has \"rules\" and \"filters\"", p.key)
 		}
 	}
+	f.link()
 }
 
 // list reads the rules or filters of a file.
@@ -97,7 +111,8 @@ func (f *ruleFile) list(p pair, what string, one func(at position, pairs []pair)
 
 func (f *ruleFile) rule(at position, pairs []pair) {
 	since := len(f.errs)
-	r := &compiled{Rule: rules.Rule{Stage: rules.After, Line: at.line}}
+	r := &compiled{Rule: rules.Rule{Stage: rules.After, Line: at.line}, column: at.column, flow: &flow{}}
+	r.flow.rule = r
 	f.beginRule(r, pairs)
 	for _, p := range pairs {
 		switch p.key {
@@ -108,7 +123,7 @@ func (f *ruleFile) rule(at position, pairs []pair) {
 		case "if":
 			r.when = f.condition(p)
 		case "do":
-			r.do = f.do(p.value)
+			r.steps = f.steps(p.value, `"do"`)
 		case "qos":
 			r.QoS = f.qos(p.value)
 		case "start":
@@ -116,16 +131,15 @@ func (f *ruleFile) rule(at position, pairs []pair) {
 		case "every", "cron", "at", "sun":
 			r.Schedules = append(r.Schedules, f.schedules(p)...)
 		default:
-			if !f.triggerKey(r, p) {
-				f.errorf(p.at, "unknown key %q: a rule has name, on, every, cron, at, sun, start, hook, retained, offline, online, value, above, below, hysteresis, edge, changed, by, windows, if, do and qos", p.key)
+			if !f.triggerKey(r, p) && !f.flowKey(r, p) {
+				f.errorf(p.at, "unknown key %q: a rule has name, on, every, cron, at, sun, start, hook, retained, offline, online, value, above, below, hysteresis, edge, changed, by, windows, if, do, qos, %s", p.key, flowKeys)
 			}
 		}
 	}
 	f.endRule(r, since)
 	f.require(since, at, pairs, "rule", "name", "do")
-	if len(f.errs) == since && len(r.Filters) == 0 && len(r.Schedules) == 0 && len(r.Hooks) == 0 && !r.Start {
-		f.errorf(at, "the rule never runs: it wants on, every, cron, at, sun, start, hook, offline or online")
-	}
+	r.idle = len(f.errs) == since && len(r.Filters) == 0 && len(r.Schedules) == 0 && len(r.Hooks) == 0 && !r.Start && r.flow.silent == nil
+	f.finish(r, at, pairs)
 	f.add(r)
 }
 
@@ -194,6 +208,9 @@ func (r *compiled) each(visit func(*expression)) {
 	r.trigger.each(visit)
 	for _, w := range r.windows {
 		w.each(visit)
+	}
+	if r.flow != nil {
+		r.flow.each(visit)
 	}
 	for i := range r.set {
 		if r.set[i].x != nil {
@@ -304,41 +321,6 @@ func (f *ruleFile) expression(s text, condition bool) (*expression, bool) {
 func (f *ruleFile) commentAfter(s text) bool {
 	line := f.start(s.node).line
 	return line >= 1 && line <= len(f.lines) && strings.Contains(f.lines[line-1], " #")
-}
-
-func (f *ruleFile) do(n ast.Node) []publish {
-	items, ok := f.sequence(n, `"do"`)
-	if ok && len(items) == 0 {
-		f.errorf(f.start(n), "\"do\" is empty")
-	}
-	var all []publish
-	for _, item := range items {
-		if pairs, ok := f.mapping(item, "what a rule does"); ok {
-			all = append(all, f.publish(f.start(item), pairs))
-		}
-	}
-	return all
-}
-
-func (f *ruleFile) publish(at position, pairs []pair) publish {
-	var p publish
-	since := len(f.errs)
-	for _, pair := range pairs {
-		switch pair.key {
-		case "publish":
-			p.topic = f.topic(pair.value)
-		case "payload":
-			p.payload, _ = f.payload(pair.value)
-		case "qos":
-			p.qos = f.qos(pair.value)
-		case "retain":
-			p.retain = f.boolean(pair)
-		default:
-			f.errorf(pair.at, "unknown key %q: what a rule does has publish, payload, qos and retain", pair.key)
-		}
-	}
-	f.require(since, at, pairs, "entry", "publish")
-	return p
 }
 
 // topic compiles a topic template. One without expressions is checked now.

@@ -23,6 +23,7 @@ const (
 	rootOrigin
 	rootNow
 	rootGiven // by its own function
+	rootLocal // of a run: with, turn, reply and so on
 )
 
 var roots = map[string]root{
@@ -52,16 +53,22 @@ type table struct {
 	slots []slot
 	index map[string]int // by name
 	own   ownNames
+	// locals are the variables that the runs of the file have.
+	locals map[string]bool
 }
 
 func newTable() *table {
-	return &table{index: make(map[string]int)}
+	return &table{index: make(map[string]int), locals: map[string]bool{"with": true, "turn": true}}
 }
 
 // know makes sure that there is a slot for the variable. It reports false for a
 // name that is none.
 func (t *table) know(name string) bool {
 	if _, ok := t.index[name]; ok {
+		return true
+	}
+	if t.locals[name] {
+		t.add(slot{root: rootLocal, path: []step{{key: name, index: -1}}, name: name})
 		return true
 	}
 	if r, ok := roots[name]; ok {
@@ -96,7 +103,7 @@ func (t *table) extend(name string, property ast.Node) (string, bool) {
 	}
 	switch {
 	case base.root == rootParts && len(base.path) == 0 && next.index >= 0:
-	case base.root == rootPayload || base.root == rootPrev || base.root == rootGiven && base.given.below(base.path):
+	case base.root == rootPayload || base.root == rootPrev || base.root == rootLocal || base.root == rootGiven && base.given.below(base.path):
 	default:
 		return "", false
 	}
