@@ -58,11 +58,87 @@ interface Message {
   readonly at: Date;
 }
 
-interface HandlerOptions {
-  /** The level to hear at; 0 if absent. */
-  qos?: QoS;
-  /** The rule's name in logs and the API; "on FILTER" if absent. */
+interface RuleOptions {
+  /** The rule's name in logs and the API; what it is ("on FILTER", "at 07:30") if absent. */
   name?: string;
+  /** What it would publish and request is shown, not done. */
+  shadow?: boolean;
+  /** false: as if it was not there. */
+  enabled?: boolean;
+}
+
+interface HandlerOptions extends RuleOptions {
+  /**
+   * The level to hear at; 0 if absent. Above it the message is acknowledged when what
+   * the handler did is kept, so that a handler may run twice for it, and what comes
+   * while the gateway is off waits. Only what a handler does before its first await
+   * counts.
+   */
+  qos?: QoS;
+  /** Hear also what is retained when the script comes into force; msg.retain tells. */
+  retained?: boolean;
+}
+
+interface ScheduleOptions extends RuleOptions {
+  /**
+   * What becomes of what was due while the gateway was off, asleep or without a clock:
+   * "run" makes it good, once, "skip" does not, and an interval is how late it may be;
+   * an hour if absent.
+   */
+  missed?: "run" | "skip" | Interval;
+}
+
+/** What a schedule's handler is told. */
+interface Due {
+  /** "at 07:30", or "start". */
+  schedule: string;
+  /** Milliseconds since it was due, if it is made good; else 0. */
+  late: number;
+}
+
+/** What a named timer's handler is told. */
+interface TimerInfo {
+  name: string;
+  id: string;
+  /** Milliseconds since it was due, if the gateway was off then; else 0. */
+  late: number;
+}
+
+interface RequestOptions {
+  /** GET if absent, POST with a body. */
+  method?: "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS";
+  /** 64 at most. */
+  headers?: Record<string, string | number | boolean>;
+  /** As in {@link publish}; what becomes JSON is sent as application/json. */
+  body?: any;
+  /** Of one try; "10s" if absent, "1m" at most. */
+  timeout?: Interval;
+  /** More tries, with a growing pause, if it fails or gives 429 or 5xx; 10 at most. */
+  retries?: number;
+}
+
+interface LaterOptions extends RequestOptions {
+  /** Of the {@link reply} that gets it. */
+  name: string;
+  /** For the reply: JSON, 64 KiB at most. */
+  data?: any;
+  /** A request of the same name and id that is on its way is not made twice. */
+  id?: string;
+}
+
+interface Reply {
+  /** 0 with an error. */
+  readonly status: number;
+  /** Whether the status is 200 to 299. */
+  readonly ok: boolean;
+  /** With names in lower case. */
+  readonly headers: Record<string, string>;
+  /** The body as JSON; throws if it is not. At most 1 MiB of a body is kept. */
+  readonly payload: any;
+  readonly text: string;
+  readonly bytes: Uint8Array;
+  /** Why there is none. */
+  readonly error?: string;
 }
 
 interface FilterOptions {
@@ -70,6 +146,8 @@ interface FilterOptions {
   on_error?: "reject" | "pass";
   /** The rule's name in logs and the API; "filter FILTER" if absent. */
   name?: string;
+  /** false: as if it was not there. */
+  enabled?: boolean;
 }
 
 interface PublishOptions {
@@ -128,6 +206,69 @@ declare function on(filter: string | string[], options: HandlerOptions, handler:
  */
 declare function filter(filter: string | string[], handler: Filter): void;
 declare function filter(filter: string | string[], options: FilterOptions, handler: Filter): void;
+
+/**
+ * Runs at the times of a cron expression in the configured zone: minute, hour, day,
+ * month, weekday; a sixth field before them is seconds. Only at the top level, as at,
+ * sun, start and hook.
+ */
+declare function cron(times: string | string[], handler: (due: Due) => void | Promise<void>): void;
+declare function cron(times: string | string[], options: ScheduleOptions, handler: (due: Due) => void | Promise<void>): void;
+/** Runs at times of the day: "07:30". */
+declare function at(times: string | string[], handler: (due: Due) => void | Promise<void>): void;
+declare function at(times: string | string[], options: ScheduleOptions, handler: (due: Due) => void | Promise<void>): void;
+/** Runs by the sun, at rules.place: "sunrise", "sunset - 30m", "dawn", "dusk + 1h". */
+declare function sun(times: string | string[], handler: (due: Due) => void | Promise<void>): void;
+declare function sun(times: string | string[], options: ScheduleOptions, handler: (due: Due) => void | Promise<void>): void;
+/** Runs when the gateway starts; a script that is loaded later does not run it. */
+declare function start(handler: (due: Due) => void | Promise<void>): void;
+declare function start(options: RuleOptions, handler: (due: Due) => void | Promise<void>): void;
+/** Runs when the webhook of that name is called; the message has the topic $hook/NAME. */
+declare function hook(name: string, handler: Handler): void;
+declare function hook(name: string, options: RuleOptions, handler: Handler): void;
+
+/**
+ * Handles timers of a name, which {@link after} sets. They survive new versions of the
+ * file that have the handler, the end of the script worker, and the gateway's.
+ */
+declare function timer<T = any>(name: string, handler: (data: T, info: TimerInfo) => void | Promise<void>): void;
+declare function timer<T = any>(
+  name: string,
+  options: Pick<ScheduleOptions, "missed" | "shadow">,
+  handler: (data: T, info: TimerInfo) => void | Promise<void>,
+): void;
+/**
+ * Sets the timer of that name and id ("" if absent), instead of one that stands. data
+ * is JSON, 64 KiB at most.
+ */
+declare function after(interval: Interval, name: string, data?: any, options?: { id?: string }): void;
+/** Stops the timer of that name and id. */
+declare function cancel(name: string, id?: string): void;
+
+/**
+ * Makes an HTTP request once the event is over, to a host that the configuration
+ * allows. What waits for the reply goes on as an event of its own; if the gateway or
+ * the script worker ends meanwhile, it does not. Rejects if no try gave a reply.
+ */
+declare function http(url: string, options?: RequestOptions): Promise<Reply>;
+declare namespace http {
+  /** The same for a reply that is wanted in any case: at least once, across restarts. */
+  function later(url: string, options: LaterOptions): void;
+}
+/** Handles replies to {@link http.later}; data is what that was given. */
+declare function reply<T = any>(name: string, handler: (reply: Reply, data: T, info: { name: string }) => void | Promise<void>): void;
+declare function reply<T = any>(
+  name: string,
+  options: Pick<RuleOptions, "shadow">,
+  handler: (reply: Reply, data: T, info: { name: string }) => void | Promise<void>,
+): void;
+
+/**
+ * A promise that is kept after so long. What follows is an event of its own, and does
+ * not come if the gateway or the script worker ends meanwhile, or the file changes: use
+ * {@link after} for what must.
+ */
+declare function sleep(interval: Interval): Promise<void>;
 
 /**
  * Publishes: a string is the payload as it is, a Uint8Array or ArrayBuffer its bytes,

@@ -31,6 +31,16 @@ func (s *script) setUp() {
 	s.global("require", s.requireFrom(s.name))
 	s.global("on", s.jsOn)
 	s.global("filter", s.jsFilter)
+	for _, word := range []string{"cron", "at", "sun"} {
+		s.global(word, s.scheduled(word))
+	}
+	s.global("start", s.jsStart)
+	s.global("hook", s.jsHook)
+	s.global("timer", s.handles("timer", kindTimer))
+	s.global("reply", s.handles("reply", kindReply))
+	s.global("after", s.jsAfter)
+	s.global("cancel", s.jsCancel)
+	s.global("sleep", s.jsSleep)
 	s.global("publish", s.jsPublish)
 	s.global("setTimeout", s.jsSetTimeout)
 	s.global("setInterval", s.jsSetInterval)
@@ -39,6 +49,7 @@ func (s *script) setUp() {
 	s.global("clearInterval", s.jsClearTimer)
 	s.setUpState()
 	s.setUpLog()
+	s.setUpHTTP()
 }
 
 type native = func(goja.FunctionCall) goja.Value
@@ -117,66 +128,10 @@ func (s *script) line() (line, column int) {
 	return 0, 0
 }
 
-func (s *script) jsOn(call goja.FunctionCall) goja.Value {
-	return s.register("on", rules.Rule{Stage: rules.After}, call)
-}
-
-func (s *script) jsFilter(call goja.FunctionCall) goja.Value {
-	return s.register("filter", rules.Rule{Stage: rules.Before}, call)
-}
-
-// register takes on(filters, [options], handler) and filter(filters, [options], handler).
-func (s *script) register(word string, r rules.Rule, call goja.FunctionCall) goja.Value {
-	if !s.top {
-		panic(s.rt.NewTypeError("%s can only be called at the top level of a script, not by a handler or a timer", word))
-	}
-	if len(s.rules) == maxRules {
-		panic(s.rt.NewTypeError("more than %d rules in a script", maxRules))
-	}
-	handler := call.Argument(1)
-	if len(call.Arguments) > 2 {
-		handler = call.Argument(2)
-		s.eachOption(word, call.Argument(1), func(key string, v goja.Value) bool { return s.ruleOption(&r, key, v) })
-	}
-	f, ok := goja.AssertFunction(handler)
-	if !ok {
-		panic(s.rt.NewTypeError("the last argument of %s must be a function", word))
-	}
-	r.Filters = s.filtersOf(word, call.Argument(0))
-	r.Line, _ = s.line()
-	s.nameRule(word, &r)
-	s.nameCap(r.Name)
-	s.rules = append(s.rules, r)
-	s.handlers = append(s.handlers, f)
-	return goja.Undefined()
-}
-
-func (s *script) ruleOption(r *rules.Rule, key string, v goja.Value) bool {
-	switch {
-	case key == "name":
-		r.Name = cut(s.textOption(key, v), 200)
-	case key == "qos" && r.Stage == rules.After:
-		r.QoS = s.qosOf(v)
-	case key == "on_error" && r.Stage == rules.Before:
-		switch v.String() {
-		case "reject":
-			r.OnError = rules.RejectOnError
-		case "pass":
-			r.OnError = rules.PassOnError
-		default:
-			panic(s.rt.NewTypeError("on_error must be \"reject\" or \"pass\""))
-		}
-	default:
-		return false
-	}
-	return true
-}
-
-// nameRule gives the rule a name that no other has: its option name, or its first
-// filter.
-func (s *script) nameRule(word string, r *rules.Rule) {
+// nameRule gives the rule a name that no other has: its option name, or what it is.
+func (s *script) nameRule(what string, r *rules.Rule) {
 	if r.Name == "" {
-		r.Name = word + " " + r.Filters[0]
+		r.Name = what
 	}
 	if s.names == nil {
 		s.names = make(map[string]int)

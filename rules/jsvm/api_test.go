@@ -33,7 +33,18 @@ func show(o rules.Outcome) string {
 		add("publish %s", showMessage(&o.Publish[i]))
 	}
 	for _, t := range o.Timers {
+		if t.Name != "" {
+			add("keep %s %v %s", t.ID, t.After, t.Data)
+			continue
+		}
 		add("timer %s %v %v", t.ID, t.After, t.Every)
+	}
+	for i := range o.Requests {
+		q := &o.Requests[i]
+		add("%s %s %s %q %v retries=%d for %s %s", q.Method, q.URL, q.Header, q.Body, q.Timeout, q.Retries, q.Name, q.Data)
+	}
+	if o.Missed {
+		add("missed")
 	}
 	for _, c := range o.State {
 		add("state %s=%s", c.Key, c.Value)

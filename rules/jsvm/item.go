@@ -72,6 +72,14 @@ func (it *item) tell() {
 	}
 }
 
+// give answers the item without the worker.
+func (it *item) give(out rules.Outcome) {
+	if it.settle() {
+		it.outcome = out
+		it.tell()
+	}
+}
+
 // fail answers the item with an error.
 func (it *item) fail(err error) {
 	if !it.settle() {
@@ -101,7 +109,11 @@ func (it *item) append(frame []byte) []byte {
 	if it.resync {
 		frame = appendRecord(frame, &stateRecord{Script: p.id, Values: changes(p.src.State.Snapshot())})
 	}
-	rec := &callRecord{Seq: it.seq, Script: p.id, Trigger: it.call.Trigger, Rule: it.call.Rule, Timer: it.call.Timer, Now: it.call.Now}
+	c := it.call
+	rec := &callRecord{
+		Seq: it.seq, Script: p.id, Trigger: c.Trigger, Rule: p.ruleIndex(c), Timer: c.Timer, Name: c.Name, Data: c.Data,
+		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Now: c.Now,
+	}
 	if it.call.Trigger == rules.OnMessage {
 		rec.Message = toWire(it.call)
 	}

@@ -15,6 +15,7 @@ import (
 type jsMessage struct {
 	s      *script
 	m      *wireMessage
+	what   string                // whose payload it is, if not the topic's
 	fields map[string]goja.Value // made, or set by the script
 	doc    *document             // the payload, once it was read
 	given  bool                  // the script set fields["payload"]
@@ -87,7 +88,11 @@ func (j *jsMessage) date(t time.Time) goja.Value {
 func (j *jsMessage) payload() goja.Value {
 	doc, err := parseDocument(j.s.rt, j.m.Payload)
 	if err != nil {
-		panic(j.s.newError("payload of topic %s is not JSON: %v", quoteTopic(j.m.Topic), err))
+		what := j.what
+		if what == "" {
+			what = "topic " + quoteTopic(j.m.Topic)
+		}
+		panic(j.s.newError("payload of %s is not JSON: %v", what, err))
 	}
 	j.doc = doc
 	return doc.root

@@ -22,6 +22,8 @@ type program struct {
 	size  int          // of its text and theirs
 	rules []rules.Rule // since it was compiled
 	print uint64       // their fingerprint
+	// named are the rules that handle timers and replies, by name.
+	named map[ruleKind]map[string]int
 
 	base map[string][]byte // the state that the top level saw
 	held *loadedRecord     // what the top level did
@@ -67,7 +69,7 @@ func (p *program) load(ctx context.Context) error {
 	}
 	p.held, p.base = it.loaded, it.base
 	if p.print == 0 {
-		p.rules, p.print = it.loaded.Rules, fingerprint(it.loaded.Rules)
+		return p.takeRules(it.loaded.Rules)
 	}
 	return nil
 }
@@ -75,8 +77,12 @@ func (p *program) load(ctx context.Context) error {
 // Rules implements rules.Program.
 func (p *program) Rules() []rules.Rule { return p.rules }
 
-// Handles is false: there are no timers yet that outlive a program.
-func (p *program) Handles(string) bool { return false }
+// Handles implements rules.Program.
+func (p *program) Handles(name string) bool {
+	_, timer := p.named[kindTimer][name]
+	_, reply := p.named[kindReply][name]
+	return timer || reply
+}
 
 // Save has nothing to give: what a script keeps is its State.
 func (p *program) Save(func(string, []byte)) {}
@@ -132,7 +138,14 @@ func (p *program) runCalls(ctx context.Context, calls []rules.Call, outcomes []r
 	list := make([]*item, 0, len(calls))
 	for i := range calls {
 		it := &items[i]
-		it.prog, it.call, it.wait, it.size = p, &calls[i], wait, callSize
+		it.prog, it.call, it.wait, it.size = p, &calls[i], wait, callSize+len(calls[i].Data)
+		if out, over := p.withoutWorker(&calls[i]); over {
+			it.give(out)
+			continue
+		}
+		if calls[i].Reply != nil {
+			it.size += len(calls[i].Reply.Body)
+		}
 		if calls[i].Trigger == rules.OnMessage {
 			r := p.ruleOf(&calls[i])
 			if r == nil || calls[i].Message == nil {
@@ -176,7 +189,7 @@ func (p *program) failed(call *rules.Call, err error) rules.Outcome {
 	if !errors.As(err, &place) {
 		err = p.errorAt(p.ruleLine(call), 0, err.Error())
 	}
-	out := rules.Outcome{Err: err}
+	out := rules.Outcome{Err: err, For: p.ownerOf(call)}
 	if r := p.ruleOf(call); r != nil && r.Stage == rules.Before && r.OnError == rules.RejectOnError {
 		out.Verdict = message.Verdict{Action: message.Reject, By: r.Name}
 	}
@@ -184,10 +197,31 @@ func (p *program) failed(call *rules.Call, err error) rules.Outcome {
 }
 
 func (p *program) ruleOf(call *rules.Call) *rules.Rule {
-	if call.Trigger != rules.OnMessage || call.Rule < 0 || call.Rule >= len(p.rules) {
-		return nil
+	if at := p.ruleIndex(call); at < len(p.rules) {
+		return &p.rules[at]
 	}
-	return &p.rules[call.Rule]
+	return nil
+}
+
+// noRule is the index of a call that belongs to the file itself.
+const noRule = 1 << 20
+
+// ruleIndex is the rule that a call is for, or noRule.
+func (p *program) ruleIndex(call *rules.Call) int {
+	at, ok := call.Rule, true
+	switch call.Trigger {
+	case rules.OnTimer:
+		at, ok = p.named[kindTimer][call.Name]
+	case rules.OnReply:
+		at, ok = p.named[kindReply][call.Name]
+	case rules.OnStart:
+		ok = false
+	case rules.OnMessage, rules.OnSchedule:
+	}
+	if !ok || at < 0 {
+		return noRule
+	}
+	return at
 }
 
 func (p *program) ruleLine(call *rules.Call) int {
@@ -228,7 +262,14 @@ func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
 		out.Logs, out.Took = w.Logs, w.Took
 		return out
 	}
-	out := rules.Outcome{Fired: w.Fired, Timers: w.Timers, State: w.State, Logs: w.Logs, Took: w.Took}
+	out := rules.Outcome{Fired: w.Fired, Timers: w.Timers, State: w.State, Requests: w.Requests, Logs: w.Logs, Took: w.Took, For: p.ownerOf(call)}
+	for i := range out.Timers { // the bytes belong to a frame
+		out.Timers[i].Data = bytes.Clone(out.Timers[i].Data)
+	}
+	for i := range out.Requests {
+		q := &out.Requests[i]
+		q.Data, q.Body = bytes.Clone(q.Data), bytes.Clone(q.Body)
+	}
 	for i := range w.Publish {
 		m := &w.Publish[i]
 		if !validName(m.Topic) {

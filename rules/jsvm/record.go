@@ -58,8 +58,14 @@ type callRecord struct {
 	Trigger rules.Trigger
 	Rule    int
 	Message *wireMessage // for rules.OnMessage
-	Timer   string       // for rules.OnTimer
-	Now     time.Time
+	Timer   string       // for rules.OnTimer, and of the request for rules.OnReply
+	Name    string       // for these two
+	Data    []byte
+	// Schedule is for rules.OnSchedule, Late for this and rules.OnTimer.
+	Schedule string
+	Late     time.Duration
+	Reply    *rules.Reply // for rules.OnReply
+	Now      time.Time
 }
 
 // stateRecord replaces the values that a script has.
@@ -74,7 +80,7 @@ type unloadRecord struct{ Script uint32 }
 // loadedRecord answers a loadRecord.
 type loadedRecord struct {
 	Seq    uint64
-	Rules  []rules.Rule
+	Rules  []wireRule
 	Result wireOutcome
 }
 
@@ -115,15 +121,16 @@ type fault struct {
 
 // wireOutcome is a rules.Outcome on the pipe.
 type wireOutcome struct {
-	Fired   bool
-	Verdict message.Action
-	Replace *wireMessage // for message.Replace
-	Publish []wireMessage
-	Timers  []rules.TimerChange
-	State   []rules.StateChange
-	Logs    []rules.LogLine
-	Fault   *fault // nil when all went well
-	Took    time.Duration
+	Fired    bool
+	Verdict  message.Action
+	Replace  *wireMessage // for message.Replace
+	Publish  []wireMessage
+	Timers   []rules.TimerChange
+	State    []rules.StateChange
+	Logs     []rules.LogLine
+	Requests []rules.Request
+	Fault    *fault // nil when all went well
+	Took     time.Duration
 }
 
 // appendRecord appends a record to a frame.
@@ -225,28 +232,43 @@ func (c *callRecord) write(w *encoder) {
 	w.uint(uint64(c.Script))
 	w.byte(byte(c.Trigger))
 	w.time(c.Now)
+	w.count(c.Rule)
 	switch c.Trigger {
 	case rules.OnMessage:
-		w.count(c.Rule)
 		w.message(c.Message)
 	case rules.OnTimer:
-		w.text(c.Timer)
-	case rules.OnStart, rules.OnSchedule, rules.OnReply: // scripts have neither schedules nor requests
+		w.kept(c)
+		w.span(c.Late)
+	case rules.OnReply:
+		w.kept(c)
+		w.reply(c.Reply)
+	case rules.OnSchedule:
+		w.text(c.Schedule)
+		w.span(c.Late)
+	case rules.OnStart: // the worker is not asked
 	}
 }
 
 func (c *callRecord) read(r *decoder) {
 	c.Seq, c.Script = r.uint(), r.script()
-	c.Trigger = rules.Trigger(r.enum(byte(rules.OnStart)))
+	c.Trigger = rules.Trigger(r.enum(byte(rules.OnReply)))
 	c.Now = r.time()
+	c.Rule = r.small()
 	switch c.Trigger {
 	case rules.OnMessage:
-		c.Rule = r.small()
 		c.Message = new(wireMessage)
 		r.message(c.Message)
 	case rules.OnTimer:
-		c.Timer = r.text()
-	case rules.OnStart, rules.OnSchedule, rules.OnReply: // scripts have neither schedules nor requests
+		r.kept(c)
+		c.Late = r.span()
+	case rules.OnReply:
+		r.kept(c)
+		c.Reply = new(rules.Reply)
+		r.reply(c.Reply)
+	case rules.OnSchedule:
+		c.Schedule = r.text()
+		c.Late = r.span()
+	case rules.OnStart: // the worker is not asked
 	}
 }
 
@@ -271,13 +293,13 @@ func (l *loadedRecord) write(w *encoder) {
 
 func (l *loadedRecord) read(r *decoder) {
 	l.Seq = r.uint()
-	n := r.count(6)
+	n := r.count(minRule)
 	if n > maxRules {
 		r.fail("number of rules")
 		return
 	}
 	if n > 0 {
-		l.Rules = make([]rules.Rule, n)
+		l.Rules = make([]wireRule, n)
 	}
 	for i := range l.Rules {
 		r.rule(&l.Rules[i])

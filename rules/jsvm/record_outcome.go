@@ -14,7 +14,7 @@ const (
 )
 
 func (o *wireOutcome) effects() bool {
-	return len(o.Publish)+len(o.Timers)+len(o.State)+len(o.Logs) > 0
+	return len(o.Publish)+len(o.Timers)+len(o.State)+len(o.Logs)+len(o.Requests) > 0
 }
 
 func (o *wireOutcome) flags() byte {
@@ -54,6 +54,7 @@ func (w *encoder) outcome(o *wireOutcome) {
 	w.timers(o.Timers)
 	w.state(o.State)
 	w.logs(o.Logs)
+	w.requests(o.Requests)
 }
 
 func (r *decoder) outcome(o *wireOutcome) {
@@ -86,6 +87,7 @@ func (r *decoder) outcome(o *wireOutcome) {
 		r.message(&o.Publish[i])
 	}
 	o.Timers, o.State, o.Logs = r.timers(), r.state(), r.logs()
+	o.Requests = r.requests()
 }
 
 // minMessage is the least that a message takes on the pipe.
@@ -160,17 +162,19 @@ func (w *encoder) timers(timers []rules.TimerChange) {
 		w.text(t.ID)
 		w.span(t.After)
 		w.bool(t.Every)
+		w.text(t.Name)
+		w.bytes(t.Data)
 	}
 }
 
 func (r *decoder) timers() []rules.TimerChange {
-	n := r.count(3)
+	n := r.count(5)
 	if n == 0 {
 		return nil
 	}
 	timers := make([]rules.TimerChange, n)
 	for i := range timers {
-		timers[i] = rules.TimerChange{ID: r.text(), After: r.span(), Every: r.bool()}
+		timers[i] = rules.TimerChange{ID: r.text(), After: r.span(), Every: r.bool(), Name: r.text(), Data: r.bytes()}
 	}
 	return timers
 }
@@ -193,29 +197,4 @@ func (r *decoder) state() []rules.StateChange {
 		changes[i] = rules.StateChange{Key: r.text(), Value: r.bytes()}
 	}
 	return changes
-}
-
-func (w *encoder) rule(ru *rules.Rule) {
-	w.text(ru.Name)
-	w.count(ru.Line)
-	w.byte(byte(ru.Stage))
-	w.byte(byte(ru.QoS))
-	w.byte(byte(ru.OnError))
-	w.count(len(ru.Filters))
-	for _, f := range ru.Filters {
-		w.text(f)
-	}
-}
-
-func (r *decoder) rule(ru *rules.Rule) {
-	ru.Name, ru.Line = r.text(), r.small()
-	ru.Stage = rules.Stage(r.enum(byte(rules.Before)))
-	ru.QoS = message.QoS(r.enum(byte(message.ExactlyOnce)))
-	ru.OnError = rules.OnError(r.enum(byte(rules.PassOnError)))
-	if n := r.count(1); n > 0 {
-		ru.Filters = make([]string, n)
-	}
-	for i := range ru.Filters {
-		ru.Filters[i] = r.text()
-	}
 }

@@ -28,20 +28,26 @@ func sampleBodies() [][]byte {
 	script := []byte(`on('#', (m) => publish('a', m.payload)); filter('#', (m) => ({ topic: 'x' })); every(10, () => {})`)
 	records := []record{
 		&helloRecord{Version: wireVersion, Deadline: time.Second, Memory: 1 << 30},
-		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, State: state, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
+		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Files: []wireFile{{"lib/a.ts", []byte("export {}")}}, State: state, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
 		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Now: time.Unix(1, 0)},
 		&callRecord{Seq: 3, Script: 1, Rule: 0, Message: plain},
 		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1"},
 		&callRecord{Seq: 5, Script: 1, Trigger: rules.OnStart},
+		&callRecord{Seq: 6, Script: 1, Trigger: rules.OnTimer, Timer: "after \"x\" 1", Name: "x", Data: []byte("1"), Late: time.Hour},
+		&callRecord{Seq: 7, Script: 1, Trigger: rules.OnSchedule, Schedule: "at 07:30", Late: time.Hour},
+		&callRecord{Seq: 8, Script: 1, Trigger: rules.OnReply, Timer: "id", Name: "x", Data: []byte("1"), Reply: &rules.Reply{Status: 200, Header: map[string]string{"a": "b"}, Body: []byte("x"), Err: "no"}},
 		&stateRecord{Script: 1, Values: state},
 		&unloadRecord{Script: 1},
-		&loadedRecord{Seq: 1, Rules: []rules.Rule{
-			{Name: "on a", Line: 2, Filters: []string{"a", "b/#"}, QoS: 1},
-			{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}},
-		}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}}}},
+		&loadedRecord{Seq: 1, Rules: []wireRule{
+			{Rule: rules.Rule{Name: "on a", Line: 2, Filters: []string{"a", "b/#"}, QoS: 1, Retained: true}},
+			{Rule: rules.Rule{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}}},
+			{Rule: rules.Rule{Name: "at 07:30", Grace: -1, Shadow: true, Start: true, Hooks: []string{"h"}}, Times: []wireTime{{"at", "07:30"}}},
+			{Rule: rules.Rule{Name: "timer x"}, Named: "x", Kind: kindTimer},
+		}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
 		&resultRecord{Seq: 2, Result: wireOutcome{
 			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
-			State: state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, Took: time.Millisecond,
+			Requests: []rules.Request{{ID: "i", Name: "n", Data: []byte("1"), Method: "PUT", URL: "http://x/", Header: map[string]string{"a": "b"}, Body: []byte("x"), Timeout: time.Second, Retries: 3}},
+			State:    state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, Took: time.Millisecond,
 		}},
 		&resultRecord{Seq: 3, Lost: lostAfter, Result: wireOutcome{Fault: &fault{Line: 1, Column: 2, Msg: "no"}, Verdict: message.Reject}},
 		&hoardRecord{Script: 1, Bytes: 1 << 20},

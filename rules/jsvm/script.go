@@ -24,7 +24,9 @@ type script struct {
 	patience int // how many deadlines of wall time an event may take
 	modules  map[string]*moduleFile
 
-	rules    []rules.Rule
+	rules    []wireRule
+	wanted   []wanted // by the top level
+	waiting  map[string]waiting
 	names    map[string]int // how many rules wanted each name
 	named    int            // bytes of the rules' names and topic filters
 	handlers []goja.Callable
@@ -56,18 +58,20 @@ type jsTimer struct {
 
 // effects are what an event did so far. They come into force when it ends well.
 type effects struct {
-	filter  bool
-	publish []wireMessage
-	output  int
-	timers  []rules.TimerChange
-	added   []string
-	removed map[string]*jsTimer
-	state   map[string][]byte // nil: removed
-	keys    int               // how many keys state adds
-	size    int               // how many bytes state adds
-	logs    []rules.LogLine
-	quiet   bool // too many lines were logged
-	broken  []*goja.Promise
+	filter   bool
+	publish  []wireMessage
+	output   int
+	timers   []rules.TimerChange
+	added    []string
+	removed  map[string]*jsTimer
+	state    map[string][]byte // nil: removed
+	keys     int               // how many keys state adds
+	size     int               // how many bytes state adds
+	logs     []rules.LogLine
+	requests []rules.Request
+	waits    []string // requests that promises wait for
+	quiet    bool     // too many lines were logged
+	broken   []*goja.Promise
 }
 
 // load compiles the text and runs its top level. What that did is in the outcome;
@@ -90,6 +94,9 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	s.top = true
 	out := s.run(&effects{}, func() error { return s.runTop(prog, module) }, nil)
 	s.top = false
+	if missing := s.checkWanted(); missing != nil && out.Fault == nil {
+		out = wireOutcome{Fault: missing, Logs: out.Logs}
+	}
 	for _, t := range out.Timers {
 		if !t.Every && t.After > 0 {
 			s.start = append(s.start, t)
@@ -107,7 +114,7 @@ func (s *script) load(l *loadRecord) wireOutcome {
 }
 
 // fingerprint tells lists of rules apart; it is never 0.
-func fingerprint(list []rules.Rule) uint64 {
+func fingerprint(list []wireRule) uint64 {
 	h := fnv.New64a()
 	var w encoder
 	for i := range list {
@@ -131,8 +138,14 @@ func (s *script) call(c *callRecord) wireOutcome {
 	s.now = c.Now
 	var out wireOutcome
 	switch {
+	case c.Trigger == rules.OnTimer && c.Name != "":
+		out = s.callNamed(c)
 	case c.Trigger == rules.OnTimer:
 		out = s.callTimer(c.Timer)
+	case c.Trigger == rules.OnReply:
+		out = s.callReply(c)
+	case c.Trigger == rules.OnSchedule:
+		out = s.callSchedule(c)
 	case c.Trigger == rules.OnMessage && c.Rule < len(s.rules):
 		out = s.callHandler(c)
 	default:
@@ -279,7 +292,7 @@ func (s *script) finish(e *effects, after func()) error {
 }
 
 func (s *script) commit(e *effects) wireOutcome {
-	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs}
+	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs, Requests: e.requests}
 	for _, key := range slices.Sorted(maps.Keys(e.state)) {
 		v := e.state[key]
 		out.State = append(out.State, rules.StateChange{Key: key, Value: v})
@@ -297,5 +310,8 @@ func (s *script) rollBack(e *effects) {
 	maps.Copy(s.timers, e.removed)
 	for _, id := range e.added {
 		delete(s.timers, id)
+	}
+	for _, id := range e.waits {
+		delete(s.waiting, id)
 	}
 }
