@@ -13,7 +13,7 @@ const ReasonFailed = 0x83
 
 // Intercept judges messages with the Before rules, before they are routed. It
 // returns a verdict for each message, or nil if all pass. A message is judged by
-// the rules that hear its topic, by the name of their file and then by their own;
+// the rules that hear its topic, by their priority, the name of their file and their own;
 // a replacement goes to the rules that come after, with its new topic, and a drop
 // or rejection ends it. It may be called by many goroutines at once.
 func (e *Engine) Intercept(ctx context.Context, msgs []message.Message) []message.Verdict {

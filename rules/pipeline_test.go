@@ -38,6 +38,22 @@ func tolerant(p toyProgram) toyProgram {
 	return p
 }
 
+func ranked(p toyProgram, priority int) toyProgram {
+	p.rules[0].Priority = priority
+	return p
+}
+
+// both is a file with the rules of two.
+func both(a, b toyProgram) toyProgram {
+	b.rules[0].Name += " too"
+	return toyProgram{rules: append(a.rules, b.rules...), run: func(ctx context.Context, src rules.Source, c rules.Call) rules.Outcome {
+		if c.Rule == 0 {
+			return a.run(ctx, src, c)
+		}
+		return b.run(ctx, src, c)
+	}}
+}
+
 func TestPipeline(t *testing.T) {
 	programs := map[string]toyProgram{
 		"mark-a": rewrite("in/#", "a", ""), "mark-b": rewrite("in/#", "b", ""), "mark-c": rewrite("new/#", "c", ""),
@@ -49,6 +65,8 @@ func TestPipeline(t *testing.T) {
 		"fail":   decide("#", message.Verdict{}, errors.New("threw")), "fail-pass": tolerant(decide("#", message.Verdict{}, errors.New("threw"))),
 		"absent": decide("#", message.Verdict{}, rules.ErrNotEvaluated), "absent-pass": tolerant(decide("#", message.Verdict{}, rules.ErrNotEvaluated)),
 		"bad-topic": rewrite("in/#", "", "a/#"), "bad-topic-pass": tolerant(rewrite("in/#", "", "a/#")),
+		"mark-first": ranked(rewrite("in/#", "1", ""), 10), "mark-last": ranked(rewrite("in/#", "9", ""), -1),
+		"mark-both": both(ranked(rewrite("in/#", "2", ""), 5), rewrite("in/#", "8", "")), "move-first": ranked(rewrite("in/#", ">", "new/x"), 7),
 		"nothing":   decide("in/#", message.Verdict{Action: message.Replace}, nil),
 		"publishes": before("#", rules.RejectOnError, func(rules.Call) rules.Outcome { return publish("x", "") }),
 		"panics":    before("#", rules.RejectOnError, func(rules.Call) rules.Outcome { panic("oops") }),
@@ -59,6 +77,9 @@ func TestPipeline(t *testing.T) {
 		{"one after the other, by file name", "mark-b mark-a", "in/x ba"},
 		{"the new topic's rules that come later", "move mark-c mark-a", "new/x >c"},
 		{"not those that came before", "mark-c move", "new/x >"},
+		{"a higher priority comes first", "mark-last mark-a mark-first mark-b", "in/x 1ab9"},
+		{"two of one file, apart", "mark-a mark-both mark-first", "in/x 12a8"},
+		{"the new topic's rules of a lower one", "mark-c mark-a move-first mark-first", "new/x 1>c"},
 		{"drop ends it", "mark-a drop mark-b", "drop"},
 		{"reject ends it", "mark-a reject drop", "reject 0x87"},
 		{"reject without a reason", "refuse", "reject 0x83"},

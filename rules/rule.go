@@ -43,7 +43,10 @@ type Rule struct {
 	// while the gateway is off waits.
 	QoS     message.QoS
 	OnError OnError // Before only
-	Prev    bool    // it reads the previous message of the topic
+	// Priority is where a Before rule stands: those of a higher one judge first, whatever
+	// their files are.
+	Priority int
+	Prev     bool // it reads the previous message of the topic
 	// Schedules are when it runs by the clock (After only), and Start says that it
 	// runs when the engine starts with it.
 	Schedules []Schedule

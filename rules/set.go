@@ -80,6 +80,7 @@ func newSet(units []*unit, languages int) *ruleSet {
 			s.stage(u.lane, ear).add(u, func(r *Rule) bool { return r.Stage != Before && r.ear() == ear })
 		}
 	}
+	s.before.rank()
 	s.before.build()
 	for i := range s.after {
 		s.after[i].build()
@@ -107,6 +108,19 @@ func (s *stage) add(u *unit, belongs func(*Rule) bool) {
 	})
 	if len(s.judges) > from {
 		s.spans = append(s.spans, span{unit: u, from: from, to: len(s.judges)})
+	}
+}
+
+// rank has judges of a higher priority come first; the others stay in their order.
+func (s *stage) rank() {
+	slices.SortStableFunc(s.judges, func(a, b *judge) int { return cmp.Compare(b.Priority, a.Priority) })
+	s.spans = s.spans[:0]
+	for i, j := range s.judges {
+		if last := len(s.spans) - 1; last >= 0 && s.spans[last].unit == j.unit {
+			s.spans[last].to = i + 1
+			continue
+		}
+		s.spans = append(s.spans, span{unit: j.unit, from: i, to: i + 1})
 	}
 }
 

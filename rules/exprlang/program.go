@@ -140,6 +140,13 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 			return out.Err != nil
 		}
 	}
+	if r.gate != nil {
+		var decided bool
+		if out.Verdict, decided, out.Err = r.gate.judge(e); decided || out.Err != nil {
+			out.Fired = decided
+			return true
+		}
+	}
 	if r.when != nil {
 		holds, out.Err = e.condition(r.when)
 	}

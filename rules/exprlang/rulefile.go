@@ -18,6 +18,7 @@ type ruleFile struct {
 	*yamlFile
 	place *rules.Place
 	zone  *time.Location
+	read  func(name string) ([]byte, error) // nil: there is no folder
 	table *table
 	rules []*compiled
 	names map[string]int // of rules and filters: their lines
@@ -39,6 +40,8 @@ type compiled struct {
 	watch   *memory // of a rule that hears what state() names
 	windows []*window
 	trigger *trigger // nil: every message makes it run
+	gate    *gate    // of a filter; nil: it lets all through
+
 	// Of a rule whose actions are more than messages at once, or a part of one.
 	flow     *flow
 	part     *part
@@ -67,7 +70,7 @@ type setField struct {
 // compileFile compiles a file. The error joins all that is wrong with it.
 func compileFile(src *rules.Source) (*ruleFile, error) {
 	f := &ruleFile{
-		yamlFile: newYAMLFile(src.Name, src.Text), place: src.Place, zone: src.Zone,
+		yamlFile: newYAMLFile(src.Name, src.Text), place: src.Place, zone: src.Zone, read: src.Read,
 		table: newTable(), names: make(map[string]int),
 	}
 	f.locals = f.table.locals
@@ -161,13 +164,17 @@ func (f *ruleFile) filter(at position, pairs []pair) {
 		case "on_error":
 			r.OnError = f.onError(p.value)
 		default:
-			f.errorf(p.at, "unknown key %q: a filter has name, on, drop, topic, set and on_error", p.key)
+			if !f.gateKey(r, p) {
+				f.errorf(p.at, "unknown key %q: a filter has name, on, schema, on_invalid, reject, reason, drop, topic, set, on_error, priority and enabled", p.key)
+			}
 		}
 	}
 	f.require(since, at, pairs, "filter", "name", "on")
-	if len(f.errs) == since && !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == "drop" || p.key == "topic" || p.key == "set" }) {
-		f.errorf(at, "the filter does nothing: it wants drop, topic or set")
+	does := []string{"drop", "topic", "set", "reject", "schema"}
+	if len(f.errs) == since && !slices.ContainsFunc(pairs, func(p pair) bool { return slices.Contains(does, p.key) }) {
+		f.errorf(at, "the filter does nothing: it wants schema, reject, drop, topic or set")
 	}
+	f.finishGate(r, pairs)
 	f.add(r)
 }
 
@@ -206,6 +213,7 @@ func (r *compiled) each(visit func(*expression)) {
 		visit(r.when)
 	}
 	r.trigger.each(visit)
+	r.gate.each(visit)
 	for _, w := range r.windows {
 		w.each(visit)
 	}
