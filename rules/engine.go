@@ -51,6 +51,9 @@ type Limits struct {
 	Files    int   // 0 means 10,000
 	FileSize int64 // in bytes; 0 means 1 MiB
 	Timers   int   // standing at once in one file; 0 means 1,000
+	// Explained is how long a rule's runs go without facts after one that has them; 0
+	// means 100 ms, below 0 all have them.
+	Explained time.Duration
 }
 
 // Engine compiles a folder of rules, judges messages with them, and swaps the set
@@ -133,6 +136,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Limits.Files, 10_000)
 	setDefault(&o.Limits.FileSize, 1<<20)
 	setDefault(&o.Limits.Timers, 1_000)
+	if o.Limits.Explained == 0 {
+		o.Limits.Explained = 100 * time.Millisecond
+	}
 	return o
 }
 

@@ -83,6 +83,7 @@ func newLane(e *Engine, index int, lang Language) *lane {
 		files:   make(map[string]*keeping),
 	}
 	l.out.on, l.flights.slots = e.opts.Keeper != nil, make(chan struct{}, requestsAtOnce)
+	l.flights.landed = make(chan struct{}, 1)
 	for i := range l.ears {
 		l.ears[i] = newEar(l, i)
 	}
@@ -279,7 +280,7 @@ func (l *lane) fireTimers(ctx context.Context, due []*timer, now time.Time) {
 func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) {
 	l.ran = true
 	for i := range calls {
-		calls[i].Explain = u.judgeOf(&calls[i], nil).wantsFacts(calls[i].Now)
+		calls[i].Explain = u.judgeOf(&calls[i], nil).wantsFacts(calls[i].Now, l.engine.opts.Limits.Explained)
 	}
 	outs := l.engine.runProgram(ctx, u, calls, l.engine.opts.AfterTimeout)
 	l.effects = l.effects[:0]
@@ -359,7 +360,7 @@ func (l *lane) gather(after *stage, past *history, msgs []message.Message) {
 			if j.suspended(now) {
 				continue
 			}
-			call := Call{Trigger: OnMessage, Rule: j.index, Message: m, Explain: j.wantsFacts(now), Now: now}
+			call := Call{Trigger: OnMessage, Rule: j.index, Message: m, Explain: j.wantsFacts(now, l.engine.opts.Limits.Explained), Now: now}
 			if j.Prev {
 				call.Prev = prev
 			}

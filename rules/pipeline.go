@@ -112,7 +112,7 @@ func (p *pipeline) collect(sp span) bool {
 			continue
 		}
 		j := p.stage.judges[f.rules[0]]
-		call := Call{Trigger: OnMessage, Rule: j.index, Message: f.msg, Explain: j.wantsFacts(p.now), Now: p.now}
+		call := Call{Trigger: OnMessage, Rule: j.index, Message: f.msg, Explain: j.wantsFacts(p.now, p.engine.opts.Limits.Explained), Now: p.now}
 		if j.Prev {
 			call.Prev = p.prevOf(f)
 		}

@@ -51,6 +51,49 @@ type flights struct {
 	group sync.WaitGroup
 	slots chan struct{}
 	next  []departure
+
+	mu      sync.Mutex
+	changes uint64                 // of up
+	up      map[*request]time.Time // that are not back: until when one pauses, or zero
+	landed  chan struct{}          // capacity 1: one is back, or pauses
+}
+
+// note notes that a request is up, and pauses until a time, if it is not zero.
+func (f *flights) note(r *request, until time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.up == nil {
+		f.up = make(map[*request]time.Time)
+	}
+	f.up[r] = until
+	f.changes++
+	signal(f.landed)
+}
+
+func (f *flights) down(r *request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.up, r)
+	f.changes++
+	signal(f.landed)
+}
+
+func (f *flights) count() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changes
+}
+
+// busy reports whether a request is up that does not wait for the clock.
+func (f *flights) busy(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, until := range f.up {
+		if !until.After(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // departure is one that is to leave when what goes with it is kept.
@@ -123,8 +166,10 @@ func (l *lane) launch(ctx context.Context) {
 	for _, f := range l.flights.next {
 		flight, stop := context.WithCancel(ctx)
 		f.r.stop = stop
+		l.flights.note(f.r, time.Time{})
 		l.flights.group.Go(func() {
 			defer stop()
+			defer l.flights.down(f.r)
 			reply := l.fly(flight, f.r)
 			select {
 			case l.replies <- flown{f.file, f.r, reply}:
@@ -151,10 +196,13 @@ func (l *lane) fly(ctx context.Context, r *request) *Reply {
 			}
 			return reply
 		}
+		over := l.engine.clock.After(pause)
+		l.flights.note(r, l.engine.clock.Now().Add(pause))
 		select {
 		case <-ctx.Done():
-		case <-l.engine.clock.After(pause):
+		case <-over:
 		}
+		l.flights.note(r, time.Time{})
 		pause = min(2*pause, longestRetryPause)
 	}
 }

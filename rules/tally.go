@@ -73,14 +73,12 @@ type tally struct {
 	loopsFrom time.Time
 }
 
-// factsEvery is how often a rule's runs are explained.
-const factsEvery = 100 // milliseconds
-
-// wantsFacts reports, from time to time, that a run is to be explained.
-func (t *tally) wantsFacts(now time.Time) bool {
+// wantsFacts reports, once in so long, that a run is to be explained; if that is below
+// 0, of each run.
+func (t *tally) wantsFacts(now time.Time, every time.Duration) bool {
 	ms := now.UnixMilli()
 	last := t.explained.Load()
-	return (ms >= last+factsEvery || ms < last) && t.explained.CompareAndSwap(last, ms)
+	return every < 0 || (ms >= last+every.Milliseconds() || ms < last) && t.explained.CompareAndSwap(last, ms)
 }
 
 // A rule is suspended for a minute when, within a second, so many of its messages went

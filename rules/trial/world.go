@@ -14,7 +14,7 @@ import (
 
 // Options say what a [World] is made of.
 type Options struct {
-	// Engine is what engines are made of; its Clock and Keeper are the world's. Its
+	// Engine is what engines are made of; its Clock, Keeper and Fetcher are the world's. Its
 	// Languages must run while the world does: see [Shared].
 	Engine rules.Options
 	// Folder is the folder of rules. Required.
@@ -22,6 +22,9 @@ type Options struct {
 	// Start is what the wall clock says at first, with the zone of the rules' schedules
 	// if Engine.Zone is nil. The zero time is [DefaultStart].
 	Start time.Time
+	// Observe, if not nil, is told of every run of a rule. It is called by several
+	// goroutines, and keeps nothing of what it gets.
+	Observe func(Ran)
 	// Ended, if not nil, is called with what an engine has to tell about its rules before
 	// it ends: when the trial does, and at each restart.
 	Ended func([]rules.FileStatus)
@@ -40,6 +43,7 @@ type World struct {
 	clock  *Clock
 	bus    *Bus
 	keeper *Keeper
+	web    fetcher
 	seen   []bool // by place among the messages that were routed
 	now    *engine
 }
@@ -79,7 +83,8 @@ func Run(ctx context.Context, opt Options, play func(context.Context, *World) er
 func (w *World) start(ctx context.Context) error {
 	opt := w.opt.Engine
 	life := &engine{keeping: &keeping{Keeper: w.keeper}, ended: make(chan error, 1)}
-	opt.Clock, opt.Keeper = w.clock, life.keeping
+	opt.Languages = observed(opt.Languages, w.opt.Observe)
+	opt.Clock, opt.Keeper, opt.Fetcher, opt.Limits.Explained = w.clock, life.keeping, &w.web, -1
 	var err error
 	if life.Engine, err = rules.New(opt); err != nil {
 		return err
@@ -159,6 +164,14 @@ func (w *World) Publish(ctx context.Context, m message.Message) (message.Verdict
 		w.see(at)
 	}
 	return v, w.settle(ctx)
+}
+
+// Hook calls a webhook of the rules, as somebody would who has its token.
+func (w *World) Hook(ctx context.Context, name string, m message.Message) error {
+	if err := w.now.Hook(ctx, name, m); err != nil {
+		return err
+	}
+	return w.settle(ctx)
 }
 
 // Advance lets time go by, up to 100 years: from one due time to the next, each of which
