@@ -85,6 +85,7 @@ func (f *ruleFile) link() {
 			continue
 		}
 		r.flow.index = i
+		back := f.enter(r.origin)
 		c := &coder{f: f, rule: r, calls: []string{r.Name}}
 		c.planned(r.plan, func() { c.steps(r.steps) })
 		c.emit(instr{op: opEnd, line: r.Line})
@@ -98,6 +99,7 @@ func (f *ruleFile) link() {
 		}
 		r.Prev = f.readsPrev(r)
 		f.simplify(r)
+		back()
 	}
 	for _, r := range listed {
 		if r.idle && !called[r.Name] {

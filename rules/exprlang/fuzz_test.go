@@ -36,6 +36,14 @@ func FuzzCompile(f *testing.F) {
 	for _, c := range conditions {
 		f.Add(ruleIf(c.condition))
 	}
+	for _, source := range []string{
+		motion, windowRule("avg: payload.c, last: 3, by: parts[1]"), windowRule("median: payload.c, every: 5m"), windowRule("ema: payload, alpha: 0.1"),
+		edgeRule("on: a/+; value: payload.c; above: 60; hysteresis: 5; edge: both"), edgeRule("offline: [a, +/b]; on: x; value: payload; changed: 0.5"),
+		filterRule("schema: " + reading + "; on_invalid: drop"), filterRule("reject: payload.c > 1; reason: not_authorized; priority: 7"),
+		ruleIf(`state("a/" + parts[0] + "/b").c && between("22:00", "06:00") && vars.x == time.hour`),
+	} {
+		f.Add(source)
+	}
 	f.Fuzz(func(t *testing.T, source string) {
 		p, err := compileOnly(source)
 		if err != nil {

@@ -22,6 +22,10 @@ type ruleFile struct {
 	table *table
 	rules []*compiled
 	names map[string]int // of rules and filters: their lines
+	// While the rules of a blueprint are made: the place of its use, and what their names
+	// begin with.
+	within, prefix string
+	uses           int
 	// locals are the variables that runs have.
 	locals    map[string]bool
 	depth     int // of the steps at hand
@@ -41,6 +45,7 @@ type compiled struct {
 	windows []*window
 	trigger *trigger // nil: every message makes it run
 	gate    *gate    // of a filter; nil: it lets all through
+	origin  *origin  // nil: the file itself
 
 	// Of a rule whose actions are more than messages at once, or a part of one.
 	flow     *flow
@@ -90,23 +95,40 @@ func compileFile(src *rules.Source) (*ruleFile, error) {
 func (f *ruleFile) document(body ast.Node) {
 	pairs, _ := f.mapping(body, "a rule file")
 	for _, p := range pairs {
+		if p.key != "rules" && p.key != "filters" && p.key != "inputs" {
+			f.errorf(p.at, "unknown key %q: a rule file has \"rules\" and \"filters\", a blueprint also \"inputs\"", p.key)
+		}
+	}
+	if isBlueprint(pairs) {
+		f.blueprint(pairs)
+		return
+	}
+	f.rulesOf(pairs)
+	f.link()
+}
+
+// rulesOf reads the rules and filters of a file, or of a blueprint.
+func (f *ruleFile) rulesOf(pairs []pair) {
+	for _, p := range pairs {
 		switch p.key {
 		case "rules":
 			f.list(p, "rule", f.rule)
 		case "filters":
 			f.list(p, "filter", f.filter)
-		default:
-			f.errorf(p.at, "unknown key %q: a rule file has \"rules\" and \"filters\"", p.key)
 		}
 	}
-	f.link()
 }
 
 // list reads the rules or filters of a file.
 func (f *ruleFile) list(p pair, what string, one func(at position, pairs []pair)) {
 	items, _ := f.sequence(p.value, strconv.Quote(p.key))
 	for _, item := range items {
-		if pairs, ok := f.mapping(item, "a "+what); ok {
+		pairs, ok := f.mapping(item, "a "+what)
+		switch {
+		case !ok:
+		case slices.ContainsFunc(pairs, func(p pair) bool { return p.key == "use" }):
+			f.use(f.start(item), pairs)
+		default:
 			one(f.start(item), pairs)
 		}
 	}
@@ -258,10 +280,10 @@ func (n *payloadNode) each(visit func(*expression)) {
 
 func (f *ruleFile) name(p pair) string {
 	s, ok := f.scalar(p.value, "a name")
-	name := strings.TrimSpace(s.value)
+	name := f.prefix + strings.TrimSpace(s.value)
 	switch line, taken := f.names[name]; {
 	case !ok:
-	case name == "":
+	case name == f.prefix:
 		f.errorf(f.start(p.value), "the name is empty")
 	case len(name) > 200 || strings.ContainsAny(name, "\n\r\x00"):
 		f.errorf(f.start(p.value), "a name is one line of at most 200 bytes")

@@ -27,6 +27,8 @@ type yamlFile struct {
 	text  string
 	lines []string
 	errs  []error
+	// replaced are nodes that a blueprint's inputs were put into.
+	replaced map[ast.Node]bool
 }
 
 // position is a place in a file; line and column count from 1, columns in runes.
@@ -321,7 +323,7 @@ func (t text) errorf(rune int, format string, args ...any) {
 // right unless an escape stands for a rune that also follows it.
 func (t text) at(offset int) position {
 	p := t.file.start(t.node)
-	if p.line < 1 || p.line > len(t.file.lines) {
+	if p.line < 1 || p.line > len(t.file.lines) || t.file.replaced[t.node] {
 		return p
 	}
 	whole, block := t.whole()
