@@ -281,9 +281,8 @@ declare function publish(
 ): void;
 
 /**
- * What the script remembers: JSON values that survive a new version of the file and
- * the end of the script worker, but not a restart of the gateway. get gives a copy,
- * undefined if there is none. At most 10,000 keys and 1 MiB.
+ * What the script remembers: JSON values that survive new versions of the file and
+ * restarts. get gives a copy, undefined if there is none. At most 10,000 keys and 1 MiB.
  */
 declare const state: {
   get(key: string): any;
@@ -292,7 +291,74 @@ declare const state: {
   delete(key: string): void;
   /** In alphabetical order. */
   keys(): string[];
+  /** Sets what f makes of the value, and gives it: update("n", (n = 0) => n + 1). */
+  update<T = any>(key: string, f: (value: T | undefined) => T): T;
+  /** Lets other scripts read these keys; "room/*" is all that begin so. At the top level. */
+  share(...keys: string[]): void;
 };
+
+/** What another script shares of its state, to read. */
+interface Shared {
+  /** As the state was shortly before the event; undefined if there is none, or no such script. */
+  get(key: string): any;
+  keys(): string[];
+}
+/** The state that the script of that path in the folder shares. Only at the top level. */
+declare function shared(file: string): Shared;
+
+/**
+ * Has {@link last} know the last message on the topics that a filter matches: what is
+ * retained when the script comes into force, and what comes then. 4000 topics and 1 MiB
+ * are remembered; what was heard longest ago goes first. Only at the top level.
+ */
+declare function watch(filter: string | string[]): void;
+/** The last message on a topic that is watched, undefined if there is none. */
+declare function last(topic: string): Readonly<Message> | undefined;
+
+/** Numbers by key ("" if it is left out), which survive as the state does. */
+interface NumberWindow {
+  add(value: number): void;
+  add(key: string, value: number): void;
+  count(key?: string): number;
+  sum(key?: string): number;
+  /** This and the following are undefined if there is no value. */
+  mean(key?: string): number | undefined;
+  min(key?: string): number | undefined;
+  max(key?: string): number | undefined;
+  median(key?: string): number | undefined;
+  /** The exponential moving average, with a weight of 2/(count+1). */
+  ema(key?: string): number | undefined;
+  /** By how much it grows a second, between the first value and the last. */
+  rate(key?: string): number | undefined;
+  first(key?: string): number | undefined;
+  last(key?: string): number | undefined;
+  /** The oldest first. */
+  values(key?: string): number[];
+}
+/**
+ * Makes a window of the last values (1000 at most), or of those of so long a time, or
+ * both. A window without a name is kept by its place among those of the file. A script
+ * has 50 windows, 1000 keys and 20,000 values together; what was touched longest ago
+ * goes first. Only at the top level.
+ */
+declare function window(options: { last?: number; over?: Interval; name?: string }): NumberWindow;
+
+/**
+ * A function that calls f once it was not called for so long, with what it was called
+ * with last; for each key by itself, if key gives one. What waits is lost with the
+ * script worker.
+ */
+declare function debounce<A extends any[]>(
+  interval: Interval,
+  f: (...args: A) => void,
+  options?: { key?: (...args: A) => string },
+): (...args: A) => void;
+/** A function that calls f at most once in so long; calls in between do nothing. */
+declare function throttle<A extends any[], R>(
+  interval: Interval,
+  f: (...args: A) => R,
+  options?: { key?: (...args: A) => string },
+): (...args: A) => R | undefined;
 
 /** Writes a line to the log, objects as JSON; 100 lines an event. */
 declare const log: {
@@ -327,6 +393,20 @@ declare function every<A extends any[]>(interval: Interval, f: (...args: A) => v
  * of its own. A change of one is a change of the scripts that require it.
  */
 declare function require(path: string): any;
+
+/** Base 64 to a text whose characters are bytes, and back. */
+declare function atob(text: string): string;
+declare function btoa(text: string): string;
+declare class TextEncoder {
+  readonly encoding: string;
+  encode(text?: string): Uint8Array;
+}
+/** Of "utf-8", if nothing is said, or "latin1". */
+declare class TextDecoder {
+  constructor(label?: string);
+  readonly encoding: string;
+  decode(bytes?: Uint8Array | ArrayBuffer): string;
+}
 
 /** Stops a timer; anything else is ignored. */
 declare function clearTimeout(timer: Timer | undefined): void;

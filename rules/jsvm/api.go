@@ -41,6 +41,10 @@ func (s *script) setUp() {
 	s.global("after", s.jsAfter)
 	s.global("cancel", s.jsCancel)
 	s.global("sleep", s.jsSleep)
+	s.global("window", s.jsWindow)
+	s.global("watch", s.jsWatch)
+	s.global("last", s.jsLast)
+	s.global("shared", s.jsShared)
 	s.global("publish", s.jsPublish)
 	s.global("setTimeout", s.jsSetTimeout)
 	s.global("setInterval", s.jsSetInterval)
@@ -50,6 +54,7 @@ func (s *script) setUp() {
 	s.setUpState()
 	s.setUpLog()
 	s.setUpHTTP()
+	s.setUpHelpers()
 }
 
 type native = func(goja.FunctionCall) goja.Value
@@ -63,6 +68,7 @@ func (s *script) global(name string, f any) {
 func (s *script) setUpState() {
 	s.object("state", map[string]native{
 		"get": s.jsStateGet, "set": s.jsStateSet, "delete": s.jsStateDelete, "keys": s.jsStateKeys,
+		"update": s.jsStateUpdate, "share": s.jsStateShare,
 	})
 }
 

@@ -3,6 +3,7 @@ package jsvm
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -17,6 +18,18 @@ func (w *encoder) bytes(v []byte)       { w.uint(uint64(len(v))); w.b = append(w
 func (w *encoder) time(v time.Time)     { w.int(unixNano(v)) }
 func (w *encoder) count(v int)          { w.uint(uint64(v)) }
 func (w *encoder) span(v time.Duration) { w.int(int64(v)) }
+
+func (w *encoder) float(v float64) { w.b = binary.BigEndian.AppendUint64(w.b, math.Float64bits(v)) }
+
+func (r *decoder) float() float64 {
+	if len(r.b) < 8 {
+		r.fail("number")
+		return 0
+	}
+	v := math.Float64frombits(binary.BigEndian.Uint64(r.b))
+	r.b = r.b[8:]
+	return v
+}
 
 func (w *encoder) bool(v bool) {
 	if v {

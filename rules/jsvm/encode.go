@@ -353,6 +353,28 @@ func validFilter(s string) bool {
 	return true
 }
 
+// hears reports whether a topic filter matches a topic name (MQTT 5.0 §4.7).
+func hears(filter, name string) bool {
+	if strings.HasPrefix(name, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
+		return false
+	}
+	for {
+		f, restFilter, moreFilter := strings.Cut(filter, "/")
+		n, restName, moreName := strings.Cut(name, "/")
+		switch {
+		case f == "#":
+			return true
+		case f != "+" && f != n:
+			return false
+		case !moreName:
+			return !moreFilter || restFilter == "#"
+		case !moreFilter:
+			return false
+		}
+		filter, name = restFilter, restName
+	}
+}
+
 // quoteTopic shows a topic in a message, cut where it gets long.
 func quoteTopic(s string) string {
 	const shown = 100

@@ -19,6 +19,7 @@ type item struct {
 	before bool        // a call of a Before rule: it goes first
 	spared bool        // it was at work when a worker was killed from outside
 	resync bool        // the worker's copy of the state goes first
+	peers  []uint32    // the scripts whose state it may read
 	seq    uint64
 	size   int // about what it takes in a frame
 
@@ -104,15 +105,16 @@ func (it *item) append(frame []byte) []byte {
 			Seq: it.seq, Script: p.id, Name: p.src.Name, Text: p.src.Text, Files: p.files,
 			State: changes(it.base), Fresh: it.fresh, Expect: p.print, Now: time.Now(),
 		}
-		return appendRecord(frame, rec)
+		return p.kept.append(frame, rec, func(r *recall) { rec.Recall = r })
 	}
 	if it.resync {
-		frame = appendRecord(frame, &stateRecord{Script: p.id, Values: changes(p.src.State.Snapshot())})
+		rec := &stateRecord{Script: p.id, Values: changes(p.src.State.Snapshot())}
+		frame = p.kept.append(frame, rec, func(r *recall) { rec.Recall = r })
 	}
 	c := it.call
 	rec := &callRecord{
 		Seq: it.seq, Script: p.id, Trigger: c.Trigger, Rule: p.ruleIndex(c), Timer: c.Timer, Name: c.Name, Data: c.Data,
-		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Now: c.Now,
+		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Peers: it.peers, Now: c.Now,
 	}
 	if it.call.Trigger == rules.OnMessage {
 		rec.Message = toWire(it.call)

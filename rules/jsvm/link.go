@@ -125,6 +125,13 @@ func (l *link) forget(p *program) {
 	}
 }
 
+// begun notes that a program is in force.
+func (l *link) begun(p *program) {
+	l.mu.Lock()
+	p.started = true
+	l.mu.Unlock()
+}
+
 func (l *link) markStale(p *program) {
 	l.mu.Lock()
 	p.stale = true
@@ -187,11 +194,11 @@ func (l *link) weight(it *item) int {
 	p := it.prog
 	switch {
 	case it.call == nil:
-		return it.size + rules.MaxStateBytes
+		return it.size + rules.MaxStateBytes + p.kept.size()
 	case p.generation != l.generation:
-		return it.size + p.size + rules.MaxStateBytes
+		return it.size + p.size + rules.MaxStateBytes + p.kept.size()
 	case p.stale:
-		return it.size + rules.MaxStateBytes
+		return it.size + rules.MaxStateBytes + p.kept.size()
 	default:
 		return it.size
 	}
@@ -244,8 +251,27 @@ func (l *link) send(it *item) []*item {
 	case p.stale:
 		p.stale, it.resync = false, true
 	}
+	if it.call != nil && len(p.uses) > 0 {
+		out = l.sendPeers(it, out)
+	}
 	l.fly(it)
 	return append(out, it)
+}
+
+// sendPeers puts what a call reads of others in flight before it.
+func (l *link) sendPeers(it *item, out []*item) []*item {
+	it.peers = l.peers(it.prog)
+	for _, id := range it.peers {
+		q := l.programs[id]
+		if q == nil || q.generation == l.generation {
+			continue
+		}
+		q.generation, q.stale = l.generation, false
+		reload := &item{prog: q, reload: true}
+		l.fly(reload)
+		out = append(out, reload)
+	}
+	return out
 }
 
 func (l *link) fly(it *item) {
@@ -399,7 +425,7 @@ func (l *link) settleCall(it *item, rec *resultRecord) {
 		}
 	}
 	if !it.settle() {
-		if len(rec.Result.State) > 0 {
+		if len(rec.Result.State)+len(rec.Result.Adds) > 0 || p.watched(it.call) != nil {
 			l.markStale(p)
 		}
 		return
@@ -413,8 +439,9 @@ func (l *link) settleCall(it *item, rec *resultRecord) {
 	if len(out.State) > 0 {
 		l.stateChanged(p, it.seq)
 	}
+	noted := out.Err == nil && p.kept.note(rec.Result.Adds, p.watched(it.call))
 	l.mu.Lock()
-	p.stale = p.stale || err != nil
+	p.stale = p.stale || err != nil || noted && it.seq < p.loaded
 	p.trackTimers(it.call, &out)
 	l.mu.Unlock()
 	it.tell()

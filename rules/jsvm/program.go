@@ -22,6 +22,8 @@ type program struct {
 	size  int          // of its text and theirs
 	rules []rules.Rule // since it was compiled
 	print uint64       // their fingerprint
+	kept  keptRecall
+	uses  []string // files whose state it reads
 	// named are the rules that handle timers and replies, by name.
 	named map[ruleKind]map[string]int
 
@@ -31,6 +33,7 @@ type program struct {
 	// Below the link's mutex.
 	generation uint64 // of the worker that has it; 0 for none
 	loaded     uint64 // the seq of its last load
+	started    bool   // it is in force, or was
 	stale      bool   // the worker's copy of the state is not ours
 	quarantine quarantine
 	timers     map[string]bool // pending ones that handlers set; true for every
@@ -44,6 +47,8 @@ func newProgram(l *link, id uint32, src rules.Source, files []wireFile) *program
 		src.Log = l.options.Log
 	}
 	p := &program{link: l, id: id, src: src, files: files, size: len(src.Text), timers: make(map[string]bool)}
+	p.kept.recall = newRecall()
+	p.kept.dirty, p.kept.gone = make(map[paneKey]bool), make(map[string]bool)
 	for _, f := range files {
 		p.size += len(f.Name) + len(f.Text)
 	}
@@ -69,6 +74,7 @@ func (p *program) load(ctx context.Context) error {
 	}
 	p.held, p.base = it.loaded, it.base
 	if p.print == 0 {
+		p.uses, p.kept.windows = it.loaded.Uses, it.loaded.Windows
 		return p.takeRules(it.loaded.Rules)
 	}
 	return nil
@@ -83,9 +89,6 @@ func (p *program) Handles(name string) bool {
 	_, reply := p.named[kindReply][name]
 	return timer || reply
 }
-
-// Save has nothing to give: what a script keeps is its State.
-func (p *program) Save(func(string, []byte)) {}
 
 // Close implements rules.Program.
 func (p *program) Close() error {
@@ -115,6 +118,8 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 // runStart gives what the top level did. If the state was changed since by the
 // version of the file before this one, the top level runs again with it.
 func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome {
+	p.link.begun(p)
+	restored := p.kept.restore(call.Kept)
 	if !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
 		if err := p.load(ctx); err != nil {
 			return rules.Outcome{Err: err}
@@ -127,6 +132,9 @@ func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome 
 	}
 	if len(out.State) > 0 {
 		p.link.stateChanged(p, 0) // a filter may have run since the top level did
+	}
+	if p.kept.note(p.held.Result.Adds, nil) || restored {
+		p.link.markStale(p)
 	}
 	out.Fired = true
 	return out

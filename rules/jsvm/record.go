@@ -46,8 +46,9 @@ type loadRecord struct {
 	Text   []byte
 	Files  []wireFile          // that it may require
 	State  []rules.StateChange // its values
-	Fresh  bool                // its top level is to count, not just to rebuild its functions
-	Expect uint64              // fingerprint of the rules it must have; 0 for any
+	Recall *recall
+	Fresh  bool   // its top level is to count, not just to rebuild its functions
+	Expect uint64 // fingerprint of the rules it must have; 0 for any
 	Now    time.Time
 }
 
@@ -65,13 +66,15 @@ type callRecord struct {
 	Schedule string
 	Late     time.Duration
 	Reply    *rules.Reply // for rules.OnReply
+	Peers    []uint32     // the scripts behind its Uses, 0 for one that is not there
 	Now      time.Time
 }
 
-// stateRecord replaces the values that a script has.
+// stateRecord replaces the values that a script has, and what else it remembers.
 type stateRecord struct {
 	Script uint32
 	Values []rules.StateChange
+	Recall *recall
 }
 
 // unloadRecord ends a script.
@@ -79,9 +82,12 @@ type unloadRecord struct{ Script uint32 }
 
 // loadedRecord answers a loadRecord.
 type loadedRecord struct {
-	Seq    uint64
-	Rules  []wireRule
-	Result wireOutcome
+	Seq   uint64
+	Rules []wireRule
+	// Windows and Uses are what else the top level declared.
+	Windows []windowSpec
+	Uses    []string
+	Result  wireOutcome
 }
 
 // resultRecord answers a callRecord.
@@ -129,7 +135,8 @@ type wireOutcome struct {
 	State    []rules.StateChange
 	Logs     []rules.LogLine
 	Requests []rules.Request
-	Fault    *fault // nil when all went well
+	Adds     []added // to windows
+	Fault    *fault  // nil when all went well
 	Took     time.Duration
 }
 
@@ -214,6 +221,7 @@ func (l *loadRecord) write(w *encoder) {
 	w.bytes(l.Text)
 	w.files(l.Files)
 	w.state(l.State)
+	w.recall(l.Recall)
 	w.bool(l.Fresh)
 	w.uint(l.Expect)
 	w.time(l.Now)
@@ -223,7 +231,7 @@ func (l *loadRecord) read(r *decoder) {
 	l.Seq, l.Script = r.uint(), r.script()
 	l.Name, l.Text = r.text(), r.bytes()
 	l.Files = r.files()
-	l.State = r.state()
+	l.State, l.Recall = r.state(), r.recall()
 	l.Fresh, l.Expect, l.Now = r.bool(), r.uint(), r.time()
 }
 
@@ -233,6 +241,10 @@ func (c *callRecord) write(w *encoder) {
 	w.byte(byte(c.Trigger))
 	w.time(c.Now)
 	w.count(c.Rule)
+	w.count(len(c.Peers))
+	for _, id := range c.Peers {
+		w.uint(uint64(id))
+	}
 	switch c.Trigger {
 	case rules.OnMessage:
 		w.message(c.Message)
@@ -254,6 +266,9 @@ func (c *callRecord) read(r *decoder) {
 	c.Trigger = rules.Trigger(r.enum(byte(rules.OnReply)))
 	c.Now = r.time()
 	c.Rule = r.small()
+	for range min(r.count(1), maxUses) {
+		c.Peers = append(c.Peers, r.script())
+	}
 	switch c.Trigger {
 	case rules.OnMessage:
 		c.Message = new(wireMessage)
@@ -272,8 +287,15 @@ func (c *callRecord) read(r *decoder) {
 	}
 }
 
-func (s *stateRecord) write(w *encoder) { w.uint(uint64(s.Script)); w.state(s.Values) }
-func (s *stateRecord) read(r *decoder)  { s.Script, s.Values = r.script(), r.state() }
+func (s *stateRecord) write(w *encoder) {
+	w.uint(uint64(s.Script))
+	w.state(s.Values)
+	w.recall(s.Recall)
+}
+
+func (s *stateRecord) read(r *decoder) {
+	s.Script, s.Values, s.Recall = r.script(), r.state(), r.recall()
+}
 
 func (u *unloadRecord) write(w *encoder) { w.uint(uint64(u.Script)) }
 func (u *unloadRecord) read(r *decoder)  { u.Script = r.script() }
@@ -288,6 +310,8 @@ func (l *loadedRecord) write(w *encoder) {
 	for i := range l.Rules {
 		w.rule(&l.Rules[i])
 	}
+	w.specs(l.Windows)
+	w.texts(l.Uses)
 	w.outcome(&l.Result)
 }
 
@@ -304,6 +328,7 @@ func (l *loadedRecord) read(r *decoder) {
 	for i := range l.Rules {
 		r.rule(&l.Rules[i])
 	}
+	l.Windows, l.Uses = r.specs(), r.texts()
 	r.outcome(&l.Result)
 }
 

@@ -14,7 +14,7 @@ const (
 )
 
 func (o *wireOutcome) effects() bool {
-	return len(o.Publish)+len(o.Timers)+len(o.State)+len(o.Logs)+len(o.Requests) > 0
+	return len(o.Publish)+len(o.Timers)+len(o.State)+len(o.Logs)+len(o.Requests)+len(o.Adds) > 0
 }
 
 func (o *wireOutcome) flags() byte {
@@ -55,6 +55,7 @@ func (w *encoder) outcome(o *wireOutcome) {
 	w.state(o.State)
 	w.logs(o.Logs)
 	w.requests(o.Requests)
+	w.adds(o.Adds)
 }
 
 func (r *decoder) outcome(o *wireOutcome) {
@@ -87,7 +88,7 @@ func (r *decoder) outcome(o *wireOutcome) {
 		r.message(&o.Publish[i])
 	}
 	o.Timers, o.State, o.Logs = r.timers(), r.state(), r.logs()
-	o.Requests = r.requests()
+	o.Requests, o.Adds = r.requests(), r.adds()
 }
 
 // minMessage is the least that a message takes on the pipe.

@@ -26,26 +26,30 @@ func sampleBodies() [][]byte {
 	state := []rules.StateChange{{Key: "a", Value: []byte("1")}, {Key: "gone"}}
 	plain := &wireMessage{Message: message.Message{Topic: "t"}}
 	script := []byte(`on('#', (m) => publish('a', m.payload)); filter('#', (m) => ({ topic: 'x' })); every(10, () => {})`)
+	memory := newRecall()
+	memory.hear(sampleMessage())
+	memory.add([]windowSpec{{Name: "w", Last: 2}}, added{Key: "k", point: point{At: 7, Value: 1.5}})
 	records := []record{
 		&helloRecord{Version: wireVersion, Deadline: time.Second, Memory: 1 << 30},
-		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Files: []wireFile{{"lib/a.ts", []byte("export {}")}}, State: state, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
-		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Now: time.Unix(1, 0)},
+		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Files: []wireFile{{"lib/a.ts", []byte("export {}")}}, State: state, Recall: memory, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
+		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Peers: []uint32{1, 0}, Now: time.Unix(1, 0)},
 		&callRecord{Seq: 3, Script: 1, Rule: 0, Message: plain},
 		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1"},
 		&callRecord{Seq: 5, Script: 1, Trigger: rules.OnStart},
 		&callRecord{Seq: 6, Script: 1, Trigger: rules.OnTimer, Timer: "after \"x\" 1", Name: "x", Data: []byte("1"), Late: time.Hour},
 		&callRecord{Seq: 7, Script: 1, Trigger: rules.OnSchedule, Schedule: "at 07:30", Late: time.Hour},
 		&callRecord{Seq: 8, Script: 1, Trigger: rules.OnReply, Timer: "id", Name: "x", Data: []byte("1"), Reply: &rules.Reply{Status: 200, Header: map[string]string{"a": "b"}, Body: []byte("x"), Err: "no"}},
-		&stateRecord{Script: 1, Values: state},
+		&stateRecord{Script: 1, Values: state, Recall: memory},
 		&unloadRecord{Script: 1},
 		&loadedRecord{Seq: 1, Rules: []wireRule{
 			{Rule: rules.Rule{Name: "on a", Line: 2, Filters: []string{"a", "b/#"}, QoS: 1, Retained: true}},
 			{Rule: rules.Rule{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}}},
 			{Rule: rules.Rule{Name: "at 07:30", Grace: -1, Shadow: true, Start: true, Hooks: []string{"h"}}, Times: []wireTime{{"at", "07:30"}}},
 			{Rule: rules.Rule{Name: "timer x"}, Named: "x", Kind: kindTimer},
-		}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
+		}, Windows: []windowSpec{{Name: "w", Last: 2, Over: time.Minute}}, Uses: []string{"b.js"}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
 		&resultRecord{Seq: 2, Result: wireOutcome{
 			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
+			Adds:     []added{{Window: 1, Key: "k", point: point{At: 7, Value: 1.5}}},
 			Requests: []rules.Request{{ID: "i", Name: "n", Data: []byte("1"), Method: "PUT", URL: "http://x/", Header: map[string]string{"a": "b"}, Body: []byte("x"), Timeout: time.Second, Retries: 3}},
 			State:    state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, Took: time.Millisecond,
 		}},

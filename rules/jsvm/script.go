@@ -27,6 +27,12 @@ type script struct {
 	rules    []wireRule
 	wanted   []wanted // by the top level
 	waiting  map[string]waiting
+	windows  []windowSpec
+	recall   *recall
+	scratch  []point
+	shares   []string       // keys of state that others may read
+	uses     []string       // files whose state it reads
+	peers    []*script      // these, for the event in progress
 	names    map[string]int // how many rules wanted each name
 	named    int            // bytes of the rules' names and topic filters
 	handlers []goja.Callable
@@ -69,7 +75,9 @@ type effects struct {
 	size     int               // how many bytes state adds
 	logs     []rules.LogLine
 	requests []rules.Request
+	adds     []added
 	waits    []string // requests that promises wait for
+	undo     []func() // what takes back what it did to memory of ours
 	quiet    bool     // too many lines were logged
 	broken   []*goja.Promise
 }
@@ -78,6 +86,7 @@ type effects struct {
 // a script whose outcome has a fault is of no use.
 func (s *script) load(l *loadRecord) wireOutcome {
 	began := time.Now()
+	s.recall = l.Recall
 	s.setState(l.State)
 	s.now = l.Now
 	s.patience = starved
@@ -106,20 +115,22 @@ func (s *script) load(l *loadRecord) wireOutcome {
 		s.setState(l.State)
 		out = wireOutcome{Fault: out.Fault, Logs: nil, Took: out.Took}
 	}
-	if out.Fault == nil && l.Expect != 0 && l.Expect != fingerprint(s.rules) {
-		out.Fault = &fault{Msg: "its rules were not the same when it was run again: call on and filter in the same order each time"}
+	if out.Fault == nil && l.Expect != 0 && l.Expect != fingerprint(s.rules, s.windows, s.uses) {
+		out.Fault = &fault{Msg: "its rules were not the same when it was run again: call on, filter and the like in the same order each time"}
 	}
 	out.Took = time.Since(began)
 	return out
 }
 
 // fingerprint tells lists of rules apart; it is never 0.
-func fingerprint(list []wireRule) uint64 {
+func fingerprint(list []wireRule, windows []windowSpec, uses []string) uint64 {
 	h := fnv.New64a()
 	var w encoder
 	for i := range list {
 		w.rule(&list[i])
 	}
+	w.specs(windows)
+	w.texts(uses)
 	_, _ = h.Write(w.b) // a hash takes everything
 	return h.Sum64() | 1
 }
@@ -157,6 +168,10 @@ func (s *script) call(c *callRecord) wireOutcome {
 
 func (s *script) callHandler(c *callRecord) wireOutcome {
 	filter := s.rules[c.Rule].Stage == rules.Before
+	if s.rules[c.Rule].Stage == rules.Watch {
+		s.recall.hear(c.Message)
+		return wireOutcome{Fired: true}
+	}
 	msg := s.rt.NewDynamicObject(&jsMessage{s: s, m: c.Message})
 	var returned goja.Value
 	var verdict message.Action
@@ -292,7 +307,12 @@ func (s *script) finish(e *effects, after func()) error {
 }
 
 func (s *script) commit(e *effects) wireOutcome {
-	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs, Requests: e.requests}
+	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs, Requests: e.requests, Adds: e.adds}
+	if !s.top { // what the top level adds counts with the start
+		for _, a := range e.adds {
+			s.recall.add(s.windows, a)
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(e.state)) {
 		v := e.state[key]
 		out.State = append(out.State, rules.StateChange{Key: key, Value: v})
@@ -313,5 +333,8 @@ func (s *script) rollBack(e *effects) {
 	}
 	for _, id := range e.waits {
 		delete(s.waiting, id)
+	}
+	for _, undo := range slices.Backward(e.undo) {
+		undo()
 	}
 }

@@ -95,10 +95,15 @@ func (s *script) jsClearTimer(call goja.FunctionCall) goja.Value {
 	if !goja.IsString(call.Argument(0)) {
 		return goja.Undefined()
 	}
-	id := call.Argument(0).String()
+	s.stopTimer(call.Argument(0).String())
+	return goja.Undefined()
+}
+
+// stopTimer stops a timer if it stands.
+func (s *script) stopTimer(id string) {
 	t := s.timers[id]
 	if t == nil {
-		return goja.Undefined()
+		return
 	}
 	delete(s.timers, id)
 	if s.in.removed == nil {
@@ -106,5 +111,4 @@ func (s *script) jsClearTimer(call goja.FunctionCall) goja.Value {
 	}
 	s.in.removed[id] = t
 	s.in.timers = append(s.in.timers, rules.TimerChange{ID: id})
-	return goja.Undefined()
 }

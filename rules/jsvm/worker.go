@@ -155,6 +155,7 @@ func (w *worker) serveRecord(rec record) error {
 	case *stateRecord:
 		if s := w.scripts[rec.Script]; s != nil {
 			s.setState(rec.Values)
+			s.recall = rec.Recall
 		}
 	case *unloadRecord:
 		delete(w.scripts, rec.Script)
@@ -223,13 +224,17 @@ func (w *worker) load(l *loadRecord) record {
 	} else {
 		delete(w.scripts, l.Script)
 	}
-	return &loadedRecord{Seq: l.Seq, Rules: s.rules, Result: out}
+	return &loadedRecord{Seq: l.Seq, Rules: s.rules, Windows: s.windows, Uses: s.uses, Result: out}
 }
 
 func (w *worker) call(c *callRecord) record {
 	s := w.scripts[c.Script]
 	if s == nil {
 		return &resultRecord{Seq: c.Seq, Lost: lostBefore}
+	}
+	s.peers = s.peers[:0]
+	for _, id := range c.Peers {
+		s.peers = append(s.peers, w.scripts[id])
 	}
 	rec := &resultRecord{Seq: c.Seq, Result: s.call(c)}
 	if s.rt == nil {

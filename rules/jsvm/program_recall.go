@@ -1,0 +1,161 @@
+package jsvm
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/gatehouse/gatehouse/rules"
+)
+
+// keptRecall is the gateway's copy of what a script remembers beside its state.
+type keptRecall struct {
+	mu      sync.Mutex
+	recall  *recall
+	windows []windowSpec
+	dirty   map[paneKey]bool // changed since the last save
+	gone    map[string]bool  // keys of a former version that the next save takes away
+}
+
+// windowKey is under which key a pane is saved.
+func windowKey(w *windowSpec, key string) string {
+	return "window/" + strconv.Itoa(len(w.Name)) + "/" + w.Name + key
+}
+
+// parseWindowKey takes a key apart.
+func parseWindowKey(s string) (name, key string, ok bool) {
+	rest, ok := strings.CutPrefix(s, "window/")
+	if !ok {
+		return "", "", false
+	}
+	length, rest, _ := strings.Cut(rest, "/")
+	n, err := strconv.Atoi(length)
+	if err != nil || n < 0 || n > len(rest) {
+		return "", "", false
+	}
+	return rest[:n], rest[n:], true
+}
+
+// note applies what an event did; it reports whether that was anything.
+func (k *keptRecall) note(adds []added, watched *wireMessage) bool {
+	if len(adds) == 0 && watched == nil {
+		return false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if watched != nil {
+		k.recall.hear(watched)
+	}
+	for _, a := range adds {
+		a.Key = strings.Clone(a.Key)
+		k.recall.add(k.windows, a)
+		k.dirty[paneKey{a.Window, a.Key}] = true
+	}
+	return true
+}
+
+// restore takes over what a former version or process has saved. It reports whether that
+// was anything.
+func (k *keptRecall) restore(kept map[string][]byte) (restored bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, at := range slices.Sorted(maps.Keys(kept)) {
+		name, key, ok := parseWindowKey(at)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(k.windows, func(w windowSpec) bool { return w.Name == name })
+		var values [][2]float64
+		if i < 0 || len(key) > maxPointKey || json.Unmarshal(kept[at], &values) != nil {
+			k.gone[at] = true
+			continue
+		}
+		for _, v := range values {
+			k.recall.add(k.windows, added{Window: i, Key: key, point: point{At: int64(v[0]), Value: v[1]}})
+			restored = true
+		}
+	}
+	return restored
+}
+
+// save gives the windows that have changed.
+func (k *keptRecall) save(put func(key string, value []byte)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for key := range k.gone {
+		put(key, nil)
+	}
+	clear(k.gone)
+	for key := range k.dirty {
+		name := windowKey(&k.windows[key.window], key.key)
+		points := k.recall.pane(key.window, key.key)
+		if points == nil { // forgotten for others
+			put(name, nil)
+			continue
+		}
+		values := make([][2]float64, len(points))
+		for i, p := range points {
+			values[i] = [2]float64{float64(p.At), p.Value}
+		}
+		b, err := json.Marshal(values)
+		if err != nil {
+			continue // the worker was told to take finite numbers only
+		}
+		put(name, b)
+	}
+	clear(k.dirty)
+}
+
+// size is about what it takes in a frame.
+func (k *keptRecall) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.recall.size()
+}
+
+// append writes a record that has a copy of it into a frame.
+func (k *keptRecall) append(frame []byte, rec record, put func(*recall)) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	put(k.recall)
+	return appendRecord(frame, rec)
+}
+
+// Save implements rules.Program: windows are kept, what is watched is heard again.
+func (p *program) Save(put func(key string, value []byte)) { p.kept.save(put) }
+
+// watched is the message of a call of a rule that watches.
+func (p *program) watched(call *rules.Call) *wireMessage {
+	if r := p.ruleOf(call); r == nil || r.Stage != rules.Watch || call.Message == nil {
+		return nil
+	}
+	return &wireMessage{Message: *call.Message}
+}
+
+// peers are the numbers of the programs in force whose state this one may read, 0 for
+// one that is not there. The link's mutex is held.
+func (l *link) peers(p *program) []uint32 {
+	var ids []uint32
+	for _, name := range p.uses {
+		id := uint32(0)
+		if q := l.inForce(name); q != nil {
+			id = q.id
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// inForce is the newest program of a file that was started, if it may run.
+func (l *link) inForce(name string) *program {
+	var newest *program
+	for _, q := range l.programs {
+		if q.src.Name == name && q.started && !q.quarantine.holds(l.now()) && (newest == nil || q.id > newest.id) {
+			newest = q
+		}
+	}
+	return newest
+}
