@@ -321,7 +321,11 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 			}
 			var err error
 			if len(batch) > 0 {
-				err = h(handling, batch)
+				taking := handling
+				if sub.Durable {
+					taking = context.WithValue(handling, delivery{}, &delivery{s: s, last: last})
+				}
+				err = h(taking, batch)
 			}
 			if err == nil || !sub.Durable {
 				if err != nil {
@@ -397,6 +401,13 @@ func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch
 	return batch, last, batch == nil && l.stored()
 }
 
+// takeUpTo removes what stands in the queue up to a position. The caller holds mu.
+func (s *Session) takeUpTo(b *batch, last uint64) {
+	for s.q.len() > 0 && s.q.plain.position() <= last {
+		s.dequeue(b, s.pop())
+	}
+}
+
 // consumed removes what the handler has had, up to the position last. It reports
 // whether there is room for what others have left now.
 func (srv *Server) consumed(s *Session, last uint64) (more bool) {
@@ -405,9 +416,7 @@ func (srv *Server) consumed(s *Session, last uint64) (more bool) {
 	step := func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		for s.q.len() > 0 && s.q.plain.position() <= last {
-			s.dequeue(b, s.pop())
-		}
+		s.takeUpTo(b, last)
 		more = s.wantsMore()
 	}
 	if s.stored {

@@ -93,6 +93,13 @@ func (s *slowStore) ops() []store.Op {
 	return ops
 }
 
+// changes are what was applied so far.
+func (s *slowStore) changes() []store.Change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.applied)
+}
+
 func startSlow(t *testing.T) (*brokertest.Server, *slowStore) {
 	t.Helper()
 	slow := &slowStore{Store: mem.New()}

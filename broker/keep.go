@@ -15,6 +15,10 @@ import (
 // A message that is refused costs only itself: the error joins a [message.RefusedError]
 // for each, and all else is done. Any other error, such as [store.ErrFull], says that
 // nothing was, but that a full store takes what is deleted.
+//
+// If ctx is, or comes from, that of the handler of a durable subscription, the batch that
+// the handler has is acknowledged in the same change: what it led to neither is lost nor
+// comes twice, whenever the power goes.
 func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...message.Message) error {
 	if err := srv.await(ctx); err != nil {
 		return err
@@ -24,6 +28,12 @@ func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...m
 	defer b.free()
 	b.lenient = true
 	b.changes = append(b.changes, records...)
+	taken, _ := ctx.Value(delivery{}).(*delivery)
+	if taken != nil && taken.s.srv == srv {
+		taken.s.mu.Lock()
+		taken.s.takeUpTo(b, taken.last)
+		taken.s.mu.Unlock()
+	}
 	var refused []error
 	for i := range msgs {
 		m := msgs[i]
@@ -39,7 +49,7 @@ func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...m
 			m.At = b.now
 		}
 		srv.stats.published.Add(1)
-		b.add(pub{msg: m, private: isSystem(m.Topic), bound: len(records) > 0, index: i})
+		b.add(pub{msg: m, private: isSystem(m.Topic), bound: len(b.changes) > 0, index: i})
 	}
 	if len(b.ops) == 0 {
 		srv.commit(b, func() {})
@@ -60,6 +70,12 @@ func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...m
 		}
 	}
 	return errors.Join(refused...)
+}
+
+// delivery is a batch that a handler has, as its context knows it.
+type delivery struct {
+	s    *Session
+	last uint64 // position
 }
 
 // Keep keeps records of the store as [Server.Commit] does, and does not wait for it.

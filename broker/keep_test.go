@@ -1,7 +1,9 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -124,5 +126,48 @@ func TestKeepDoesNotWait(t *testing.T) {
 	}
 	if got := recordsOf(t, slow); got != "k=2" {
 		t.Errorf("the store has %q", got)
+	}
+}
+
+// What a handler of a durable subscription commits acknowledges its batch in the same
+// change: after a crash that comes in between neither is there, or both are.
+func TestCommitAcknowledgesTheBatch(t *testing.T) {
+	s, slow := startSlow(t)
+	var counted []int
+	ready, handled := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Subscribe(ctx, message.Subscription{Name: "l", Filters: []string{"in"}, QoS: 1, Durable: true, Ready: func() { close(ready) }},
+			func(ctx context.Context, batch []message.Message) error {
+				before := len(slow.changes())
+				err := s.Commit(ctx, []store.Change{put("n", fmt.Sprint(len(batch)))})
+				for _, c := range slow.changes()[before:] {
+					if c.Op == store.Dequeue {
+						counted = append(counted, len(batch))
+					}
+				}
+				close(handled)
+				return err
+			})
+	}()
+	<-ready
+	publish(t, s, numbered("in", 0, 1))
+	<-handled
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if len(counted) != 1 {
+		t.Errorf("acknowledged with the commit: %v", counted)
+	}
+	n := 0
+	for _, c := range slow.changes() {
+		if c.Op == store.Dequeue {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("acknowledged %d times", n)
 	}
 }

@@ -41,6 +41,8 @@ type Keeper interface {
 	// Commit keeps the records and publishes the messages as one change, of which nobody
 	// hears before it is safe. A message that is refused costs only itself: the error
 	// then joins a [message.RefusedError] for each. With any other error nothing is done.
+	// A ctx that comes from that of a [message.Handler] has its batch acknowledged in the
+	// same change.
 	Commit(ctx context.Context, records []Record, msgs []message.Message) error
 	// Keep keeps the records, after those of every earlier call, and does not wait until
 	// they are safe: wait does.
@@ -293,7 +295,11 @@ func (l *lane) notKept(err error) {
 func (l *lane) commit(ctx context.Context) {
 	msgs, owners := l.messages()
 	now := l.engine.clock.Now()
-	if len(l.out.pending) == 0 || !l.out.urgent {
+	if len(l.out.pending)+len(msgs) == 0 {
+		l.out.urgent = false
+		return
+	}
+	if !l.out.urgent {
 		l.engine.publish(ctx, msgs, owners)
 		l.settle(ctx, now)
 		return

@@ -46,7 +46,8 @@ type lane struct {
 
 // batch is one delivery; the lane answers on done.
 type batch struct {
-	ear  int // which heard it
+	ctx  context.Context // of the delivery, which a commit acknowledges
+	ear  int             // which heard it
 	hook string
 	msgs []message.Message
 	done chan error
@@ -92,7 +93,7 @@ func newLane(e *Engine, index int, lang Language) *lane {
 
 // do gives a batch to the lane's goroutine and waits for it.
 func (l *lane) do(ctx context.Context, b batch) error {
-	b.done = make(chan error, 1)
+	b.ctx, b.done = ctx, make(chan error, 1)
 	select {
 	case l.work <- b:
 	case <-ctx.Done():
@@ -127,7 +128,7 @@ func (l *lane) loop(ctx context.Context) error {
 		case r := <-l.replies:
 			l.reply(ctx, r)
 		case b := <-l.work:
-			b.done <- l.guardedTurn(ctx, b)
+			b.done <- l.guardedTurn(b)
 		}
 	}
 	return nil
@@ -157,8 +158,8 @@ func (l *lane) next() (at time.Time, ok bool) {
 }
 
 // guardedTurn answers even if something of ours panics.
-func (l *lane) guardedTurn(ctx context.Context, b batch) error {
-	return guarded(ctx, func(ctx context.Context) error {
+func (l *lane) guardedTurn(b batch) error {
+	return guarded(b.ctx, func(ctx context.Context) error {
 		l.turn(ctx, b)
 		return ctx.Err()
 	})
@@ -324,7 +325,7 @@ func (l *lane) judge(ctx context.Context, s *ruleSet, ear int, msgs []message.Me
 	slices.SortFunc(l.effects, func(a, b effect) int {
 		return cmp.Or(cmp.Compare(a.msg, b.msg), cmp.Compare(a.rule, b.rule))
 	})
-	l.out.urgent = l.out.urgent || ear == keptEar && len(l.out.pending) > 0
+	l.out.urgent = l.out.urgent || ear == keptEar && l.out.on
 	l.commit(ctx)
 	l.launch(ctx)
 }

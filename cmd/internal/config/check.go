@@ -3,13 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // check judges what the types cannot say.
@@ -48,14 +46,7 @@ func (c *Config) check() error {
 	}
 	c.Store.check(func(below, format string, args ...any) { fail("store."+below, format, args...) })
 	c.History.check(func(below, format string, args ...any) { fail("history."+below, format, args...) })
-	if p := c.Rules.Place; !(math.Abs(p.Latitude) <= 90) {
-		fail("rules.place.latitude", "%v is not between -90 and 90", p.Latitude)
-	} else if !(math.Abs(p.Longitude) <= 180) {
-		fail("rules.place.longitude", "%v is not between -180 and 180", p.Longitude)
-	}
-	if _, err := time.LoadLocation(c.Rules.Timezone); err != nil {
-		fail("rules.timezone", "%q is not a time zone that this machine knows, such as Europe/Berlin", c.Rules.Timezone)
-	}
+	c.Rules.check(func(below, format string, args ...any) { fail("rules."+below, format, args...) })
 	if !oneOf(c.Log.Level, "debug", "info", "warn", "error") {
 		fail("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)
 	}

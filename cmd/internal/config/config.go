@@ -74,27 +74,6 @@ type Broker struct {
 	Limits Limits `yaml:"limits"`
 }
 
-// Rules is the rules engine.
-type Rules struct {
-	// Folder holds *.yaml rules and *.js, *.ts scripts; default "scripts". A relative
-	// path counts from the folder of the configuration file. A folder that is
-	// missing is an empty one, watched until it appears.
-	Folder string `yaml:"folder"`
-	// Place is where the gateway is, for rules that go by the sun; default unknown.
-	Place Place `yaml:"place"`
-	// Timezone is that of the rules' times of the day, such as Europe/Berlin; default
-	// the machine's.
-	Timezone string `yaml:"timezone"`
-}
-
-// Place is a place on earth.
-type Place struct {
-	// Latitude is in degrees north, -90 to 90; default 0.
-	Latitude float64 `yaml:"latitude"`
-	// Longitude is in degrees east, -180 to 180; default 0. Both 0 is unknown.
-	Longitude float64 `yaml:"longitude"`
-}
-
 // Devices is the device host.
 type Devices struct {
 	// Folder holds one *.yaml file a device; default "devices".
@@ -205,6 +184,9 @@ func Parse(file string, text []byte, environ []string) (*Config, error) {
 // anchor has relative paths count from the folder of the configuration file.
 func (c *Config) anchor(base string) {
 	paths := []*string{&c.Rules.Folder, &c.Devices.Folder, &c.Plugins.Folder, &c.Broker.Users, &c.Broker.ACL}
+	for i := range c.Rules.Hooks {
+		paths = append(paths, &c.Rules.Hooks[i].TokenFile)
+	}
 	for i := range c.Broker.Listeners {
 		paths = append(paths, c.Broker.Listeners[i].TLS.paths()...)
 	}

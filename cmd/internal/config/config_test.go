@@ -236,12 +236,20 @@ func TestPlaceAndTimezone(t *testing.T) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	for text, want := range map[string]string{
-		"{place: {latitude: 91}}":         "between -90 and 90",
-		"{place: {latitude: .nan}}":       "between -90 and 90",
-		"{place: {longitude: -181}}":      "between -180 and 180",
-		"{timezone: Mars/Olympus}":        "time zone",
-		"{timezone: ../../../etc/passwd}": "time zone",
-		"{place: {height: 3}}":            "unknown field",
+		"{place: {latitude: 91}}":                                      "between -90 and 90",
+		"{place: {latitude: .nan}}":                                    "between -90 and 90",
+		"{place: {longitude: -181}}":                                   "between -180 and 180",
+		"{timezone: Mars/Olympus}":                                     "time zone",
+		"{timezone: ../../../etc/passwd}":                              "time zone",
+		"{place: {height: 3}}":                                         "unknown field",
+		"{http: {hosts: [http://x/y]}}":                                "is no host",
+		"{http: {hosts: [a*b]}}":                                       "is no host",
+		"{http: {private: [10.0.0.0/33]}}":                             "neither an address nor a network",
+		"{hooks: [{name: a b, token: 0123456789abcdef}]}":              "no name",
+		"{hooks: [{name: x, token: short}]}":                           "16 characters",
+		"{hooks: [{name: x}]}":                                         "16 characters",
+		"{hooks: [{name: x, token: 0123456789abcdef, token_file: f}]}": "one of them",
+		"{hooks: [{name: x, token: 0123456789abcdef}, {name: x, token: 0123456789abcdef}]}": "twice",
 	} {
 		if _, err := config.Parse("gatehouse.yaml", []byte("rules: "+text), nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q in it", text, err, want)

@@ -31,6 +31,9 @@ type Options struct {
 	History Historian
 	// Store says how the durable state is; nil is nothing.
 	Store func() Store
+	// Hook runs the rules of the webhook called name; nil is none. Its errors are
+	// [ErrToken] and [ErrNoHook], and any other for what did not go well.
+	Hook func(ctx context.Context, name, token string, body []byte, contentType string) error
 	// Metrics is what /metrics gathers. Required.
 	Metrics prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.
@@ -98,6 +101,9 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.opt.Ready()) })
+	if c.opt.Hook != nil {
+		mux.HandleFunc("POST /hooks/{name}", c.hook)
+	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'")
 		http.ServeFileFS(w, r, web, "web/index.html")

@@ -68,6 +68,9 @@ type Rule struct {
 	Replaced     uint64   `json:"replaced" doc:"Messages that a filter changed or redirected"`
 	Looped       uint64   `json:"looped" doc:"Messages not published because too many rules stood behind them"`
 	Refused      uint64   `json:"refused" doc:"Runs that did nothing although the condition held, because of mode, throttle, rate or once"`
+	Shadow       bool     `json:"shadow,omitempty" doc:"What it would do is told, not done"`
+	Shadowed     uint64   `json:"shadowed" doc:"Runs whose messages and requests were told, not made"`
+	Suspended    uint64   `json:"suspended" doc:"Times that it was suspended, because messages went round through it"`
 	LastError    string   `json:"last_error,omitempty"`
 	Trace        []Run    `json:"trace" doc:"Its last runs, newest first"`
 }
@@ -77,9 +80,16 @@ type Run struct {
 	At      time.Time `json:"at"`
 	Topic   string    `json:"topic,omitempty"`
 	Trigger string    `json:"trigger,omitempty" doc:"The schedule that was due, or start"`
-	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced, refused, missed or error"`
+	Outcome string    `json:"outcome" doc:"fired, not fired, not evaluated, dropped, rejected, replaced, refused, shadow, missed or error"`
 	Why     string    `json:"why,omitempty"`
+	Facts   []Fact    `json:"facts,omitempty" doc:"What it looked at and did, of some runs"`
 	Micro   float64   `json:"us" doc:"Microseconds it took"`
+}
+
+// Fact is one thing that a run of a rule looked at or did.
+type Fact struct {
+	What  string `json:"what" doc:"As it stands in the file"`
+	Value string `json:"value" doc:"What it came to"`
 }
 
 // Device is one device.

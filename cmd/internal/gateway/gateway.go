@@ -58,6 +58,7 @@ type Gateway struct {
 	access  *auth.Authority
 	broker  *broker.Server
 	rules   *rules.Engine
+	hooks   *hooks
 	devices *drivers.Host
 	plugins *plugins.Host
 
@@ -92,8 +93,11 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	kept := &keeper{store: g.store}
 	engine := rulesOptions(&cfg.Rules, languages, opt.Log.With("part", "rules"))
-	engine.Keeper = kept
+	engine.Keeper, engine.Fetcher = kept, newFetcher(&cfg.Rules.HTTP)
 	if g.rules, err = rules.New(engine); err != nil {
+		return nil, err
+	}
+	if g.hooks, err = newHooks(g.rules, cfg.Rules.Hooks); err != nil {
 		return nil, err
 	}
 	options := broker.Options{
@@ -203,7 +207,8 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 		bound = append(bound, ln)
 		g.opt.Log.Info("console", "url", "http://"+ln.Addr().String())
 		c, err := console.New(console.Options{
-			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store, Metrics: g.metrics(), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store,
+			Hook: g.hooks.run, Metrics: g.metrics(), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 		})
 		if err != nil {
 			return nil, err

@@ -23,7 +23,7 @@ func (g *Gateway) Reload(ctx context.Context, next *config.Config) error {
 		g.mu.Unlock()
 		return fmt.Errorf("a change of %s needs a restart; nothing was changed", strings.Join(fixed, ", "))
 	}
-	moved := g.cfg.Broker.Users != next.Broker.Users || g.cfg.Broker.ACL != next.Broker.ACL || g.cfg.Rules != next.Rules || g.cfg.Devices != next.Devices || g.cfg.Plugins != next.Plugins
+	moved := g.cfg.Broker.Users != next.Broker.Users || g.cfg.Broker.ACL != next.Broker.ACL || g.cfg.Rules.Folder != next.Rules.Folder || g.cfg.Devices != next.Devices || g.cfg.Plugins != next.Plugins
 	g.cfg = next
 	g.mu.Unlock()
 	if g.opt.Level != nil {
@@ -62,6 +62,8 @@ func needsRestart(now, next *config.Config) []string {
 		{"broker.client_events", was.ClientEvents, is.ClientEvents},
 		{"rules.place", now.Rules.Place, next.Rules.Place},
 		{"rules.timezone", now.Rules.Timezone, next.Rules.Timezone},
+		{"rules.http", now.Rules.HTTP, next.Rules.HTTP},
+		{"rules.hooks", now.Rules.Hooks, next.Rules.Hooks},
 		{"console", now.Console, next.Console},
 		{"store", now.Store, next.Store},
 		{"history", now.History, next.History},

@@ -99,12 +99,17 @@ func viewRule(r rules.RuleStatus) console.Rule {
 		Name: r.Name, Line: r.Line, Stage: stage, Filters: append([]string{}, r.Filters...), Schedules: schedules(&r.Rule),
 		Heard: r.Counters.Heard, Fired: r.Counters.Fired, NotEvaluated: r.Counters.NotEvaluated, Errors: r.Counters.Errors,
 		Published: r.Counters.Published, Dropped: r.Counters.Dropped, Rejected: r.Counters.Rejected, Replaced: r.Counters.Replaced,
-		Looped: r.Counters.Looped, Refused: r.Counters.Refused, LastError: r.LastError, Trace: []console.Run{},
+		Looped: r.Counters.Looped, Refused: r.Counters.Refused, Shadow: r.Shadow, Shadowed: r.Counters.Shadowed, Suspended: r.Counters.Suspended,
+		LastError: r.LastError, Trace: []console.Run{},
 	}
 	for _, t := range r.Trace {
-		shown.Trace = append(shown.Trace, console.Run{
+		run := console.Run{
 			At: t.At, Topic: t.Topic, Trigger: t.Trigger, Outcome: t.Outcome, Why: t.Why, Micro: float64(t.Took.Nanoseconds()) / 1000,
-		})
+		}
+		for _, f := range t.Facts {
+			run.Facts = append(run.Facts, console.Fact(f))
+		}
+		shown.Trace = append(shown.Trace, run)
 	}
 	return shown
 }

@@ -1,0 +1,103 @@
+package main_test
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// again kills the gateway and starts it anew in its folder, with a data folder there.
+func (g *gatewayProcess) again(t *testing.T) {
+	t.Helper()
+	if err := g.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	g.ended(t)
+	g.program = start(t, binary, "run", "--config", filepath.Join(g.dir, "gatehouse.yaml"), "--data", filepath.Join(g.dir, "data"))
+	g.says(t, `"gateway is up"`)
+	g.mqtt = attribute(t, g.says(t, `"protocol":"mqtt"`), "address")
+	g.console = attribute(t, g.says(t, `"msg":"console"`), "url")
+}
+
+// retained is the payload of the retained message of a topic.
+func (g *gatewayProcess) retained(t *testing.T, topic string) string {
+	t.Helper()
+	for _, m := range g.api(t, "topics?filter="+url.QueryEscape(topic)) {
+		text, _ := m["payload"].(string)
+		return text
+	}
+	return ""
+}
+
+// What a rule was told and acknowledged counts after kill -9, once.
+func TestRulesAreWholeAfterAKill(t *testing.T) {
+	g := startGateway(t, map[string]string{
+		"scripts/count.js": `on('count/+', {qos: 1}, msg => {
+  const n = (state.get(msg.topic) || 0) + 1
+  state.set(msg.topic, n)
+  publish('out/' + msg.parts[1], n, {retain: true, qos: 1})
+})`,
+	})
+	g.again(t)
+	for range 3 {
+		g.publish(t, "count/a", "")
+	}
+	eventually(t, "three are counted", func() bool { return g.retained(t, "out/a") == "3" })
+	g.again(t)
+	g.publish(t, "count/a", "")
+	g.publish(t, "count/b", "")
+	eventually(t, "the count goes on", func() bool { return g.retained(t, "out/a") == "4" && g.retained(t, "out/b") == "1" })
+	g.stop(t)
+}
+
+// A webhook runs its rule for who has the token, and for nobody else.
+func TestWebhook(t *testing.T) {
+	g := startGateway(t, map[string]string{
+		"gatehouse.yaml": testConfig + "rules: {hooks: [{name: garage, token: 0123456789abcdef}, {name: idle, token_file: token}]}\n",
+		"token":          "fedcba9876543210\n",
+		"scripts/garage.yaml": `rules:
+  - name: garage
+    hook: garage
+    do: [{publish: "out", payload: "${payload.open} by ${topic}", retain: true}]
+`,
+	})
+	post := func(name, token, body string) int {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, g.console+"/hooks/"+name, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode
+	}
+	for _, c := range []struct {
+		name, token, body string
+		want              int
+	}{
+		{"garage", "0123456789abcdef", `{"open": true}`, http.StatusNoContent},
+		{"garage", "0123456789abcdee", `{"open": false}`, http.StatusUnauthorized},
+		{"garage", "", `{"open": false}`, http.StatusUnauthorized},
+		{"unknown", "0123456789abcdef", ``, http.StatusUnauthorized},
+		{"idle", "fedcba9876543210", ``, http.StatusNotFound},
+		{"garage", "0123456789abcdef", strings.Repeat("x", 1<<20+1), http.StatusRequestEntityTooLarge},
+	} {
+		if got := post(c.name, c.token, c.body); got != c.want {
+			t.Errorf("%s with %q: got %d, want %d", c.name, c.token, got, c.want)
+		}
+	}
+	if got := g.retained(t, "out"); got != "true by $hook/garage" {
+		t.Errorf("retained is %q", got)
+	}
+	if strings.Contains(g.output(), "0123456789abcdef") {
+		t.Error("the token is in the log")
+	}
+	g.stop(t)
+}
