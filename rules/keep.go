@@ -267,11 +267,8 @@ func (l *lane) settle(ctx context.Context, now time.Time) {
 	if at, ok := l.out.due(); !ok || now.Before(at) && !l.out.urgent {
 		return
 	}
-	if l.out.wait != nil {
-		if err := l.out.wait(ctx); err != nil {
-			l.notKept(err)
-		}
-		l.out.wait = nil
+	if l.out.wait != nil && !l.wasKept(ctx, now) {
+		return
 	}
 	records := l.out.take()
 	l.out.flushed = now
@@ -280,6 +277,25 @@ func (l *lane) settle(ctx context.Context, now time.Time) {
 		l.out.restore(records)
 		l.notKept(err)
 	}
+}
+
+// wasKept reports whether what was kept last is on disk, or never will be: a disk that
+// hangs is not given more, and does not hold the rules up for long.
+func (l *lane) wasKept(ctx context.Context, now time.Time) bool {
+	const patience = 50 * time.Millisecond
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := l.out.wait(bounded)
+	if errors.Is(err, context.DeadlineExceeded) {
+		l.out.flushed = now
+		l.notKept(err)
+		return false
+	}
+	if err != nil {
+		l.notKept(err)
+	}
+	l.out.wait = nil
+	return true
 }
 
 // notKept tells, once a period, that records are not kept.

@@ -128,7 +128,7 @@ func (l *lane) loop(ctx context.Context) error {
 		case r := <-l.replies:
 			l.reply(ctx, r)
 		case b := <-l.work:
-			b.done <- l.guardedTurn(b)
+			b.done <- l.guardedTurn(ctx, b)
 		}
 	}
 	return nil
@@ -158,8 +158,8 @@ func (l *lane) next() (at time.Time, ok bool) {
 }
 
 // guardedTurn answers even if something of ours panics.
-func (l *lane) guardedTurn(b batch) error {
-	return guarded(b.ctx, func(ctx context.Context) error {
+func (l *lane) guardedTurn(ctx context.Context, b batch) error {
+	return guarded(ctx, func(ctx context.Context) error {
 		l.turn(ctx, b)
 		return ctx.Err()
 	})
@@ -175,7 +175,7 @@ func (l *lane) turn(ctx context.Context, b batch) {
 	case b.hook != "":
 		l.hooked(ctx, s, b.hook, &b.msgs[0])
 	case len(b.msgs) > 0:
-		l.judge(ctx, s, b.ear, b.msgs)
+		l.judge(b.ctx, s, b.ear, b.msgs) // alone: what else is committed does not acknowledge the batch
 	default:
 		l.fire(ctx)
 	}

@@ -165,7 +165,8 @@ type Call struct {
 	// Schedule is what a call OnSchedule is due by, as its String says it, or "start".
 	Schedule string
 	// Late is how long ago a timer with a Name was due, or a schedule, that went by while
-	// the gateway was off, asleep or without a clock; 0 for one that did not.
+	// the gateway was off, asleep or without a clock; 0 for one that did not, or by less
+	// than ninety seconds.
 	Late  time.Duration
 	Reply *Reply // for OnReply
 	// Kept is, OnStart, what Save said of the version before, or in a former process. The

@@ -141,10 +141,10 @@ func (q *timerQueue) repeat(t *timer, now time.Time) {
 
 // late is how long ago the timer was due, if nothing could take it then.
 func (t *timer) late(now time.Time) time.Duration {
-	if !t.resumed {
-		return 0
+	if late := now.Sub(t.due); t.resumed && late > tolerance {
+		return late
 	}
-	return max(now.Sub(t.due), 0)
+	return 0
 }
 
 func sortTimers(all []*timer) {
