@@ -220,6 +220,7 @@ func (s *script) jsPublish(call goja.FunctionCall) goja.Value {
 	p := s.readOptions("publish", call.Argument(2))
 	p.apply(&m)
 	s.account(m.Size())
+	s.fact("publish "+m.Topic, m.Payload)
 	e.publish = append(e.publish, m)
 	return goja.Undefined()
 }
@@ -229,7 +230,9 @@ func (s *script) logger(level slog.Level) native {
 		e := s.in
 		switch {
 		case len(e.logs) < maxLogs:
-			e.logs = append(e.logs, rules.LogLine{Level: level, Text: s.logText(call.Arguments)})
+			line := rules.LogLine{Level: level, Text: s.logText(call.Arguments)}
+			s.fact("log", []byte(line.Text))
+			e.logs = append(e.logs, line)
 		case !e.quiet:
 			e.quiet = true
 			e.logs = append(e.logs, rules.LogLine{Level: slog.LevelWarn, Text: fmt.Sprintf("more than %d lines: the rest is dropped", maxLogs)})
@@ -274,6 +277,7 @@ func (s *script) jsStateGet(call goja.FunctionCall) goja.Value {
 	if !changed {
 		raw = s.state[key]
 	}
+	s.fact("state.get "+key, raw)
 	if raw == nil {
 		return goja.Undefined()
 	}
@@ -351,6 +355,11 @@ func (s *script) changeState(key string, value []byte) {
 		e.state = make(map[string][]byte)
 	}
 	e.keys, e.size = keys, size
+	if value == nil {
+		s.fact("state.delete "+key, nil)
+	} else {
+		s.fact("state.set "+key, value)
+	}
 	if value == nil && s.state[key] == nil {
 		delete(e.state, key) // it was not there before the event, either
 	} else {

@@ -43,6 +43,7 @@ func (s *script) jsAfter(call goja.FunctionCall) goja.Value {
 	})
 	t := rules.TimerChange{ID: afterID(name, id), After: d, Name: name, Data: s.dataOf("after", call.Argument(2))}
 	s.keptCap("after", len(t.ID)+len(t.Name)+len(t.Data))
+	s.fact(t.ID+" in "+d.String(), t.Data)
 	e.timers = append(e.timers, t)
 	return goja.Undefined()
 }
@@ -57,6 +58,7 @@ func (s *script) jsCancel(call goja.FunctionCall) goja.Value {
 	if len(e.timers) >= 2*maxTimers {
 		panic(s.rt.NewTypeError("more than %d timers in an event", 2*maxTimers))
 	}
+	s.fact("cancel "+afterID(name, id), nil)
 	e.timers = append(e.timers, rules.TimerChange{ID: afterID(name, id), Name: name})
 	return goja.Undefined()
 }

@@ -89,6 +89,7 @@ func (s *script) ask(q rules.Request) {
 		panic(s.rt.NewTypeError("an event may make at most %d requests", maxRequests))
 	}
 	s.keptCap("http", len(q.ID)+len(q.Name)+len(q.Data))
+	s.fact(strings.TrimSpace("http "+q.Method+" "+q.URL), q.Body)
 	e.requests = append(e.requests, q)
 }
 

@@ -114,7 +114,7 @@ func (it *item) append(frame []byte) []byte {
 	c := it.call
 	rec := &callRecord{
 		Seq: it.seq, Script: p.id, Trigger: c.Trigger, Rule: p.ruleIndex(c), Timer: c.Timer, Name: c.Name, Data: c.Data,
-		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Peers: it.peers, Now: c.Now,
+		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Explain: c.Explain, Peers: it.peers, Now: c.Now,
 	}
 	if it.call.Trigger == rules.OnMessage {
 		rec.Message = toWire(it.call)

@@ -281,3 +281,59 @@ on('bad', (m) => ({ a: () => btoa('€'), b: () => atob('#'), c: () => new TextD
 		}
 	}
 }
+
+func TestFacts(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `
+watch('w/#')
+const w = window({ last: 3 })
+timer('t', () => {})
+on('a', (m) => {
+  log('x', 1)
+  w.add(5)
+  state.set('n', (state.get('n') || 0) + w.mean())
+  last('w/a'); state.delete('old')
+  publish('out/a', { a: 'y'.repeat(300) })
+  after('5m', 't', { d: 1 }); cancel('t'); setTimeout(() => {}, 100)
+  http('https://example.org/', { body: 'b' })
+  if (m.text) throw new Error('no')
+})
+filter('f', () => false)
+filter('f', () => ({ topic: 'g' }))`)
+	explain := func(rule int, payload string) string {
+		t.Helper()
+		c := s.call(rule, "a", payload)
+		c.Explain = true
+		var lines []string
+		for _, f := range s.run(t, p, c).Facts {
+			lines = append(lines, f.What+" = "+f.Value)
+		}
+		return strings.Join(lines, "\n")
+	}
+	did := `log = x 1
+state.get n = 
+window.mean = 5
+state.set n = 5
+state.delete old = 
+publish out/a = {"a":"` + strings.Repeat("y", 194) + `...
+after "t"  in 5m0s = {"d":1}
+cancel after "t"  = 
+setTimeout 100ms = 
+http POST https://example.org/ = b`
+	if diff := cmp.Diff(did, explain(2, "")); diff != "" {
+		t.Errorf("facts (-want +got):\n%s", diff)
+	}
+	again := strings.NewReplacer("get n = ", "get n = 5", "set n = 5", "set n = 10").Replace(did)
+	if diff := cmp.Diff(again+"\nthrew at a.js:13:21 = no", explain(2, "x")); diff != "" {
+		t.Errorf("facts of an event that throws (-want +got):\n%s", diff)
+	}
+	if got := explain(3, ""); got != "return false = dropped" {
+		t.Errorf("a filter that drops: %s", got)
+	}
+	if got := explain(4, "p"); got != "return g = p" {
+		t.Errorf("a filter that redirects: %s", got)
+	}
+	if o := s.hear(t, p, 2, "a", ""); o.Facts != nil {
+		t.Errorf("facts that nobody asked for: %v", o.Facts)
+	}
+}

@@ -268,6 +268,9 @@ func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
 	if w.Fault != nil {
 		out := p.failed(call, p.faultError(w.Fault, p.ruleLine(call)))
 		out.Logs, out.Took = w.Logs, w.Took
+		if call.Explain {
+			out.Facts = p.facts(w, &out)
+		}
 		return out
 	}
 	out := rules.Outcome{Fired: w.Fired, Timers: w.Timers, State: w.State, Requests: w.Requests, Logs: w.Logs, Took: w.Took, For: p.ownerOf(call)}
@@ -294,6 +297,9 @@ func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
 		if w.Verdict == message.Replace {
 			out.Verdict.Message = replaced(call, w.Replace)
 		}
+	}
+	if call.Explain {
+		out.Facts = p.facts(w, &out)
 	}
 	return out
 }

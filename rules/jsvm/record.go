@@ -66,7 +66,8 @@ type callRecord struct {
 	Schedule string
 	Late     time.Duration
 	Reply    *rules.Reply // for rules.OnReply
-	Peers    []uint32     // the scripts behind its Uses, 0 for one that is not there
+	Explain  bool
+	Peers    []uint32 // the scripts behind its Uses, 0 for one that is not there
 	Now      time.Time
 }
 
@@ -135,8 +136,9 @@ type wireOutcome struct {
 	State    []rules.StateChange
 	Logs     []rules.LogLine
 	Requests []rules.Request
-	Adds     []added // to windows
-	Fault    *fault  // nil when all went well
+	Adds     []added      // to windows
+	Facts    []rules.Fact // if they were asked for
+	Fault    *fault       // nil when all went well
 	Took     time.Duration
 }
 
@@ -241,6 +243,7 @@ func (c *callRecord) write(w *encoder) {
 	w.byte(byte(c.Trigger))
 	w.time(c.Now)
 	w.count(c.Rule)
+	w.bool(c.Explain)
 	w.count(len(c.Peers))
 	for _, id := range c.Peers {
 		w.uint(uint64(id))
@@ -266,6 +269,7 @@ func (c *callRecord) read(r *decoder) {
 	c.Trigger = rules.Trigger(r.enum(byte(rules.OnReply)))
 	c.Now = r.time()
 	c.Rule = r.small()
+	c.Explain = r.bool()
 	for range min(r.count(1), maxUses) {
 		c.Peers = append(c.Peers, r.script())
 	}

@@ -32,7 +32,7 @@ func sampleBodies() [][]byte {
 	records := []record{
 		&helloRecord{Version: wireVersion, Deadline: time.Second, Memory: 1 << 30},
 		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Files: []wireFile{{"lib/a.ts", []byte("export {}")}}, State: state, Recall: memory, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
-		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Peers: []uint32{1, 0}, Now: time.Unix(1, 0)},
+		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Explain: true, Peers: []uint32{1, 0}, Now: time.Unix(1, 0)},
 		&callRecord{Seq: 3, Script: 1, Rule: 0, Message: plain},
 		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1"},
 		&callRecord{Seq: 5, Script: 1, Trigger: rules.OnStart},
@@ -49,6 +49,7 @@ func sampleBodies() [][]byte {
 		}, Windows: []windowSpec{{Name: "w", Last: 2, Over: time.Minute}}, Uses: []string{"b.js"}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
 		&resultRecord{Seq: 2, Result: wireOutcome{
 			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
+			Facts:    []rules.Fact{{What: "publish a", Value: "1"}},
 			Adds:     []added{{Window: 1, Key: "k", point: point{At: 7, Value: 1.5}}},
 			Requests: []rules.Request{{ID: "i", Name: "n", Data: []byte("1"), Method: "PUT", URL: "http://x/", Header: map[string]string{"a": "b"}, Body: []byte("x"), Timeout: time.Second, Retries: 3}},
 			State:    state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, Took: time.Millisecond,

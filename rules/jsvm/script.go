@@ -32,6 +32,7 @@ type script struct {
 	scratch  []point
 	shares   []string       // keys of state that others may read
 	uses     []string       // files whose state it reads
+	explain  bool           // it is to tell its facts
 	peers    []*script      // these, for the event in progress
 	names    map[string]int // how many rules wanted each name
 	named    int            // bytes of the rules' names and topic filters
@@ -77,6 +78,7 @@ type effects struct {
 	requests []rules.Request
 	adds     []added
 	waits    []string // requests that promises wait for
+	facts    []rules.Fact
 	undo     []func() // what takes back what it did to memory of ours
 	quiet    bool     // too many lines were logged
 	broken   []*goja.Promise
@@ -146,7 +148,7 @@ func (s *script) setState(values []rules.StateChange) {
 // call makes one call of a rule or a timer.
 func (s *script) call(c *callRecord) wireOutcome {
 	began := time.Now()
-	s.now = c.Now
+	s.now, s.explain = c.Now, c.Explain
 	var out wireOutcome
 	switch {
 	case c.Trigger == rules.OnTimer && c.Name != "":
@@ -258,7 +260,7 @@ func (s *script) run(e *effects, f func() error, after func()) (out wireOutcome)
 	s.watch.begin(s.rt, 1, s.patience)
 	defer func() {
 		if p := recover(); p != nil { // the runtime may be torn
-			out = wireOutcome{Fault: s.panicFault(p), Logs: e.logs}
+			out = wireOutcome{Fault: s.panicFault(p), Logs: e.logs, Facts: e.facts}
 			s.rollBack(e)
 			s.rt = nil
 		}
@@ -273,7 +275,7 @@ func (s *script) run(e *effects, f func() error, after func()) (out wireOutcome)
 		err = errDeadline
 	}
 	if err != nil {
-		out = wireOutcome{Fault: s.faultOf(err), Logs: e.logs}
+		out = wireOutcome{Fault: s.faultOf(err), Logs: e.logs, Facts: e.facts}
 		s.letGo()
 		s.rollBack(e) // what those two ran had effects, too
 		return out
@@ -307,7 +309,7 @@ func (s *script) finish(e *effects, after func()) error {
 }
 
 func (s *script) commit(e *effects) wireOutcome {
-	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs, Requests: e.requests, Adds: e.adds}
+	out := wireOutcome{Publish: e.publish, Timers: e.timers, Logs: e.logs, Requests: e.requests, Adds: e.adds, Facts: e.facts}
 	if !s.top { // what the top level adds counts with the start
 		for _, a := range e.adds {
 			s.recall.add(s.windows, a)

@@ -65,6 +65,7 @@ func (s *script) jsShared(call goja.FunctionCall) goja.Value {
 		if !peer.sharesKey(key) {
 			panic(s.rt.NewTypeError("%s does not share the key %s: it needs state.share(%s)", file, strconv.Quote(key), strconv.Quote(key)))
 		}
+		s.fact("shared "+file+" "+key, peer.state[key])
 		if raw := peer.state[key]; raw != nil {
 			return s.decode(raw)
 		}

@@ -58,6 +58,9 @@ func (s *script) addTimer(word string, f, after goja.Value, args []goja.Value, e
 	if len(args) > 2 {
 		t.args = append(t.args, args[2:]...)
 	}
+	if s.explain {
+		s.fact(word+" "+d.String(), nil)
+	}
 	id := s.timerID(every)
 	s.timers[id] = t
 	e.added = append(e.added, id)

@@ -61,6 +61,9 @@ func (s *script) windowObject(window int) goja.Value {
 		put(name, func(call goja.FunctionCall) goja.Value {
 			values := s.inWindow(window, s.pointKey(call.Argument(0)))
 			if v, ok := f(values); ok {
+				if s.explain {
+					s.fact("window."+name, strconv.AppendFloat(nil, v, 'g', -1, 64))
+				}
 				return s.rt.ToValue(v)
 			}
 			return goja.Undefined()
@@ -227,7 +230,9 @@ func (s *script) jsLast(call goja.FunctionCall) goja.Value {
 		panic(s.rt.NewTypeError("last(%s): the script has no watch(filter) at its top level that hears it", quoteTopic(topic.String())))
 	}
 	m := s.recall.last(topic.String())
-	if m == nil {
+	if m != nil {
+		s.fact("last "+m.Topic, m.Payload)
+	} else {
 		return goja.Undefined()
 	}
 	return s.rt.NewDynamicObject(&jsMessage{s: s, m: m})
