@@ -18,6 +18,7 @@ type item struct {
 	fresh  bool        // a load whose top level is to count
 	before bool        // a call of a Before rule: it goes first
 	spared bool        // it was at work when a worker was killed from outside
+	now    time.Time   // of a load; the zero time is the machine's
 	resync bool        // the worker's copy of the state goes first
 	peers  []uint32    // the scripts whose state it may read
 	seq    uint64
@@ -101,9 +102,12 @@ func (it *item) append(frame []byte) []byte {
 	p := it.prog
 	if it.call == nil {
 		it.base = p.src.State.Snapshot()
+		if it.now.IsZero() {
+			it.now = time.Now()
+		}
 		rec := &loadRecord{
 			Seq: it.seq, Script: p.id, Name: p.src.Name, Text: p.src.Text, Files: p.files,
-			State: changes(it.base), Fresh: it.fresh, Expect: p.print, Now: time.Now(),
+			State: changes(it.base), Fresh: it.fresh, Expect: p.print, Now: it.now,
 		}
 		return p.kept.append(frame, rec, func(r *recall) { rec.Recall = r })
 	}

@@ -245,7 +245,7 @@ func (l *link) send(it *item) []*item {
 		p.generation, p.stale = l.generation, false
 	case p.generation != l.generation:
 		p.generation, p.stale = l.generation, false
-		reload := &item{prog: p, reload: true}
+		reload := &item{prog: p, reload: true, now: it.call.Now}
 		l.fly(reload)
 		out = append(out, reload)
 	case p.stale:
@@ -267,7 +267,7 @@ func (l *link) sendPeers(it *item, out []*item) []*item {
 			continue
 		}
 		q.generation, q.stale = l.generation, false
-		reload := &item{prog: q, reload: true}
+		reload := &item{prog: q, reload: true, now: it.call.Now}
 		l.fly(reload)
 		out = append(out, reload)
 	}

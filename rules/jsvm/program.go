@@ -28,7 +28,8 @@ type program struct {
 	named map[ruleKind]map[string]int
 
 	base map[string][]byte // the state that the top level saw
-	held *loadedRecord     // what the top level did
+	at   time.Time         // when it ran
+	held *loadedRecord     // what it did
 
 	// Below the link's mutex.
 	generation uint64 // of the worker that has it; 0 for none
@@ -56,8 +57,9 @@ func newProgram(l *link, id uint32, src rules.Source, files []wireFile) *program
 }
 
 // load has the script compiled and its top level run, so that it counts.
-func (p *program) load(ctx context.Context) error {
-	it := &item{prog: p, fresh: true, size: p.size, wait: newWaiter(1)}
+// The time is the machine's if it is not given.
+func (p *program) load(ctx context.Context, now time.Time) error {
+	it := &item{prog: p, fresh: true, now: now, size: p.size, wait: newWaiter(1)}
 	if err := p.link.submit([]*item{it}); err != nil {
 		return err
 	}
@@ -72,7 +74,7 @@ func (p *program) load(ctx context.Context) error {
 	if it.err != nil {
 		return it.err
 	}
-	p.held, p.base = it.loaded, it.base
+	p.held, p.base, p.at = it.loaded, it.base, it.now
 	if p.print == 0 {
 		p.uses, p.kept.windows = it.loaded.Uses, it.loaded.Windows
 		return p.takeRules(it.loaded.Rules)
@@ -115,13 +117,18 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 	return outcomes
 }
 
-// runStart gives what the top level did. If the state was changed since by the
-// version of the file before this one, the top level runs again with it.
+// startTolerance is how much older than the start a run of the top level may be.
+const startTolerance = time.Minute
+
+// runStart gives what the top level did. If the state was changed since by the version
+// of the file before this one, or it was at another time, as in virtual time, the top
+// level runs again.
 func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome {
 	p.link.begun(p)
 	restored := p.kept.restore(call.Kept)
-	if !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
-		if err := p.load(ctx); err != nil {
+	apart := call.Now.Sub(p.at).Abs() > startTolerance
+	if apart || !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
+		if err := p.load(ctx, call.Now); err != nil {
 			return rules.Outcome{Err: err}
 		}
 	}

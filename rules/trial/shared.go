@@ -19,6 +19,12 @@ func Shared(languages []rules.Language) []rules.Language {
 
 type shared struct{ rules.Language }
 
+// Skips implements rules.Selective as the language does.
+func (s shared) Skips(name string) bool {
+	selective, ok := s.Language.(rules.Selective)
+	return ok && selective.Skips(name)
+}
+
 // Run waits for ctx.
 func (shared) Run(ctx context.Context) error {
 	<-ctx.Done()
