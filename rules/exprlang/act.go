@@ -33,7 +33,6 @@ func (g *goes) step(t *thread, in *instr) error {
 		if holds, err = g.e.condition(in.x); !holds {
 			to = in.to
 		}
-		g.fact("if", strconv.FormatBool(holds))
 	case opJump:
 		to = in.to
 	case opLoop:
@@ -253,7 +252,6 @@ func (g *goes) turn(t *thread, in *instr) (to int, err error) {
 		return t.PC + 1, nil
 	}
 	holds, err := g.e.condition(in.x)
-	g.fact("while", strconv.FormatBool(holds))
 	if !holds {
 		return in.next, err
 	}
@@ -263,7 +261,6 @@ func (g *goes) turn(t *thread, in *instr) (to int, err error) {
 func (g *goes) next(t *thread, in *instr) (to int, err error) {
 	if in.x != nil {
 		holds, err := g.e.condition(in.x)
-		g.fact("until", strconv.FormatBool(holds))
 		if holds || err != nil {
 			return in.next, err
 		}

@@ -202,6 +202,9 @@ func (t *trigger) kind() string {
 func (t *trigger) fires(e *evaluator) (bool, error) {
 	edge, err := t.judge(e)
 	t.now, t.before = edge, lastCall{e, e.gen}
+	if e.facts != nil {
+		e.tellTrigger(t, err)
+	}
 	return edge != "", err
 }
 

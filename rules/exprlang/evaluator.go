@@ -36,10 +36,11 @@ type evaluator struct {
 	numbers     numbers
 	splitTopic  []string
 	splitTopics bool
-	variable    document // of vars
-	topic       []byte   // for topicOf
-	scope       *scope   // of the run whose step is done; nil is none
-	locals      bool     // there are slots of such
+	variable    document      // of vars
+	facts       *[]rules.Fact // nil: nobody wants to know
+	topic       []byte        // for topicOf
+	scope       *scope        // of the run whose step is done; nil is none
+	locals      bool          // there are slots of such
 }
 
 func newEvaluator(t *table) *evaluator {
@@ -85,7 +86,7 @@ func (e *evaluator) load(call *rules.Call) {
 
 // unload forgets the messages.
 func (e *evaluator) unload() {
-	e.msg, e.prev = nil, nil
+	e.msg, e.prev, e.facts = nil, nil, nil
 	e.gen++
 	e.payload.load(nil, false)
 	e.before.load(nil, false)
@@ -246,6 +247,14 @@ func (e *evaluator) ready(x *expression) error {
 
 // condition evaluates a condition.
 func (e *evaluator) condition(x *expression) (bool, error) {
+	holds, err := e.holds(x)
+	if e.facts != nil {
+		e.tellCondition(x, holds, err)
+	}
+	return holds, err
+}
+
+func (e *evaluator) holds(x *expression) (bool, error) {
 	sure := true
 	for i := range x.tests {
 		t := &x.tests[i]

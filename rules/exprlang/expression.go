@@ -29,6 +29,8 @@ type expression struct {
 	all   bool
 	// bare is the slot that is the whole expression, or -1.
 	bare int
+	// key and source are what is written.
+	key, source string
 }
 
 // The variables of rules and their types; payload and prev may be anything.
@@ -65,7 +67,7 @@ func compileRule(source string, t *table, condition bool) (_ *expression, refuse
 	if err != nil {
 		return nil, err
 	}
-	x := &expression{prog: prog, bare: -1}
+	x := &expression{prog: prog, bare: -1, source: strings.TrimSpace(source)}
 	c.findSlots(root, x)
 	findStrict(root, t, x)
 	if condition {

@@ -1,6 +1,7 @@
 package exprlang
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -152,7 +153,13 @@ func (g *gate) judge(e *evaluator) (v message.Verdict, decided bool, err error) 
 }
 
 // follows reports whether the payload is JSON that follows the schema.
-func (g *gate) follows(e *evaluator) bool { return g.fault(e) == "" }
+func (g *gate) follows(e *evaluator) bool {
+	fault := g.fault(e)
+	if e.facts != nil {
+		e.tell("schema", cmp.Or(fault, "followed"))
+	}
+	return fault == ""
+}
 
 // fault is what is wrong with the payload, "" if nothing is.
 func (g *gate) fault(e *evaluator) string {

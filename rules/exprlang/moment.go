@@ -90,6 +90,7 @@ func (c *compilation) betweenCall(n *ast.CallNode) (string, *refusal) {
 		}
 		return from <= s || s < to
 	})
+	c.table.slots[c.table.index[name]].told = n.String()
 	return name, nil
 }
 

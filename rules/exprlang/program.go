@@ -87,6 +87,7 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 			}
 			break
 		}
+		e.explain(&calls[i], &outs[i])
 		if calls[i].Trigger == rules.OnStart {
 			p.restoreValues(&calls[i])
 		}

@@ -329,7 +329,10 @@ func (f *ruleFile) condition(p pair) *expression {
 	if !ok {
 		return nil
 	}
-	x, _ := f.expression(s, true)
+	x, ok := f.expression(s, true)
+	if ok {
+		x.key = p.key
+	}
 	return x
 }
 

@@ -38,6 +38,7 @@ type slot struct {
 	path  []step
 	name  string // as it was written, about
 	given *given // of rootGiven
+	told  string // as it was written, if name is not
 	// missing is what an expression fails with that cannot do without it.
 	missing error
 }

@@ -431,7 +431,8 @@ rules:
 	for _, f := range s.facts {
 		got = append(got, f.What+": "+f.Value)
 	}
-	want := `if: true
+	want := `if payload.n > 1: true
+payload.n: 2
 publish out: 2
 set n: 2
 http POST http://h/: text

@@ -124,6 +124,7 @@ func memberOf(v *fastjson.Value, key string) *fastjson.Value {
 type numbers struct {
 	seen   []numberText
 	byBits map[uint64]string
+	buf    []byte // for the digits at hand
 }
 
 type numberText struct {
@@ -191,8 +192,8 @@ func (n *numbers) decode(v *fastjson.Value) any {
 // other as float64: expr's integers are int, which must not overflow in silence on
 // a machine of 32 bits.
 func (n *numbers) number(v *fastjson.Value) any {
-	var buf [32]byte
-	digits := v.MarshalTo(buf[:0])
+	digits := v.MarshalTo(n.buf[:0])
+	n.buf = digits
 	if strconv.IntSize == 64 {
 		if i, ok := wholeNumber(digits); ok {
 			return i

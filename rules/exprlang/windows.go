@@ -158,7 +158,10 @@ func (f *ruleFile) valueOf(p pair, condition bool) *expression {
 	if !ok {
 		return nil
 	}
-	x, _ := f.expression(s, condition)
+	x, ok := f.expression(s, condition)
+	if ok {
+		x.key = p.key
+	}
 	return x
 }
 

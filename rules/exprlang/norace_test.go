@@ -1,0 +1,5 @@
+//go:build !race
+
+package exprlang_test
+
+const raceEnabled = false
