@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/expr-lang/expr/file"
@@ -352,12 +353,14 @@ func (e *evaluator) appendText(b []byte, x *expression) (_ []byte, isString bool
 	return b, false, err
 }
 
-// How the virtual machine says that a value is of the wrong kind.
-var (
-	conversion = regexp.MustCompile(`^interface conversion: interface \{\} is (.+), not (.+)$`)
-	cast       = regexp.MustCompile(`^invalid operation: (\w+)\((.+)\)$`)
-	operation  = regexp.MustCompile(`^invalid operation: (.+) ([^\w\s.]+) (.+)$`)
-)
+// kindErrors is how the virtual machine says that a value is of the wrong kind; it is
+// compiled when one is.
+var kindErrors = sync.OnceValue(func() (e struct{ conversion, cast, operation *regexp.Regexp }) {
+	e.conversion = regexp.MustCompile(`^interface conversion: interface \{\} is (.+), not (.+)$`)
+	e.cast = regexp.MustCompile(`^invalid operation: (\w+)\((.+)\)$`)
+	e.operation = regexp.MustCompile(`^invalid operation: (.+) ([^\w\s.]+) (.+)$`)
+	return e
+})
 
 // failure turns an error of the virtual machine into ours.
 func (e *evaluator) failure(err error) error {
@@ -371,11 +374,11 @@ func (e *evaluator) failure(err error) error {
 
 // plainWords says what went wrong without the types of Go.
 func plainWords(msg string) string {
-	if m := conversion.FindStringSubmatch(msg); m != nil {
+	if m := kindErrors().conversion.FindStringSubmatch(msg); m != nil {
 		msg = fmt.Sprintf("it wants %s, not %s", goName(m[2]), goName(m[1]))
-	} else if m := cast.FindStringSubmatch(msg); m != nil {
+	} else if m := kindErrors().cast.FindStringSubmatch(msg); m != nil {
 		msg = fmt.Sprintf("it wants %s, not %s", goName(m[1]), goName(m[2]))
-	} else if m := operation.FindStringSubmatch(msg); m != nil {
+	} else if m := kindErrors().operation.FindStringSubmatch(msg); m != nil {
 		msg = fmt.Sprintf("%s %s %s cannot be calculated", goName(m[1]), m[2], goName(m[3]))
 	}
 	if len(msg) > 200 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
@@ -40,12 +41,14 @@ func refuse(n ast.Node, format string, args ...any) *refusal {
 // endsTooEarly is said of an expression that stops in its middle.
 const endsTooEarly = "the expression ends too early"
 
-// How the library says what is wrong with a source.
-var (
-	unexpected = regexp.MustCompile(`^unexpected token \w+\((.+)\)$`)
-	expected   = regexp.MustCompile(`^expected bool, but got (.+)$`)
-	mismatched = regexp.MustCompile(`^invalid operation: (\S+) \(mismatched types (.+) and (.+)\)$`)
-)
+// sourceErrors is how the library says what is wrong with a source; it is compiled
+// when something is.
+var sourceErrors = sync.OnceValue(func() (e struct{ unexpected, expected, mismatched *regexp.Regexp }) {
+	e.unexpected = regexp.MustCompile(`^unexpected token \w+\((.+)\)$`)
+	e.expected = regexp.MustCompile(`^expected bool, but got (.+)$`)
+	e.mismatched = regexp.MustCompile(`^invalid operation: (\S+) \(mismatched types (.+) and (.+)\)$`)
+	return e
+})
 
 // fromExpr turns an error of the library into a refusal.
 func fromExpr(err error) *refusal {
@@ -61,13 +64,13 @@ func sourceWords(msg string) string {
 	if msg == "unexpected token EOF" {
 		return endsTooEarly
 	}
-	if m := unexpected.FindStringSubmatch(msg); m != nil {
+	if m := sourceErrors().unexpected.FindStringSubmatch(msg); m != nil {
 		return "unexpected " + m[1]
 	}
-	if m := expected.FindStringSubmatch(msg); m != nil {
+	if m := sourceErrors().expected.FindStringSubmatch(msg); m != nil {
 		return "a condition is true or false, not " + goName(m[1])
 	}
-	if m := mismatched.FindStringSubmatch(msg); m != nil {
+	if m := sourceErrors().mismatched.FindStringSubmatch(msg); m != nil {
 		return fmt.Sprintf("%s %s %s cannot be calculated", goName(m[2]), m[1], goName(m[3]))
 	}
 	return strings.TrimSpace(msg)
