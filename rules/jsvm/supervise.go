@@ -74,11 +74,13 @@ func (l *link) rest(pause time.Duration) {
 	}
 }
 
-// awaitWork waits for the first item; false means that the link is closed.
+// awaitWork waits for the first item, or for prepare; false means that the link is
+// closed.
 func (l *link) awaitWork() bool {
 	for {
 		l.mu.Lock()
-		work := l.next() != nil
+		work := l.next() != nil || l.early
+		l.early = false
 		l.mu.Unlock()
 		if l.isStopped() {
 			return false

@@ -62,6 +62,8 @@ type Gateway struct {
 	devices *drivers.Host
 	plugins *plugins.Host
 
+	closeLanguages func() error // ends the script worker
+
 	up      atomic.Bool
 	loading sync.Mutex    // one Reload or folder load at a time
 	moved   chan struct{} // capacity 1: the folders to watch are others
@@ -87,10 +89,11 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	g.access = auth.New(auth.Options{AdminListener: g.adminListener(), Log: opt.Log.With("part", "broker"), Policy: policy})
 	g.warnOfReaders(cfg)
-	languages, _, err := newLanguages(opt)
+	languages, closeLanguages, err := newLanguages(opt)
 	if err != nil {
 		return nil, err
 	}
+	g.closeLanguages = closeLanguages
 	kept := &keeper{store: g.store}
 	engine := rulesOptions(&cfg.Rules, languages, opt.Log.With("part", "rules"))
 	engine.Keeper, engine.Fetcher = kept, newFetcher(&cfg.Rules.HTTP)
@@ -141,6 +144,9 @@ func listenerName(l config.Listener) string { return l.Protocol + "://" + l.Addr
 // fails.
 func (g *Gateway) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.store.Close()) }()
+	// Its script worker is what a start waits for longest, so that one is started first.
+	defer func() { err = errors.Join(err, g.closeLanguages()) }()
+	g.rules.Prepare(os.DirFS(g.config().Rules.Folder))
 	if g.opt.Data != "" {
 		if err := durable.MakeDir(g.opt.Data, 0o700); err != nil {
 			return fmt.Errorf("cannot make the data folder: %w", err)
