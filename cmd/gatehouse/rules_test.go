@@ -53,6 +53,48 @@ func TestRulesAreWholeAfterAKill(t *testing.T) {
 	g.stop(t)
 }
 
+// A rule that waits when the gateway is killed goes on afterwards, once.
+func TestAWaitGoesOnAfterAKill(t *testing.T) {
+	g := startGateway(t, map[string]string{
+		"scripts/wait.yaml": `rules:
+  - name: count what comes of it
+    on: done/+
+    qos: 1
+    do:
+      - set: {count: (vars.count ?? 0) + 1}
+      - publish: count
+        payload: "${vars.count}"
+        qos: 1
+        retain: true
+  - name: wait
+    on: in
+    qos: 1
+    mode: parallel
+    do:
+      - publish: begun
+        payload: "${text}"
+        retain: true
+        qos: 1
+      - wait: 2s
+      - publish: done/${text}
+        payload: "${text}"
+        retain: true
+        qos: 1
+`,
+	})
+	g.again(t)
+	g.publish(t, "in", "a")
+	eventually(t, "it has begun", func() bool { return g.retained(t, "begun") == "a" })
+	g.again(t)
+	eventually(t, "it went on", func() bool { return g.retained(t, "done/a") == "a" })
+	g.publish(t, "in", "b")
+	eventually(t, "the next one is done", func() bool { return g.retained(t, "done/b") == "b" && g.retained(t, "count") == "2" })
+	g.again(t)
+	g.publish(t, "in", "c")
+	eventually(t, "nothing came twice", func() bool { return g.retained(t, "done/c") == "c" && g.retained(t, "count") == "3" })
+	g.stop(t)
+}
+
 // A webhook runs its rule for who has the token, and for nobody else.
 func TestWebhook(t *testing.T) {
 	g := startGateway(t, map[string]string{
