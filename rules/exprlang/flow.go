@@ -42,6 +42,8 @@ type flow struct {
 	tokens float64
 	filled time.Time
 	alarm  time.Time // when the timer of silent is due; zero is never
+	// overdue says that the alarm was due before this program began.
+	overdue bool
 }
 
 type mode uint8
@@ -85,7 +87,8 @@ const (
 	defaultLate   = time.Hour
 	longestRule   = 366 * 24 * time.Hour
 	longestUntil  = 24 * time.Hour // of a wait that names no timeout
-	continueBytes = 64 << 10
+	continueBytes = 63 << 10       // the engine takes 64 KiB, with what it adds
+	busy          = 90 * time.Second
 )
 
 // each visits the expressions of the rule's runs.

@@ -20,10 +20,11 @@ type run struct {
 	prev    *message.Message
 	threads []*thread
 	nextID  int
-	due     time.Time        // of its timer
-	stands  bool             // its timer does
-	queued  bool             // it has not begun
-	ended   bool             //
+	due     time.Time // of its timer
+	stands  bool      // its timer does
+	queued  bool      // it has not begun
+	ended   bool
+	overdue bool             // it was due before this program began
 	born    *message.Message // what came while it was waiting is not this
 }
 

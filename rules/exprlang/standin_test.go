@@ -229,6 +229,7 @@ func (s *standIn) reply(r rules.Reply) {
 //	+ 5s                time goes by
 //	= topic payload     this was published (or asked, logged ...) since, in this order
 //	restart [10m] [cut] the process ends, after it saved unless it is cut, and comes back
+//	late 5s             time goes by while the machine is busy
 //	change FROM -> TO   the file is changed, and loaded
 //	reply 200 body      the request is answered; "reply error why" that it failed
 func (s *standIn) play(scenario string) {
@@ -259,6 +260,11 @@ func (s *standIn) play(scenario string) {
 				down = s.span(words[0])
 			}
 			s.restart(down, cut)
+		case "late": // the machine is busy, and the timers were those of another program
+			s.now = s.now.Add(s.span(rest) + time.Second)
+			s.late = time.Second
+			s.fire(s.now)
+			s.late = 0
 		case "change":
 			from, to, _ := strings.Cut(rest, " -> ")
 			if !strings.Contains(s.source, from) {

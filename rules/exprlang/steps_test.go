@@ -6,7 +6,7 @@ import (
 )
 
 // What steps do, told as rules and scenarios; see standIn.play.
-var stepScenarios = []struct{ name, rule, scenario string }{
+var stepScenarios = []scenario{
 	{"a wait goes on with the message that triggered it", `
     on: in/+
     do:
@@ -213,11 +213,7 @@ var stepScenarios = []struct{ name, rule, scenario string }{
 }
 
 func TestSteps(t *testing.T) {
-	for _, c := range stepScenarios {
-		t.Run(c.name, func(t *testing.T) {
-			newStandIn(t, "rules:\n  - name: r"+c.rule+"\n").play(c.scenario)
-		})
-	}
+	playAll(t, stepScenarios)
 }
 
 // What rules of one file do together.
@@ -289,7 +285,7 @@ rules:
 }
 
 func TestOnError(t *testing.T) {
-	for _, c := range []struct{ name, rule, scenario string }{
+	playAll(t, []scenario{
 		{"continue passes over a step", `
     on: in
     do: [{publish: a}, {publish: "b/${payload.no}", on_error: continue}, {publish: c}]`, `
@@ -355,13 +351,11 @@ func TestOnError(t *testing.T) {
 		+ 1s
 		= after/none
 		= end`},
-	} {
-		t.Run(c.name, func(t *testing.T) { newStandIn(t, "rules:\n  - name: r"+c.rule+"\n").play(c.scenario) })
-	}
+	})
 }
 
 func TestWaitUntil(t *testing.T) {
-	for _, c := range []struct{ name, rule, scenario string }{
+	playAll(t, []scenario{
 		{"a message of another topic ends it", `
     on: in
     do:
@@ -427,9 +421,7 @@ func TestWaitUntil(t *testing.T) {
 		> answer 1
 		= out/a
 		= out/c`},
-	} {
-		t.Run(c.name, func(t *testing.T) { newStandIn(t, "rules:\n  - name: r"+c.rule+"\n").play(c.scenario) })
-	}
+	})
 }
 
 func TestHTTP(t *testing.T) {
@@ -509,7 +501,7 @@ rules:
 func TestTooMuchToWaitWith(t *testing.T) {
 	s := newStandIn(t, "rules:\n  - name: r\n    on: in\n    do: [{publish: out}, {wait: 1s}, {publish: out}]\n")
 	s.hear("in " + strings.Repeat("x", 64<<10))
-	if out := s.outs[len(s.outs)-1]; out.Err == nil || !strings.Contains(out.Err.Error(), "more than 65536") || len(out.Publish) > 0 || out.Fired {
+	if out := s.outs[len(s.outs)-1]; out.Err == nil || !strings.Contains(out.Err.Error(), "more than 64512") || len(out.Publish) > 0 || out.Fired {
 		t.Errorf("the outcome is %v, %d publishes", out.Err, len(out.Publish))
 	}
 	s.did = nil

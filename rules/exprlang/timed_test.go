@@ -9,7 +9,7 @@ import (
 )
 
 func TestModes(t *testing.T) {
-	for _, c := range []struct{ name, rule, scenario string }{
+	playAll(t, []scenario{
 		{"single refuses while a run is on its way", `
     on: in
     do: [{publish: begin, payload: "${payload}"}, {wait: 10s}, {publish: end, payload: "${payload}"}]`, `
@@ -119,13 +119,11 @@ func TestModes(t *testing.T) {
 		+ 5s
 		= end 2
 		= end 3`},
-	} {
-		t.Run(c.name, func(t *testing.T) { newStandIn(t, "rules:\n  - name: r"+c.rule+"\n").play(c.scenario) })
-	}
+	})
 }
 
 func TestTimedRules(t *testing.T) {
-	for _, c := range []struct{ name, rule, scenario string }{
+	playAll(t, []scenario{
 		{"for: the condition must hold so long, by topic", `
     on: in/+
     if: payload > 60
@@ -257,20 +255,24 @@ func TestTimedRules(t *testing.T) {
 		= out
 		> in
 		= refused: rate: it ran too often`},
+		{"missed: skip minds a reload as little as a busy machine", `
+    on: in
+    missed: skip
+    do: [{wait: 10s}, {publish: out}]`, `
+		> in
+		restart 9s
+		late 1s
+		= out`},
 		{"shadow and enabled are the engine's", `
     on: in
     enabled: false
     do: [{publish: out}]`, `
 		> in`},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			newStandIn(t, "rules:\n  - name: r/1"+c.rule+"\n").play(c.scenario)
-		})
-	}
+	})
 }
 
 func TestSilence(t *testing.T) {
-	for _, c := range []struct{ name, rule, scenario string }{
+	playAll(t, []scenario{
 		{"each topic that was heard of, once, until it comes back", `
     on: beat/+
     silent: 10m
@@ -335,9 +337,7 @@ func TestSilence(t *testing.T) {
 		restart
 		+ 1m
 		= gone`},
-	} {
-		t.Run(c.name, func(t *testing.T) { newStandIn(t, "rules:\n  - name: r"+c.rule+"\n").play(c.scenario) })
-	}
+	})
 }
 
 // A message that is heard of costs no write: the timer is left as it is.
