@@ -39,6 +39,12 @@
 // with. Whole numbers are calculated with 64 bits, where the machine has them, any
 // other as float64.
 //
+// What stands under do is a list of steps (steps.go, waitsteps.go), which become code
+// (code.go) of which runs are at a place (run.go, act.go). A run that waits is a timer
+// of the engine with its continuation as data (waits.go); for, debounce, throttle and
+// silent are in timed.go, what is taken over from another process in books.go. A rule
+// that only publishes at once has no run. docs/rules.md is the reference.
+//
 // The package is the only one that knows expr. Expressions have no clock to stop
 // them, so those that could take long or much are refused when they are compiled;
 // limits.go says which.
