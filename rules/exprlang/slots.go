@@ -59,7 +59,11 @@ type table struct {
 }
 
 func newTable() *table {
-	return &table{index: make(map[string]int), locals: map[string]bool{"with": true, "turn": true}}
+	t := &table{index: make(map[string]int), locals: make(map[string]bool)}
+	for _, name := range runNames {
+		t.locals[name] = true
+	}
+	return t
 }
 
 // know makes sure that there is a slot for the variable. It reports false for a

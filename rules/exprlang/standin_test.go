@@ -2,12 +2,14 @@ package exprlang_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/topic"
@@ -18,13 +20,14 @@ import (
 // standIn stands for the engine: it makes the calls of one program, in virtual time, and
 // keeps what the engine would keep. A restart throws the program away.
 type standIn struct {
-	tb      testing.TB
+	tb      rapid.TB
 	source  string
 	prog    rules.Program
 	state   *rules.State
 	now     time.Time
 	timers  map[string]standingTimer
 	asked   map[string]rules.Request
+	order   []string // of asked
 	kept    map[string][]byte
 	explain bool
 	late    time.Duration // of timers that are due now
@@ -43,7 +46,7 @@ type standingTimer struct {
 	seq int
 }
 
-func newStandIn(tb testing.TB, source string) *standIn {
+func newStandIn(tb rapid.TB, source string) *standIn {
 	tb.Helper()
 	s := &standIn{
 		tb: tb, source: source, state: rules.NewState(nil), now: noon, timers: make(map[string]standingTimer),
@@ -56,7 +59,7 @@ func newStandIn(tb testing.TB, source string) *standIn {
 // begin compiles the source and starts the program.
 func (s *standIn) begin() {
 	s.tb.Helper()
-	p, err := exprlang.New().Compile(s.tb.Context(), rules.Source{Name: "t.yaml", Text: []byte(s.source), State: s.state, Zone: time.UTC})
+	p, err := exprlang.New().Compile(context.Background(), rules.Source{Name: "t.yaml", Text: []byte(s.source), State: s.state, Zone: time.UTC})
 	if err != nil {
 		s.tb.Fatalf("%s\n%v", s.source, err)
 	}
@@ -111,7 +114,7 @@ func (s *standIn) call(calls ...rules.Call) []rules.Outcome {
 	for i := range calls {
 		calls[i].Now, calls[i].Explain = s.now, s.explain
 	}
-	outs := s.prog.Run(s.tb.Context(), calls)
+	outs := s.prog.Run(context.Background(), calls)
 	for i := range outs {
 		s.apply(&outs[i])
 	}
@@ -129,6 +132,7 @@ func (s *standIn) apply(out *rules.Outcome) {
 			s.tb.Errorf("the request %q is on its way already", q.ID)
 		}
 		s.asked[q.ID] = q
+		s.order = append(s.order, q.ID)
 		s.did = append(s.did, strings.TrimSpace(q.Method+" "+q.URL+" "+string(q.Body)))
 	}
 	for _, l := range out.Logs {
@@ -211,11 +215,16 @@ func (s *standIn) fire(until time.Time) {
 	}
 }
 
-// reply answers the only request that is on its way.
+// reply answers the request that has been on its way for longest.
 func (s *standIn) reply(r rules.Reply) {
 	s.tb.Helper()
-	for _, id := range slices.Sorted(maps.Keys(s.asked)) {
-		q := s.asked[id]
+	for len(s.order) > 0 {
+		id := s.order[0]
+		s.order = s.order[1:]
+		q, there := s.asked[id]
+		if !there {
+			continue
+		}
 		delete(s.asked, id)
 		s.call(rules.Call{Trigger: rules.OnReply, Timer: id, Name: q.Name, Data: q.Data, Reply: &r})
 		return

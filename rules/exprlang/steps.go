@@ -401,7 +401,6 @@ func (f *ruleFile) plan(p pair) *planStep {
 			plan.pause = f.duration(q, longestPause)
 		case "do":
 			plan.kind, acts = planDo, true
-			f.locals["error"] = true
 			plan.do = f.steps(q.value, `"do"`)
 		case "then":
 			if s, ok := f.scalar(q.value, `"then"`); ok && s.value == "continue" {

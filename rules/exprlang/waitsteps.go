@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,7 +75,6 @@ func (f *ruleFile) waitStep(s *action, verb pair, _ map[string]pair) {
 	s.kind = stepUntil
 	w := &waitStep{line: s.at.line}
 	s.wait = w
-	f.locals["heard"], f.locals["trigger"], f.locals["timed_out"] = true, true, true
 	pairs, _ := f.mapping(verb.value, `"wait"`)
 	for _, p := range pairs {
 		switch p.key {
@@ -208,7 +208,7 @@ func (f *ruleFile) localName(p pair) string {
 	case !ok:
 	case !isWord(name):
 		f.errorf(f.start(p.value), "%q is no name for a variable: it has letters, digits and _ and does not begin with a digit", name)
-	case taken || reservedLocals[name]:
+	case taken || slices.Contains(runNames, name) || slices.Contains(otherNames, name):
 		f.errorf(f.start(p.value), "the name %q is taken", name)
 	default:
 		return name
@@ -216,8 +216,8 @@ func (f *ruleFile) localName(p pair) string {
 	return "reply"
 }
 
-// reservedLocals are the variables of a run that mean something already.
-var reservedLocals = map[string]bool{
-	"with": true, "turn": true, "error": true, "heard": true, "trigger": true, "timed_out": true,
-	"not": true, "and": true, "or": true, "in": true, "let": true, "if": true, "else": true, "true": true, "false": true, "nil": true,
-}
+// runNames are the variables that every run has.
+var runNames = []string{"with", "turn", "error", "heard", "trigger", "timed_out"}
+
+// otherNames are names that no variable of a run may have besides.
+var otherNames = []string{"vars", "time", "sun", "windows", "edge", "not", "and", "or", "in", "let", "if", "else", "true", "false", "nil"}
