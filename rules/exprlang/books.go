@@ -64,7 +64,7 @@ func (m *machine) adopt(s *rules.Standing, now time.Time) bool {
 		return false
 	}
 	due := now.Add(s.Left)
-	h := &parked{key: kept.Key, msg: kept.Msg.message(), prev: kept.Prev.message(), due: due, overdue: s.Left <= 0}
+	h := &parked{key: kept.Key, msg: kept.Msg.message(), prev: kept.Prev.message(), due: due}
 	switch kind {
 	case kindRun:
 		return m.adoptRun(w, s, &kept, due)
@@ -77,7 +77,7 @@ func (m *machine) adopt(s *rules.Standing, now time.Time) bool {
 		w.bursts[h.key] = h
 		m.count++
 	case kindSilent:
-		w.alarm, w.overdue = due, h.overdue
+		w.alarm = due
 	}
 	return true
 }
@@ -85,7 +85,7 @@ func (m *machine) adopt(s *rules.Standing, now time.Time) bool {
 func (m *machine) adoptRun(w *flow, s *rules.Standing, kept *continuation, due time.Time) bool {
 	r := &run{
 		flow: w, id: s.ID, key: kept.Key, msg: kept.Msg.message(), prev: kept.Prev.message(),
-		threads: kept.Threads, nextID: kept.Next, due: due, stands: true, queued: kept.Queued, overdue: s.Left <= 0,
+		threads: kept.Threads, nextID: kept.Next, due: due, stands: true, queued: kept.Queued,
 	}
 	for _, t := range r.threads {
 		if t == nil || !w.fits(t) {

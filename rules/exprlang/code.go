@@ -132,7 +132,9 @@ func (f *ruleFile) callsIn(steps []*action) []string {
 	var all []string
 	for _, s := range steps {
 		if s.kind == stepCall {
-			all = append(all, s.callee.value)
+			if r := f.calleeOf(s); r != nil {
+				all = append(all, r.Name)
+			}
 		}
 		for _, body := range s.bodies {
 			all = append(all, f.callsIn(body)...)
@@ -281,13 +283,25 @@ func (c *coder) parallel(s *action) {
 	c.code[fork].branches, c.code[fork].to, c.code[fork].next = starts, len(c.code), len(c.code)
 }
 
-func (c *coder) call(s *action) {
-	var callee *compiled
-	for _, r := range c.f.rules {
-		if r.Name == s.callee.value && r.steps != nil {
+// calleeOf is the rule that a step calls: of the same use of a blueprint, or of the file;
+// nil if there is none.
+func (f *ruleFile) calleeOf(s *action) (callee *compiled) {
+	for _, r := range f.rules {
+		if r.steps == nil {
+			continue
+		}
+		if r.Name == s.prefix+s.callee.value {
+			return r
+		}
+		if r.Name == s.callee.value {
 			callee = r
 		}
 	}
+	return callee
+}
+
+func (c *coder) call(s *action) {
+	callee := c.f.calleeOf(s)
 	if callee == nil {
 		if s.callee.value != "" {
 			s.callee.errorf(0, "there is no rule %q in this file to call", s.callee.value)

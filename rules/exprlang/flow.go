@@ -42,8 +42,6 @@ type flow struct {
 	tokens float64
 	filled time.Time
 	alarm  time.Time // when the timer of silent is due; zero is never
-	// overdue says that the alarm was due before this program began.
-	overdue bool
 }
 
 type mode uint8
@@ -88,7 +86,6 @@ const (
 	longestRule   = 366 * 24 * time.Hour
 	longestUntil  = 24 * time.Hour // of a wait that names no timeout
 	continueBytes = 63 << 10       // the engine takes 64 KiB, with what it adds
-	busy          = 90 * time.Second
 )
 
 // each visits the expressions of the rule's runs.
@@ -283,19 +280,19 @@ func (f *ruleFile) rate(p pair) rate {
 
 // hear makes a hidden rule that hears for a wait of r, and returns its place.
 func (f *ruleFile) hear(r *compiled, filters []string, wait *waitStep) int {
-	line, what := r.Line, "silent"
+	at, what := position{r.Line, r.column}, "silent"
 	if wait != nil {
-		line, what = wait.line, "wait"
+		at, what = wait.at, "wait"
 	}
 	if len(filters) == 0 {
 		filters = r.Filters
 	}
 	if len(filters) == 0 && !r.disabled {
-		f.errorf(position{line, 1}, "the rule %q hears no topics by itself, so the wait must say \"on\"", r.Name)
+		f.errorf(at, "the rule %q hears no topics by itself, so the wait must say \"on\"", r.Name)
 	}
-	name := fmt.Sprintf("%s (%s in line %d, %d)", r.Name, what, line, len(f.rules))
+	name := fmt.Sprintf("%s (%s in line %d, %d)", r.Name, what, at.line, len(f.rules))
 	f.rules = append(f.rules, &compiled{
-		Rule: rules.Rule{Name: name, Line: line, Filters: filters, QoS: r.QoS, Hidden: true},
+		Rule: rules.Rule{Name: name, Line: at.line, Filters: filters, QoS: r.QoS, Hidden: true},
 		part: &part{owner: r, wait: wait},
 	})
 	return len(f.rules) - 1

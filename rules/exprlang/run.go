@@ -24,7 +24,6 @@ type run struct {
 	stands  bool      // its timer does
 	queued  bool      // it has not begun
 	ended   bool
-	overdue bool             // it was due before this program began
 	born    *message.Message // what came while it was waiting is not this
 }
 

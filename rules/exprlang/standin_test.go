@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 type standIn struct {
 	tb      rapid.TB
 	source  string
+	folder  fs.FS
 	prog    rules.Program
 	state   *rules.State
 	now     time.Time
@@ -48,8 +50,14 @@ type standingTimer struct {
 
 func newStandIn(tb rapid.TB, source string) *standIn {
 	tb.Helper()
+	return newStandInOf(tb, source, nil)
+}
+
+// newStandInOf is one of a file that may read others of a folder.
+func newStandInOf(tb rapid.TB, source string, folder fs.FS) *standIn {
+	tb.Helper()
 	s := &standIn{
-		tb: tb, source: source, state: rules.NewState(nil), now: noon, timers: make(map[string]standingTimer),
+		tb: tb, source: source, folder: folder, state: rules.NewState(nil), now: noon, timers: make(map[string]standingTimer),
 		asked: make(map[string]rules.Request), kept: make(map[string][]byte), fired: make(map[string]int),
 	}
 	s.begin()
@@ -59,7 +67,8 @@ func newStandIn(tb rapid.TB, source string) *standIn {
 // begin compiles the source and starts the program.
 func (s *standIn) begin() {
 	s.tb.Helper()
-	p, err := exprlang.New().Compile(context.Background(), rules.Source{Name: "t.yaml", Text: []byte(s.source), State: s.state, Zone: time.UTC})
+	p, err := exprlang.New().Compile(context.Background(), rules.Source{Name: "t.yaml", Text: []byte(s.source), State: s.state, Zone: time.UTC,
+		Read: func(name string) ([]byte, error) { return fs.ReadFile(s.folder, name) }})
 	if err != nil {
 		s.tb.Fatalf("%s\n%v", s.source, err)
 	}
@@ -208,8 +217,8 @@ func (s *standIn) fire(until time.Time) {
 		call := rules.Call{Trigger: rules.OnTimer, Timer: t.ID, Name: t.Name, Data: t.Data}
 		if t.due.After(s.now) {
 			s.now = t.due
-		} else if s.late > 0 {
-			call.Late = s.now.Sub(t.due)
+		} else if late := s.now.Sub(t.due); s.late > 0 && late > 90*time.Second {
+			call.Late = late
 		}
 		s.call(call)
 	}
@@ -238,7 +247,6 @@ func (s *standIn) reply(r rules.Reply) {
 //	+ 5s                time goes by
 //	= topic payload     this was published (or asked, logged ...) since, in this order
 //	restart [10m] [cut] the process ends, after it saved unless it is cut, and comes back
-//	late 5s             time goes by while the machine is busy
 //	change FROM -> TO   the file is changed, and loaded
 //	reply 200 body      the request is answered; "reply error why" that it failed
 func (s *standIn) play(scenario string) {
@@ -269,11 +277,6 @@ func (s *standIn) play(scenario string) {
 				down = s.span(words[0])
 			}
 			s.restart(down, cut)
-		case "late": // the machine is busy, and the timers were those of another program
-			s.now = s.now.Add(s.span(rest) + time.Second)
-			s.late = time.Second
-			s.fire(s.now)
-			s.late = 0
 		case "change":
 			from, to, _ := strings.Cut(rest, " -> ")
 			if !strings.Contains(s.source, from) {

@@ -24,6 +24,7 @@ type action struct {
 	wait    *waitStep
 	http    *httpStep
 	callee  text
+	prefix  string // of the rules of a blueprint, of which the callee may be one
 	// bodies are the lists of steps inside: then and else; those of choose, with their
 	// conditions in cases; that of repeat; those of parallel.
 	bodies [][]*action
@@ -69,7 +70,7 @@ type waitStep struct {
 	until    *expression
 	timeout  *template // nil is a day
 	goOn     bool      // after the timeout
-	line     int
+	at       position
 	anywhere bool // the condition reads nothing of a message
 }
 
@@ -358,6 +359,7 @@ func (f *ruleFile) parallelStep(s *action, verb pair, _ map[string]pair) {
 func (f *ruleFile) callStep(s *action, verb pair, keys map[string]pair) {
 	s.kind = stepCall
 	s.callee, _ = f.scalar(verb.value, `"call"`)
+	s.prefix = f.prefix
 	if p, ok := keys["with"]; ok {
 		s.set = f.set(p.value)
 	}

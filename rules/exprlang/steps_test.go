@@ -3,6 +3,7 @@ package exprlang_test
 import (
 	"strings"
 	"testing"
+	"testing/fstest"
 )
 
 // What steps do, told as rules and scenarios; see standIn.play.
@@ -60,7 +61,10 @@ var stepScenarios = []scenario{
     missed: skip
     do: [{wait: 10s}, {publish: out}]`, `
 		> in
-		restart 11s
+		restart 90s
+		= out
+		> in
+		restart 2m
 		= missed`},
 	{"a wait may be calculated", `
     on: in
@@ -506,4 +510,44 @@ func TestTooMuchToWaitWith(t *testing.T) {
 	}
 	s.did = nil
 	s.play("> in x\n= out\n+ 1s\n= out")
+}
+
+// Steps in a blueprint: its rules call each other, and what waits is told apart.
+func TestStepsInBlueprints(t *testing.T) {
+	folder := fstest.MapFS{
+		"b.yaml": {Data: []byte(`
+inputs:
+  room: {type: text}
+rules:
+  - name: caller
+    on: in/$(room)
+    do:
+      - call: ring
+      - wait: {on: ack/$(room)}
+      - publish: done/$(room)
+  - name: ring
+    do: [{publish: bell/$(room)}]
+`)},
+		"t.yaml": {Data: []byte(`
+rules:
+  - {use: b.yaml, name: hall, with: {room: hall}}
+  - {use: b.yaml, name: attic, with: {room: attic}}
+`)},
+	}
+	s := newStandInOf(t, string(folder["t.yaml"].Data), folder)
+	s.play(`
+		> in/hall
+		= bell/hall
+		> in/attic
+		= bell/attic
+		restart
+		> ack/attic
+		= done/attic
+		> ack/hall
+		= done/hall`)
+	folder["b.yaml"].Data = []byte(strings.ReplaceAll(string(folder["b.yaml"].Data), "call: ring", "call: rong"))
+	_, err := compileIn(folder, "t.yaml")
+	if err == nil || !strings.Contains(err.Error(), `b.yaml:8:15: there is no rule "rong" in this file to call`) || !strings.Contains(err.Error(), "used by t.yaml:3") {
+		t.Errorf("it says %v", err)
+	}
 }

@@ -21,7 +21,6 @@ type parked struct {
 	due       time.Time // when the timer is, by for; by debounce, when the burst is over
 	fired     bool      // for: it has held long enough, and is not over
 	number    uint64    // debounce: tells bursts apart
-	overdue   bool      // it was due before this program began
 }
 
 // lastHeard is when a topic was last heard of, for silent.
@@ -37,7 +36,7 @@ func (m *machine) trigger(e *evaluator, w *flow, call *rules.Call, out *rules.Ou
 		m.hear(e, w, call, out)
 		return
 	}
-	if w.tooLate(call, true) {
+	if w.tooLate(call.Late) {
 		out.Missed = true
 		return
 	}
@@ -250,7 +249,7 @@ func (m *machine) heldLong(e *evaluator, w *flow, call *rules.Call, out *rules.O
 	}
 	h.fired = true
 	m.mark(timerID(kindHold, w, key), []byte("true"), out)
-	if w.tooLate(call, h.overdue) {
+	if w.tooLate(call.Late) {
 		out.Missed = true
 		return
 	}
@@ -299,7 +298,7 @@ func (m *machine) burstIsOver(e *evaluator, w *flow, call *rules.Call, out *rule
 	w.dirty = true
 	switch {
 	case out.Err != nil:
-	case w.tooLate(call, h.overdue):
+	case w.tooLate(call.Late):
 		out.Missed = true
 	default:
 		m.admit(e, w, h, call, out)
@@ -366,13 +365,12 @@ func (m *machine) silence(e *evaluator, w *flow, call *rules.Call, out *rules.Ou
 		m.mark(timerID(kindSilent, w, key), []byte("true"), out)
 		m.silent(e, w, key, l, call, out)
 	}
-	w.overdue = false
 	m.watchSilence(w, call.Now, out)
 }
 
 // silent runs the rule for one.
 func (m *machine) silent(e *evaluator, w *flow, key string, l *lastHeard, call *rules.Call, out *rules.Outcome) {
-	if late := call.Now.Sub(l.at.Add(w.silent.after)); w.tooLate(&rules.Call{Late: min(late, call.Late)}, w.overdue) {
+	if late := call.Now.Sub(l.at.Add(w.silent.after)); w.tooLate(min(late, call.Late)) {
 		out.Missed = true
 		return
 	}

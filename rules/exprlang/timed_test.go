@@ -255,14 +255,6 @@ func TestTimedRules(t *testing.T) {
 		= out
 		> in
 		= refused: rate: it ran too often`},
-		{"missed: skip minds a reload as little as a busy machine", `
-    on: in
-    missed: skip
-    do: [{wait: 10s}, {publish: out}]`, `
-		> in
-		restart 9s
-		late 1s
-		= out`},
 		{"shadow and enabled are the engine's", `
     on: in
     enabled: false

@@ -300,7 +300,7 @@ func (m *machine) due(e *evaluator, r *run, call *rules.Call, out *rules.Outcome
 		at = call.Now
 	}
 	r.stands = false
-	if r.flow.tooLate(call, r.overdue) || r.queued {
+	if r.flow.tooLate(call.Late) || r.queued {
 		out.Missed = true
 		if next := m.end(r, call, out); next != nil {
 			m.goOn(e, next, call, out)
@@ -337,19 +337,13 @@ func (m *machine) fail(g *goes, t *thread, in *instr, err error) {
 	}
 }
 
-// tooLate reports whether what was due while the gateway was off is left out. A little
-// late is what was due since this program began, too: the machine was busy.
-func (w *flow) tooLate(call *rules.Call, overdue bool) bool {
+// tooLate reports whether what was due while the gateway was off is left out.
+func (w *flow) tooLate(late time.Duration) bool {
 	most := w.late
-	switch {
-	case most == 0:
+	if most == 0 {
 		most = defaultLate
-	case most < 0 && overdue:
-		most = 0
-	case most < 0:
-		most = busy
 	}
-	return call.Late > most
+	return late > 0 && late > most
 }
 
 // reply makes a call OnReply.

@@ -73,7 +73,7 @@ func (f *ruleFile) waitStep(s *action, verb pair, _ map[string]pair) {
 		return
 	}
 	s.kind = stepUntil
-	w := &waitStep{line: s.at.line}
+	w := &waitStep{at: verb.at}
 	s.wait = w
 	pairs, _ := f.mapping(verb.value, `"wait"`)
 	for _, p := range pairs {
