@@ -67,8 +67,10 @@ func newStandInOf(tb rapid.TB, source string, folder fs.FS) *standIn {
 // begin compiles the source and starts the program.
 func (s *standIn) begin() {
 	s.tb.Helper()
-	p, err := exprlang.New().Compile(context.Background(), rules.Source{Name: "t.yaml", Text: []byte(s.source), State: s.state, Zone: time.UTC,
-		Read: func(name string) ([]byte, error) { return fs.ReadFile(s.folder, name) }})
+	p, err := exprlang.New().Compile(context.Background(), rules.Source{
+		Name: "t.yaml", Text: []byte(s.source), State: s.state, Zone: time.UTC,
+		Read: func(name string) ([]byte, error) { return fs.ReadFile(s.folder, name) },
+	})
 	if err != nil {
 		s.tb.Fatalf("%s\n%v", s.source, err)
 	}
