@@ -292,7 +292,9 @@ func (g *Gateway) loadRules(ctx context.Context) error {
 		if g.up.Load() {
 			g.ruleFiles.settle(ctx, cfg.Rules.Folder)
 		}
-		return g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
+		err := g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
+		g.keepVersion(cfg.Rules.Folder, err)
+		return err
 	})
 }
 
