@@ -21,7 +21,6 @@ import (
 	"github.com/gatehouse/gatehouse/broker/store/durable"
 	"github.com/gatehouse/gatehouse/broker/store/history"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
-	"github.com/gatehouse/gatehouse/cmd/internal/console"
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/plugins"
 	"github.com/gatehouse/gatehouse/rules"
@@ -205,21 +204,17 @@ func (g *Gateway) open(ctx context.Context) (parts []part, err error) {
 	g.mu.Lock()
 	g.listeners = opened
 	g.mu.Unlock()
-	if address := g.config().Console.Address; address != "" {
-		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("cannot open the console: %w", err)
-		}
-		bound = append(bound, ln)
-		g.opt.Log.Info("console", "url", "http://"+ln.Addr().String())
-		c, err := console.New(console.Options{
-			Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store,
-			Hook: g.hooks.run, Metrics: g.metrics(), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
-		})
+	consoles, err := g.openConsoles(ctx)
+	bound = append(bound, consoles...)
+	if err != nil {
+		return nil, err
+	}
+	for _, ln := range consoles {
+		c, err := g.newConsole(ln)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, part{name: "console", run: c.Run})
+		parts = append(parts, part{name: "console " + ln.Addr().Network(), run: c.Run})
 	}
 	return parts, nil
 }
@@ -293,7 +288,7 @@ func (g *Gateway) loadRules(ctx context.Context) error {
 			g.ruleFiles.settle(ctx, cfg.Rules.Folder)
 		}
 		err := g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
-		g.keepVersion(cfg.Rules.Folder, err)
+		g.keepVersion(ctx, cfg.Rules.Folder, err)
 		return err
 	})
 }

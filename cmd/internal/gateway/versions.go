@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"path/filepath"
 	"time"
@@ -12,7 +13,7 @@ import (
 // keepVersion keeps the folder of rules as a version, if a load with that error brought
 // anything of it into force that is not in the newest version. What goes wrong with it is
 // told and hinders nothing.
-func (g *Gateway) keepVersion(folder string, loaded error) {
+func (g *Gateway) keepVersion(ctx context.Context, folder string, loaded error) {
 	if g.opt.Data == "" {
 		return
 	}
@@ -26,7 +27,7 @@ func (g *Gateway) keepVersion(folder string, loaded error) {
 			broken = append(broken, file.File)
 		}
 	}
-	err := versions.Change(filepath.Join(g.opt.Data, versions.Folder), func(kept *versions.Versions) error {
+	err := versions.Change(ctx, filepath.Join(g.opt.Data, versions.Folder), func(kept *versions.Versions) error {
 		files, err := versions.Read(folder)
 		if err != nil {
 			return err

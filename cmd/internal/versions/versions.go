@@ -2,6 +2,7 @@ package versions
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -59,12 +60,22 @@ func Open(dir string) *Versions { return OpenOn(durable.OS(), dir) }
 func OpenOn(fsys durable.FS, dir string) *Versions { return &Versions{dir: dir, fsys: fsys} }
 
 // Change calls do with the versions in a folder of the machine, which is made if it is
-// missing, while no other process changes them; else the error is a durable.ErrLocked.
-func Change(dir string, do func(*Versions) error) (err error) {
+// missing, while no other process changes them. It waits for one that does, a rollback
+// perhaps, for five seconds; then the error is a durable.ErrLocked.
+func Change(ctx context.Context, dir string, do func(*Versions) error) (err error) {
+	const look, looks = 50 * time.Millisecond, 100
 	if err := durable.MakeDir(dir, 0o700); err != nil {
 		return err
 	}
 	lock, err := durable.Lock(filepath.Join(dir, ".lock"))
+	for n := 0; errors.Is(err, durable.ErrLocked) && n < looks; n++ {
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(look):
+		}
+		lock, err = durable.Lock(filepath.Join(dir, ".lock"))
+	}
 	if err != nil {
 		return err
 	}
@@ -285,13 +296,11 @@ func (v *Versions) read(name string) (text []byte, err error) {
 	return text, nil
 }
 
-// Restore makes a folder what it was in a version: every file is replaced as a whole, those
-// that are not in the version are removed, and what Read leaves out stays.
-func (v *Versions) Restore(version *Version, folder string) error {
-	texts, err := v.Texts(version)
-	if err != nil {
-		return err
-	}
+// Restore makes a folder what it was in a version, of which the texts are: every file is
+// replaced as a whole, those that are not in the version are removed, and what [Read]
+// leaves out stays. After an error, or a power cut, some files are those of the version;
+// to restore it again does the rest.
+func Restore(texts map[string][]byte, folder string) error {
 	now, err := Read(folder)
 	if err != nil {
 		return err

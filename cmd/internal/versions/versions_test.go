@@ -1,6 +1,7 @@
 package versions_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gatehouse/gatehouse/broker/store/durable"
 	"github.com/gatehouse/gatehouse/broker/store/durable/crashfs"
 	"github.com/gatehouse/gatehouse/cmd/internal/versions"
 )
@@ -92,9 +94,7 @@ func TestRestoreMakesTheFolderWhatItWas(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(folder, "sub")); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Restore(first, folder); err != nil {
-		t.Fatal(err)
-	}
+	restore(t, v, first, folder)
 	after, err := versions.Read(folder)
 	if diff := cmp.Diff(before, after); diff != "" || err != nil {
 		t.Error(diff, err)
@@ -109,8 +109,19 @@ func TestRestoreMakesTheFolderWhatItWas(t *testing.T) {
 	}
 }
 
+func restore(t *testing.T, v *versions.Versions, version *versions.Version, folder string) {
+	t.Helper()
+	texts, err := v.Texts(version)
+	if err == nil {
+		err = versions.Restore(texts, folder)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestDamageIsNotRestored(t *testing.T) {
-	dir, folder := t.TempDir(), t.TempDir()
+	dir := t.TempDir()
 	v := versions.Open(dir)
 	first := save(t, v, files("a", "text"), 1)
 	for name, hash := range map[string]string{"a": first.Files["a"], "../x": first.Files["a"], "b": "../../etc/passwd"} {
@@ -120,17 +131,12 @@ func TestDamageIsNotRestored(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := v.Restore(bad, folder); err == nil || !strings.Contains(err.Error(), "version 1 is damaged") {
+		if _, err := v.Texts(bad); err == nil || !strings.Contains(err.Error(), "version 1 is damaged") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	if entries, _ := os.ReadDir(folder); len(entries) > 0 {
-		t.Errorf("it was restored: %v", entries)
-	}
 	save(t, v, files("a", "text", "b", "b"), 2) // mends it
-	if err := v.Restore(first, folder); err != nil {
-		t.Error(err)
-	}
+	restore(t, v, first, t.TempDir())
 	if err := os.WriteFile(filepath.Join(dir, "version-000002.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -185,15 +191,33 @@ func numberAfter(all []versions.Version) int {
 	return all[0].Number + 1
 }
 
-func TestOneProcessAtATime(t *testing.T) {
+func TestOneAtATime(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "v")
-	err := versions.Change(dir, func(*versions.Versions) error {
-		return versions.Change(dir, func(*versions.Versions) error { return nil })
+	err := versions.Change(t.Context(), dir, func(*versions.Versions) error {
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		return versions.Change(stopped, dir, func(*versions.Versions) error { return nil })
 	})
-	if err == nil || !strings.Contains(err.Error(), "in use") {
+	if !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("the second one got %v", err)
 	}
-	if err := versions.Change(dir, func(v *versions.Versions) error { _, err := v.Save(files("a", "a"), at, nil); return err }); err != nil {
+	began, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- versions.Change(t.Context(), dir, func(v *versions.Versions) error {
+			close(began)
+			_, err := v.Save(files("a", "a"), at, nil)
+			return err
+		})
+	}()
+	<-began
+	err = versions.Change(t.Context(), dir, func(v *versions.Versions) error {
+		_, err := v.Save(files("a", "b"), at, nil)
+		return err
+	})
+	if err := errors.Join(err, <-done); err != nil {
 		t.Error(err)
+	}
+	if all, err := versions.Open(dir).List(); err != nil || len(all) != 2 {
+		t.Errorf("there are %v, %v", all, err)
 	}
 }
