@@ -144,8 +144,13 @@ func abridgeTo(s string, longest int) string {
 
 // fact tells what happened, if somebody wants to know.
 func (g *goes) fact(what, value string) {
-	if g.call.Explain {
-		g.out.Facts = append(g.out.Facts, rules.Fact{What: abridgeTo(what, 200), Value: abridgeTo(value, 200)})
+	addFact(g.call, g.out, what, value)
+}
+
+// addFact tells something of a call, within the bound of what is told of one.
+func addFact(call *rules.Call, out *rules.Outcome, what, value string) {
+	if call.Explain && len(out.Facts) < maxFacts {
+		out.Facts = append(out.Facts, rules.Fact{What: abridgeTo(what, maxFactWhat), Value: abridgeTo(value, maxFactWhat)})
 	}
 }
 
@@ -321,9 +326,8 @@ func (g *goes) request(t *thread, in *instr) error {
 }
 
 // explainPublish tells what a rule without further steps has published.
-func explainPublish(out *rules.Outcome) {
+func explainPublish(call *rules.Call, out *rules.Outcome) {
 	for i := range out.Publish {
-		m := &out.Publish[i]
-		out.Facts = append(out.Facts, rules.Fact{What: abridgeTo("publish "+m.Topic, 200), Value: abridgeTo(string(m.Payload), 200)})
+		addFact(call, out, "publish "+out.Publish[i].Topic, string(out.Publish[i].Payload))
 	}
 }

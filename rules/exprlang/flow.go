@@ -291,9 +291,13 @@ func (f *ruleFile) hear(r *compiled, filters []string, wait *waitStep) int {
 		f.errorf(at, "the rule %q hears no topics by itself, so the wait must say \"on\"", r.Name)
 	}
 	name := fmt.Sprintf("%s (%s in line %d, %d)", r.Name, what, at.line, len(f.rules))
-	f.rules = append(f.rules, &compiled{
+	hidden := &compiled{
 		Rule: rules.Rule{Name: name, Line: at.line, Filters: filters, QoS: r.QoS, Hidden: true},
 		part: &part{owner: r, wait: wait},
-	})
+	}
+	if wait != nil && wait.until != nil {
+		hidden.Prev = f.reads(wait.until, rootPrev)
+	}
+	f.rules = append(f.rules, hidden)
 	return len(f.rules) - 1
 }

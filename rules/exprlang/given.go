@@ -31,7 +31,9 @@ type ownNames struct {
 	place  *rules.Place
 	zone   *time.Location
 	memory *memory
-	steady *steady
+	// filters are those that hear what state() gives.
+	filters map[*given]string
+	steady  *steady
 	// rule are those of the rule that is compiled; nil outside of one.
 	rule *ruleNames
 }

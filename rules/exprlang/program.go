@@ -160,7 +160,7 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 		out.Publish, out.Err = r.publish(e)
 		out.Fired = out.Err == nil
 		if call.Explain {
-			explainPublish(out)
+			explainPublish(call, out)
 		}
 	default:
 		return false

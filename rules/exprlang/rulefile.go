@@ -221,12 +221,13 @@ func (f *ruleFile) add(r *compiled) {
 // readsPrev reports whether an expression of the rule reads the previous message.
 func (f *ruleFile) readsPrev(r *compiled) bool {
 	found := false
-	r.each(func(x *expression) {
-		for _, i := range x.slots {
-			found = found || f.table.slots[i].root == rootPrev
-		}
-	})
+	r.each(func(x *expression) { found = found || f.reads(x, rootPrev) })
 	return found
+}
+
+// reads reports whether an expression reads a variable.
+func (f *ruleFile) reads(x *expression, root root) bool {
+	return slices.ContainsFunc(x.slots, func(i int) bool { return f.table.slots[i].root == root })
 }
 
 // each visits the rule's expressions.

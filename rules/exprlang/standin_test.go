@@ -24,6 +24,7 @@ type standIn struct {
 	tb      rapid.TB
 	source  string
 	folder  fs.FS
+	prev    map[string]*message.Message
 	prog    rules.Program
 	state   *rules.State
 	now     time.Time
@@ -58,7 +59,7 @@ func newStandInOf(tb rapid.TB, source string, folder fs.FS) *standIn {
 	tb.Helper()
 	s := &standIn{
 		tb: tb, source: source, folder: folder, state: rules.NewState(nil), now: noon, timers: make(map[string]standingTimer),
-		asked: make(map[string]rules.Request), kept: make(map[string][]byte), fired: make(map[string]int),
+		asked: make(map[string]rules.Request), kept: make(map[string][]byte), prev: make(map[string]*message.Message), fired: make(map[string]int),
 	}
 	s.begin()
 	return s
@@ -186,10 +187,19 @@ func (s *standIn) hear(msgs ...string) {
 		m := &message.Message{Topic: name, Payload: []byte(payload), Origin: "client/x"}
 		for i, r := range s.prog.Rules() {
 			if slices.ContainsFunc(r.Filters, func(f string) bool { return topic.Match(f, name) }) {
-				calls = append(calls, rules.Call{Trigger: rules.OnMessage, Rule: i, Message: m})
+				call := rules.Call{Trigger: rules.OnMessage, Rule: i, Message: m}
+				if r.Prev {
+					call.Prev = s.prev[name]
+				}
+				calls = append(calls, call)
 			}
 		}
+		s.prev[name] = m
 	}
+	slices.SortStableFunc(calls, func(a, b rules.Call) int { // those that watch hear first
+		watch := func(c rules.Call) int { return int(s.prog.Rules()[c.Rule].Stage) }
+		return cmp.Compare(watch(b), watch(a))
+	})
 	s.call(calls...)
 }
 

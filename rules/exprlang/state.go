@@ -123,6 +123,24 @@ func (f *ruleFile) watch() *compiled {
 	return &compiled{Rule: rules.Rule{Name: name, Line: 1, Stage: rules.Watch, Filters: m.filters}, watch: m}
 }
 
+// hears notes the filter that hears what a slot gives.
+func (o *ownNames) hears(g *given, filter string) {
+	if o.filters == nil {
+		o.filters = make(map[*given]string)
+	}
+	o.filters[g] = filter
+}
+
+// topicsOf are the filters that hear what the state() of an expression name.
+func (f *ruleFile) topicsOf(x *expression) (filters []string) {
+	for _, i := range x.slots {
+		if filter := f.table.own.filters[f.table.slots[i].given]; filter != "" && !slices.Contains(filters, filter) {
+			filters = append(filters, filter)
+		}
+	}
+	return filters
+}
+
 // topicPart is a piece of the topic that state() is asked for.
 type topicPart struct {
 	text string
@@ -151,6 +169,7 @@ func (c *compilation) stateCall(n *ast.CallNode) (string, *refusal) {
 		}
 		return m.read(topic, path, &e.numbers)
 	})
+	c.table.own.hears(c.table.slots[c.table.index[name]].given, filter)
 	return name, nil
 }
 

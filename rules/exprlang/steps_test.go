@@ -4,6 +4,10 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/exprlang"
+	"github.com/gatehouse/gatehouse/rules/trial"
 )
 
 // What steps do, told as rules and scenarios; see standIn.play.
@@ -413,6 +417,24 @@ func TestWaitUntil(t *testing.T) {
 		restart 10s cut
 		+ 20s
 		= out/true`},
+		{"a condition that reads other topics is woken by them, and may hold already", `
+    on: in
+    do: [{wait: {until: "state('door').open == false && state('window/' + 'a').shut", timeout: 30s}}, {publish: out}]`, `
+		> door {"open":true}
+		> in
+		> door {"open":false}
+		> window/a {"shut":true}
+		= out
+		> in
+		= out`},
+		{"the condition may read the message before on the topic", `
+    on: in
+    do: [{wait: {until: "prev != nil && prev.n < payload.n", on: answer}}, {publish: out}]`, `
+		> answer {"n":1}
+		> in
+		> answer {"n":1}
+		> answer {"n":2}
+		= out`},
 		{"several runs wait for themselves", `
     on: in/+
     mode: parallel
@@ -478,6 +500,33 @@ rules:
 		reply error two
 		= failed two
 		= end`)
+	})
+	t.Run("in the engine, with a power cut on the way", func(t *testing.T) {
+		f, err := trial.Parse("t.test.yaml", []byte(`
+tests:
+  - name: weather
+    rules: [t.yaml]
+    steps:
+      - {publish: in, payload: {id: a, n: 1}}
+      - {expect request: https://x.example/a, method: POST, body: {n: 1}}
+      - {expect none: out}
+      - {reply: https://x.example/*, body: {c: 21.5}}
+      - {publish: in, payload: {id: b, n: 2}}
+      - restart: true
+      - {expect: out, payload: 200 21.5 -}
+      - {advance: 1d}
+      - {expect none: out}
+`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		folder := fstest.MapFS{"t.yaml": {Data: []byte("rules:\n  - name: r" + do + "\n")}}
+		o := trial.Options{Engine: rules.Options{Languages: []rules.Language{exprlang.New()}}, Folder: folder}
+		for i := range f.Tests {
+			if r := f.Run(t.Context(), o, &f.Tests[i]); r.Failure != nil {
+				t.Errorf("%+v", r.Failure)
+			}
+		}
 	})
 	t.Run("requests in parallel", func(t *testing.T) {
 		newStandIn(t, `

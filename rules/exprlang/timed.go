@@ -103,9 +103,7 @@ func (m *machine) admit(e *evaluator, w *flow, from *parked, call *rules.Call, o
 	key := from.key
 	from.key = w.modeKey(key)
 	if out.Refused = m.refusal(w, key, from.key, call.Now); out.Refused != "" {
-		if call.Explain {
-			out.Facts = append(out.Facts, rules.Fact{What: "refused", Value: out.Refused})
-		}
+		addFact(call, out, "refused", out.Refused)
 		return
 	}
 	m.begin(e, w, from, call, out)
@@ -217,7 +215,7 @@ func (m *machine) holding(w *flow, from *parked, holds bool, call *rules.Call, o
 		}
 		w.holds[from.key] = from
 		m.count++
-		m.tell(call, out, "for", "it must hold for "+w.hold.String())
+		addFact(call, out, "for", "it must hold for "+w.hold.String())
 	case !holds && h != nil:
 		delete(w.holds, from.key)
 		m.count--
@@ -226,17 +224,11 @@ func (m *machine) holding(w *flow, from *parked, holds bool, call *rules.Call, o
 			return
 		}
 		out.Timers = append(out.Timers, rules.TimerChange{ID: timerID(kindHold, w, from.key)})
-		m.tell(call, out, "for", "it does not hold any more")
+		addFact(call, out, "for", "it does not hold any more")
 	case holds && h.fired:
-		m.tell(call, out, "for", "it has run because of that")
+		addFact(call, out, "for", "it has run because of that")
 	case holds:
-		m.tell(call, out, "for", "it must hold for another "+h.due.Sub(call.Now).String())
-	}
-}
-
-func (m *machine) tell(call *rules.Call, out *rules.Outcome, what, value string) {
-	if call.Explain {
-		out.Facts = append(out.Facts, rules.Fact{What: what, Value: value})
+		addFact(call, out, "for", "it must hold for another "+h.due.Sub(call.Now).String())
 	}
 }
 
@@ -265,7 +257,7 @@ func (m *machine) burst(w *flow, from *parked, call *rules.Call, out *rules.Outc
 	if h != nil { // its timer looks when it was
 		from.number = h.number
 		*h = *from
-		m.tell(call, out, "debounce", "another one, so it waits for "+w.debounce.String())
+		addFact(call, out, "debounce", "another one, so it waits for "+w.debounce.String())
 		return
 	}
 	if m.count >= maxStanding {
@@ -277,7 +269,7 @@ func (m *machine) burst(w *flow, from *parked, call *rules.Call, out *rules.Outc
 	if out.Err = m.arm(kindBurst, w, from, call.Now, out); out.Err == nil {
 		w.bursts[from.key] = from
 		m.count++
-		m.tell(call, out, "debounce", "it waits for "+w.debounce.String())
+		addFact(call, out, "debounce", "it waits for "+w.debounce.String())
 	}
 }
 
@@ -388,6 +380,6 @@ func (m *machine) silent(e *evaluator, w *flow, key string, l *lastHeard, call *
 			return
 		}
 	}
-	m.tell(call, out, "silent", key+" for "+call.Now.Sub(l.at).Round(time.Millisecond).String())
+	addFact(call, out, "silent", key+" for "+call.Now.Sub(l.at).Round(time.Millisecond).String())
 	m.admit(e, w, &parked{key: key, msg: msg}, call, out)
 }

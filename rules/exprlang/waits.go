@@ -126,9 +126,7 @@ func (m *machine) begin(e *evaluator, w *flow, from *parked, call *rules.Call, o
 			return
 		}
 		out.Fired = true
-		if call.Explain {
-			out.Facts = append(out.Facts, rules.Fact{What: "mode queued", Value: fmt.Sprintf("behind %d", len(others))})
-		}
+		addFact(call, out, "mode queued", fmt.Sprintf("behind %d", len(others)))
 		return
 	}
 	if w.mode == modeRestart {

@@ -96,7 +96,12 @@ func (f *ruleFile) waitStep(s *action, verb pair, _ map[string]pair) {
 	if w.until == nil && len(w.filters) == 0 && len(pairs) > 0 {
 		f.errorf(verb.at, "a wait has until, on, or both")
 	}
-	w.anywhere = w.until != nil && !f.readsMessage(w.until)
+	if w.until != nil {
+		w.anywhere = !f.readsMessage(w.until)
+		if len(w.filters) == 0 {
+			w.filters = f.topicsOf(w.until)
+		}
+	}
 }
 
 // readsMessage reports whether an expression reads the message that is judged.
