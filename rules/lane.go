@@ -348,7 +348,7 @@ func (l *lane) gather(after *stage, past *history, msgs []message.Message) {
 	}
 	for i := range msgs {
 		m := &msgs[i]
-		l.found = after.match(l.found[:0], m.Topic, 0)
+		l.found = after.concern(l.found[:0], m, now, l.engine.opts.Limits.Explained)
 		prev, at := l.prevOf(after, past, m), 0
 		for _, k := range l.found {
 			for k >= after.spans[at].to {

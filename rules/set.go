@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
@@ -33,6 +34,8 @@ type judge struct {
 	unit   *unit
 	index  int // in unit.rules
 	origin string
+	bundle *bundle       // nil: it is asked about each message
+	picked atomic.Uint64 // messages that went through the bundle's sieve to it
 	tally
 }
 
@@ -42,6 +45,7 @@ func newUnit(file string, lane int, hash string, prog Program, state *State) *un
 	for i, r := range prog.Rules() {
 		u.rules = append(u.rules, &judge{Rule: r, unit: u, index: i, origin: "rule/" + r.Name})
 	}
+	u.bundle()
 	return u
 }
 
@@ -56,9 +60,11 @@ type ruleSet struct {
 
 // stage is the rules of one stage (and language), found by topic name.
 type stage struct {
-	judges []*judge // in the order in which they judge
-	spans  []span   // the judges of one program lie together
-	tree   topic.Tree[int]
+	judges []*judge        // in the order in which they judge
+	spans  []span          // the judges of one program lie together
+	tree   topic.Tree[int] // places in judges; below 0, in bundles: ^place
+	// bundles are the judges that are not in the tree themselves.
+	bundles []gathered
 	// filters are what the judges hear, sorted, each once.
 	filters []string
 }
@@ -125,9 +131,22 @@ func (s *stage) rank() {
 }
 
 func (s *stage) build() {
+	known := make(map[*bundle]int)
 	for i, j := range s.judges {
+		at := i
+		if j.bundle != nil {
+			b, ok := known[j.bundle]
+			if !ok {
+				b = len(s.bundles)
+				known[j.bundle], s.bundles = b, append(s.bundles, gathered{bundle: j.bundle})
+			}
+			s.bundles[b].places = append(s.bundles[b].places, i)
+			if at = ^b; ok {
+				continue
+			}
+		}
 		for _, f := range j.Filters {
-			s.tree.Add(f, i)
+			s.tree.Add(f, at)
 			s.filters = append(s.filters, f)
 		}
 	}
@@ -157,6 +176,23 @@ func (s *stage) match(found []int, name string, from int) []int {
 	}
 	slices.Sort(found[start:])
 	return found[:start+len(slices.Compact(found[start:]))]
+}
+
+// concern appends to found the positions of the judges that a message may concern, in
+// order.
+func (s *stage) concern(found []int, m *message.Message, now time.Time, every time.Duration) []int {
+	for i := range s.tree.Match(m.Topic) {
+		if i < 0 {
+			found = s.bundles[^i].pick(found, m, now, every)
+			continue
+		}
+		found = append(found, i)
+	}
+	if len(found) < 2 {
+		return found
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 // acquire returns the set in force, whose programs stay open until release.

@@ -56,13 +56,20 @@ func (e *Engine) Status() []FileStatus {
 				if j.Hidden || j.Stage == Watch {
 					continue
 				}
-				s.Rules = append(s.Rules, RuleStatus{Rule: j.Rule, Runs: j.runs()})
+				s.Rules = append(s.Rules, RuleStatus{Rule: j.Rule, Runs: j.told()})
 			}
 		}
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b FileStatus) int { return cmp.Compare(a.File, b.File) })
 	return all
+}
+
+// told is what is told about a rule, the messages included that it was not asked about.
+func (j *judge) told() Runs {
+	r := j.runs()
+	r.Counters.Heard += j.unasked()
+	return r
 }
 
 func (t *tally) runs() Runs {

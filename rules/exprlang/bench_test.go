@@ -1,12 +1,16 @@
 package exprlang_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/exprlang"
 )
 
 func BenchmarkExprRule(b *testing.B) {
@@ -96,4 +100,56 @@ func BenchmarkState(b *testing.B) {
 		p.Run(b.Context(), calls)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+}
+
+// BenchmarkRulesOnOneWildcard is a hundred rules on one topic filter in an engine, of
+// which one fires.
+func BenchmarkRulesOnOneWildcard(b *testing.B) {
+	var conditions []string
+	for i := range 100 {
+		conditions = append(conditions, fmt.Sprintf(`payload.kind == "k%d" && payload.value > 10`, i))
+	}
+	e, err := rules.New(rules.Options{Languages: []rules.Language{exprlang.New()}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := e.Load(b.Context(), fstest.MapFS{"f.yaml": {Data: []byte(manyRules(conditions...))}}); err != nil {
+		b.Fatal(err)
+	}
+	bus := &benchBus{}
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx, bus) }()
+	<-e.Ready()
+	const batch = 32
+	msgs := make([]message.Message, batch)
+	for i := range msgs {
+		msgs[i] = message.Message{Topic: "a/b", Payload: []byte(`{"kind":"k42","value":21.5,"unit":"C"}`)}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := bus.handle(ctx, msgs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+	cancel()
+	if err := errors.Join(<-done, e.Close()); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// benchBus takes what is published, and lets the benchmark call the engine's handler.
+type benchBus struct{ handle message.Handler }
+
+func (*benchBus) Publish(context.Context, ...message.Message) error   { return nil }
+func (*benchBus) Resubscribe(context.Context, string, []string) error { return nil }
+
+func (t *benchBus) Subscribe(ctx context.Context, sub message.Subscription, h message.Handler) error {
+	if len(sub.Filters) > 0 {
+		t.handle = h
+	}
+	sub.Ready()
+	<-ctx.Done()
+	return nil
 }

@@ -208,6 +208,13 @@ func (n *numbers) number(v *fastjson.Value) any {
 	return f
 }
 
+// float is a number as a float64; false if it is too large for one.
+func (n *numbers) float(v *fastjson.Value) (float64, bool) {
+	n.buf = v.MarshalTo(n.buf[:0])
+	f, err := strconv.ParseFloat(string(n.buf), 64)
+	return f, err == nil
+}
+
 func wholeNumber(digits []byte) (int, bool) {
 	if len(digits) > 20 {
 		return 0, false

@@ -257,8 +257,7 @@ func (w *window) number(e *evaluator) (float64, bool) {
 		return 0, err == nil
 	}
 	if v, ok := e.raw(w.of); ok && v != nil && v.Type() == fastjson.TypeNumber {
-		f, err := v.Float64()
-		return f, err == nil && !math.IsInf(f, 0)
+		return e.numbers.float(v)
 	}
 	v, err := e.run(w.of)
 	if err != nil {
