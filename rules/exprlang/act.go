@@ -290,7 +290,7 @@ func (g *goes) enter(t *thread, in *instr) error {
 func (g *goes) request(t *thread, in *instr) error {
 	h := in.http
 	q := rules.Request{
-		ID: g.run.id + "/" + strconv.Itoa(t.ID), Name: g.run.flow.handle(), Data: []byte("null"),
+		ID: g.run.id + "/" + strconv.Itoa(g.run.nextID), Name: g.run.flow.handle(), Data: []byte("null"),
 		Method: h.method, Timeout: h.timeout, Retries: h.retries,
 	}
 	target, _, err := h.url.render(g.e, nil)
@@ -321,6 +321,8 @@ func (g *goes) request(t *thread, in *instr) error {
 	}
 	g.out.Requests = append(g.out.Requests, q)
 	g.fact("http "+q.Method+" "+q.URL, string(q.Body))
+	t.Asked = g.run.nextID
+	g.run.nextID++
 	t.Wait, t.due = forReply, g.call.Now.Add(longestUntil)
 	return nil
 }

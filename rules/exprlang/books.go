@@ -88,7 +88,7 @@ func (m *machine) adoptRun(w *flow, s *rules.Standing, kept *continuation, due t
 		threads: kept.Threads, nextID: kept.Next, due: due, stands: true, queued: kept.Queued,
 	}
 	for _, t := range r.threads {
-		if t == nil || !w.fits(t) {
+		if t == nil || !w.fits(t) || !joins(t, r.threads) {
 			return false
 		}
 		t.due = due.Add(t.After)
@@ -98,9 +98,23 @@ func (m *machine) adoptRun(w *flow, s *rules.Standing, kept *continuation, due t
 	return len(r.threads) > 0
 }
 
+// joins reports whether a thread waits for as many branches as there are.
+func joins(t *thread, all []*thread) bool {
+	if t.Wait != forBranch {
+		return true
+	}
+	branches := 0
+	for _, other := range all {
+		if other != nil && other.Up == t.ID && other != t {
+			branches++
+		}
+	}
+	return branches == t.Left && branches > 0
+}
+
 // fits reports whether a thread can go on in the code.
 func (w *flow) fits(t *thread) bool {
-	if t.PC < 0 || t.PC >= len(w.code) {
+	if t.PC < 0 || t.PC >= len(w.code) || t.Tries < 0 {
 		return false
 	}
 	in := &w.code[t.PC]

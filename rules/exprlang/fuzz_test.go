@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -43,6 +44,9 @@ func FuzzCompile(f *testing.F) {
 		ruleIf(`state("a/" + parts[0] + "/b").c && between("22:00", "06:00") && vars.x == time.hour`),
 	} {
 		f.Add(source)
+	}
+	for _, c := range stepScenarios {
+		f.Add("rules:\n  - name: r" + c.rule + "\n")
 	}
 	f.Fuzz(func(t *testing.T, source string) {
 		p, err := compileOnly(source)
@@ -126,4 +130,76 @@ func sameJSON(t *testing.T, payload, made []byte) {
 	if diff := cmp.Diff(want, got.V); diff != "" {
 		t.Errorf("%q came out as %q: %s", payload, made, diff)
 	}
+}
+
+// FuzzContinuation: whatever the store gives back of a run, the program goes on with it or
+// drops it.
+func FuzzContinuation(f *testing.F) {
+	const source = `
+rules:
+  - name: r
+    on: in/+
+    mode: parallel
+    do:
+      - repeat:
+          times: 2
+          do:
+            - parallel:
+                - [{wait: 1s}, {call: c, with: {x: turn}}]
+                - [{wait: {until: payload == trigger.payload, on: answer, timeout: 2s, else: continue}}, {http: {url: "http://h/"}, on_error: {retry: 2, pause: 1s, then: continue}}]
+      - publish: out
+        payload: ${turn ?? 0} ${reply.status ?? 0}
+  - {name: c, do: [{wait: 1s}, {publish: "c/${with.x}"}]}
+  - {name: held, on: h, if: payload, for: 5s, do: [{publish: x}]}
+  - {name: burst, on: h, debounce: 5s, do: [{publish: x}]}
+  - {name: quiet, on: h, silent: 5s, do: [{publish: x}]}
+`
+	names := make(map[string]string)
+	s := newStandIn(f, source)
+	note := func() {
+		for _, timer := range s.timers {
+			names[timer.ID] = timer.Name
+			f.Add(timer.ID, timer.Data, []byte("{}"))
+		}
+		s.save()
+		for key, value := range s.kept {
+			f.Add(key, []byte("null"), value)
+		}
+	}
+	s.hear("in/a 1")
+	s.hear("h true")
+	for range 6 {
+		note()
+		s.advance(700 * time.Millisecond)
+	}
+	name := names["do/1"]
+	for _, damaged := range []string{
+		`{"t":[{"i":0,"u":-1,"p":2,"k":4,"l":[{"n":0,"m":2}]}]}`, `{"t":[{"i":0,"u":-1,"p":6,"k":1,"t":-5,"l":[{"n":0,"m":2}]}]}`, `{"t":[null]}`,
+		`{"t":[{"i":0,"u":1,"p":7,"k":4,"n":1,"l":[{"n":0,"m":2}]},{"i":1,"u":0,"p":7,"k":4,"n":1,"l":[{"n":0,"m":2}]}]}`, `{"t":[]}`,
+		`{"t":[{"i":0,"u":-1,"p":7,"k":4,"n":1,"l":[{"n":0,"m":2}]},{"i":1,"u":1,"p":3,"k":1,"l":[{"n":0,"m":2}]}]}`,
+	} {
+		f.Add("do/9", []byte(damaged), []byte("{}"))
+	}
+	f.Fuzz(func(t *testing.T, id string, data, kept []byte) {
+		known, ok := names[id]
+		if !ok {
+			known = name
+		}
+		s := newStandIn(t, source)
+		s.kept[id] = kept
+		s.timers[id] = standingTimer{TimerChange: rules.TimerChange{ID: id, Name: known, Data: data, After: time.Second}, due: noon.Add(time.Second)}
+		s.begin()
+		s.hear("in/a 1", "answer 1", "h false")
+		s.save()
+		s.advance(time.Minute)
+		for n := 0; n < 20 && len(s.timers) > 0; n++ {
+			for len(s.asked) > 0 {
+				s.reply(rules.Reply{Status: 200})
+			}
+			s.advance(time.Hour)
+		}
+		if len(s.timers) > 0 {
+			t.Errorf("timers stand for ever: %v", s.timers)
+		}
+	})
 }

@@ -38,6 +38,7 @@ type thread struct {
 	With  []json.RawMessage `json:"w,omitempty"` // what each call around it was given
 	Named map[string][]byte `json:"v,omitempty"` // its variables, JSON
 	Tries int               `json:"t,omitempty"`
+	Asked int               `json:"a,omitempty"` // the request that it waits for
 	Wait  waiting           `json:"k,omitempty"`
 	After time.Duration     `json:"d,omitempty"` // due so long after the run's timer
 

@@ -237,7 +237,9 @@ func (k *keptText) message() *message.Message {
 
 // stand sets the timer of a run that waits.
 func (m *machine) stand(r *run, call *rules.Call, out *rules.Outcome) error {
-	r.due = r.nextDue()
+	if r.due = r.nextDue(); r.due.IsZero() {
+		return errors.New("the run waits for nothing") // what was kept of it is damaged
+	}
 	for _, t := range r.threads {
 		if t.After = 0; t.Wait != forBranch {
 			t.After = t.due.Sub(r.due)
@@ -357,7 +359,7 @@ func (m *machine) reply(e *evaluator, call *rules.Call, out *rules.Outcome) {
 		return // it was stopped
 	}
 	for _, t := range r.threads {
-		if t.Wait != forReply || strconv.Itoa(t.ID) != call.Timer[i+1:] {
+		if t.Wait != forReply || strconv.Itoa(t.Asked) != call.Timer[i+1:] {
 			continue
 		}
 		g := &goes{m: m, e: e, run: r, call: call, out: out}
