@@ -153,3 +153,31 @@ func (t *benchBus) Subscribe(ctx context.Context, sub message.Subscription, h me
 	<-ctx.Done()
 	return nil
 }
+
+// BenchmarkRuleThatWaits is a message for a rule with steps: one that begins a run which
+// waits, and those for which a rule about time does nothing.
+func BenchmarkRuleThatWaits(b *testing.B) {
+	for _, c := range []struct{ name, rule string }{
+		{"begins", "mode: restart, do: [{publish: out}, {wait: 5m}, {publish: off}]"},
+		{"steps", "do: [{if: payload.open, then: [{publish: out}]}]"},
+		{"single", "do: [{publish: out}, {wait: 5m}, {publish: off}]"},
+		{"for", "if: payload.open, for: 5m, do: [{publish: off}]"},
+		{"throttle", "throttle: 5m, do: [{publish: off}]"},
+		{"debounce", "debounce: 5m, do: [{publish: off}]"},
+		{"silent", "silent: 5m, do: [{publish: off}]"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			p := compile(b, "rules:\n  - {name: r, on: home/+/door, "+c.rule+"}\n")
+			const batch = 32
+			calls := make([]rules.Call, batch)
+			for i := range calls {
+				calls[i] = rules.Call{Message: &message.Message{Topic: "home/hall/door", Payload: []byte(`{"open":true,"at":1732280400}`)}, Now: noon}
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				p.Run(b.Context(), calls)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/message")
+		})
+	}
+}

@@ -52,22 +52,26 @@ func (m *machine) trigger(e *evaluator, w *flow, call *rules.Call, out *rules.Ou
 	if out.Err != nil || !holds && w.hold == 0 {
 		return
 	}
-	from := &parked{msg: w.remember(call.Message), prev: w.remember(call.Prev)}
+	from := parked{msg: call.Message, prev: call.Prev}
 	if from.key, out.Err = w.keyOf(e, call); out.Err != nil {
 		return
 	}
 	switch {
 	case w.hold > 0:
-		m.holding(w, from, holds, call, out)
+		m.holding(w, &from, holds, call, out)
 	case w.debounce > 0:
-		m.burst(w, from, call, out)
+		m.burst(w, &from, call, out)
 	default:
 		m.admit(e, w, from, call, out)
 	}
 }
 
-// remember is what a run keeps of a message.
-func (w *flow) remember(msg *message.Message) *message.Message { return keep(msg).message() }
+// remembered is a parked trigger that outlives its call.
+func (p *parked) remembered() *parked {
+	kept := *p
+	kept.msg, kept.prev = keep(p.msg).message(), keep(p.prev).message()
+	return &kept
+}
 
 // keyOf is what tells the runs of a rule apart: key, or the topic where the rule is
 // about time.
@@ -99,14 +103,14 @@ func (w *flow) modeKey(key string) string {
 }
 
 // admit starts a run unless something is against it.
-func (m *machine) admit(e *evaluator, w *flow, from *parked, call *rules.Call, out *rules.Outcome) {
+func (m *machine) admit(e *evaluator, w *flow, from parked, call *rules.Call, out *rules.Outcome) {
 	key := from.key
 	from.key = w.modeKey(key)
 	if out.Refused = m.refusal(w, key, from.key, call.Now); out.Refused != "" {
 		addFact(call, out, "refused", out.Refused)
 		return
 	}
-	m.begin(e, w, from, call, out)
+	m.begin(e, w, &from, call, out)
 	if w.once != "" && out.Fired {
 		m.mark(timerID(kindOnce, w, from.key), []byte(strconv.Quote(w.once)), out)
 	}
@@ -209,6 +213,7 @@ func (m *machine) holding(w *flow, from *parked, holds bool, call *rules.Call, o
 			out.Refused = fmt.Sprintf("%d runs of the file are on their way", m.count)
 			return
 		}
+		from = from.remembered()
 		from.due = call.Now.Add(w.hold)
 		if out.Err = m.arm(kindHold, w, from, call.Now, out); out.Err != nil {
 			return
@@ -245,12 +250,13 @@ func (m *machine) heldLong(e *evaluator, w *flow, call *rules.Call, out *rules.O
 		out.Missed = true
 		return
 	}
-	m.admit(e, w, &parked{key: key, msg: h.msg, prev: h.prev}, call, out)
+	m.admit(e, w, parked{key: key, msg: h.msg, prev: h.prev}, call, out)
 	h.msg, h.prev = nil, nil
 }
 
 // burst keeps the last trigger of many.
 func (m *machine) burst(w *flow, from *parked, call *rules.Call, out *rules.Outcome) {
+	from = from.remembered()
 	from.due = call.Now.Add(w.debounce)
 	h := w.bursts[from.key]
 	w.dirty = true
@@ -293,7 +299,7 @@ func (m *machine) burstIsOver(e *evaluator, w *flow, call *rules.Call, out *rule
 	case w.tooLate(call.Late):
 		out.Missed = true
 	default:
-		m.admit(e, w, h, call, out)
+		m.admit(e, w, *h, call, out)
 	}
 }
 
@@ -319,7 +325,7 @@ func (m *machine) hear(e *evaluator, w *flow, call *rules.Call, out *rules.Outco
 		l.quiet = false
 		m.mark(timerID(kindSilent, w, key), nil, out)
 	}
-	l.at, l.msg, w.dirty = call.Now, w.remember(call.Message), true
+	l.at, l.msg, w.dirty = call.Now, keep(call.Message).message(), true
 	m.watchSilence(w, call.Now, out)
 }
 
@@ -381,5 +387,5 @@ func (m *machine) silent(e *evaluator, w *flow, key string, l *lastHeard, call *
 		}
 	}
 	addFact(call, out, "silent", key+" for "+call.Now.Sub(l.at).Round(time.Millisecond).String())
-	m.admit(e, w, &parked{key: key, msg: msg}, call, out)
+	m.admit(e, w, parked{key: key, msg: msg}, call, out)
 }

@@ -108,6 +108,9 @@ func (m *machine) settle() {
 
 // begin starts a run, or puts it behind those that are on their way.
 func (m *machine) begin(e *evaluator, w *flow, from *parked, call *rules.Call, out *rules.Outcome) {
+	if w.waits {
+		from = from.remembered()
+	}
 	r := &run{flow: w, key: from.key, msg: from.msg, prev: from.prev, threads: []*thread{{Up: -1}}, nextID: 1, born: call.Message}
 	others := w.onTheirWay(from.key)
 	m.seq++
