@@ -33,6 +33,7 @@ type Bus struct {
 	subs     map[string]*standing
 	retained map[string]message.Message
 	routed   []message.Message
+	gone     int           // that were forgotten
 	changed  chan struct{} // closed and replaced whenever something was routed, or a handler returned
 }
 
@@ -273,7 +274,7 @@ func (b *Bus) done(s *standing, n int, acknowledged bool) {
 func (b *Bus) quiet(ctx context.Context) (routed int, err error) {
 	for {
 		b.mu.Lock()
-		routed, waits := len(b.routed), false
+		routed, waits := b.gone+len(b.routed), false
 		for _, s := range b.subs {
 			waits = waits || !s.away && (s.busy || len(s.queue) > 0)
 		}
@@ -377,4 +378,13 @@ func (b *Bus) since(n int) []message.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.routed[n:len(b.routed):len(b.routed)]
+}
+
+// forget returns what was routed since it was last called, and takes it away.
+func (b *Bus) forget() []message.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := b.routed
+	b.gone, b.routed = b.gone+len(all), nil
+	return all
 }

@@ -86,3 +86,12 @@ func (f *fetcher) unseen(url string) []asked {
 func (a *asked) String() string {
 	return strings.TrimSpace(a.method + " " + a.url + " " + abridged(string(a.body)))
 }
+
+// drain takes all requests that were made.
+func (f *fetcher) drain() []asked {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := f.asked
+	f.asked = nil
+	return all
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -22,6 +23,8 @@ type Options struct {
 	// Start is what the wall clock says at first, with the zone of the rules' schedules
 	// if Engine.Zone is nil. The zero time is [DefaultStart].
 	Start time.Time
+	// Retained is what is retained when the trial begins.
+	Retained []message.Message
 	// Observe, if not nil, is told of every run of a rule. It is called by several
 	// goroutines, and keeps nothing of what it gets.
 	Observe func(Ran)
@@ -71,6 +74,11 @@ func Run(ctx context.Context, opt Options, play func(context.Context, *World) er
 		return err
 	}
 	w := &World{opt: opt, clock: clock, bus: &Bus{Now: clock.Now}}
+	for _, m := range opt.Retained {
+		m.Retain = true
+		w.bus.route(m)
+	}
+	w.drain()
 	w.keeper = NewKeeper(w.bus)
 	if err := w.start(ctx); err != nil {
 		return err
@@ -239,4 +247,17 @@ func (w *World) Unseen(filter string) (msgs []message.Message, take func(n int))
 			w.see(at)
 		}
 	}
+}
+
+// drain is what rules have published, or changed, since it was last called; what was
+// published before is forgotten. What the engine says of itself is left out.
+func (w *World) drain() []message.Message {
+	var msgs []message.Message
+	for at, m := range w.bus.forget() {
+		if (at >= len(w.seen) || !w.seen[at]) && !strings.HasPrefix(m.Topic, "$SYS/") {
+			msgs = append(msgs, m)
+		}
+	}
+	w.seen = w.seen[:0]
+	return msgs
 }

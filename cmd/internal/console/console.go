@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,10 @@ type Options struct {
 	// Hook runs the rules of the webhook called name; nil is none. Its errors are
 	// [ErrToken] and [ErrNoHook], and any other for what did not go well.
 	Hook func(ctx context.Context, name, token string, body []byte, contentType string) error
+	// Record writes what is published on topic filters, as lines, until ctx ends or write
+	// returns an error; nil: it is not told here. Else the error says what is wrong with a
+	// filter, or that too many ask.
+	Record func(ctx context.Context, filters []string, write func(lines []byte) error) error
 	// Metrics is what /metrics gathers. Required.
 	Metrics prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.
@@ -49,6 +54,7 @@ type Options struct {
 type Console struct {
 	opt    Options
 	server *http.Server
+	ending chan struct{} // closed when it stops: what streams ends
 }
 
 // New wires the handlers and starts nothing.
@@ -62,7 +68,7 @@ func New(opt Options) (*Console, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Console{opt: opt}
+	c := &Console{opt: opt, ending: make(chan struct{})}
 	c.server = &http.Server{
 		Handler:           onlyLoopback(c.routes()),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -72,6 +78,7 @@ func New(opt Options) (*Console, error) {
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(opt.Log.Handler(), slog.LevelDebug),
 	}
+	c.server.RegisterOnShutdown(sync.OnceFunc(func() { close(c.ending) }))
 	return c, nil
 }
 
@@ -99,6 +106,9 @@ func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	c.api(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	if c.opt.Record != nil {
+		mux.HandleFunc("GET /api/v1/recording", c.recording)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.opt.Ready()) })
 	if c.opt.Hook != nil {

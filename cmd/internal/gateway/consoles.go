@@ -51,5 +51,8 @@ func (g *Gateway) newConsole(ln net.Listener) (*console.Console, error) {
 		Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store,
 		Hook: g.hooks.run, Metrics: g.metrics(), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 	}
+	if ln.Addr().Network() == "unix" { // of who may do everything
+		o.Record = g.record
+	}
 	return console.New(o)
 }

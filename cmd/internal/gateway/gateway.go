@@ -57,6 +57,7 @@ type Gateway struct {
 	access  *auth.Authority
 	broker  *broker.Server
 	rules   *rules.Engine
+	tap     *tap // before the rules
 	hooks   *hooks
 	devices *drivers.Host
 	plugins *plugins.Host
@@ -102,11 +103,12 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if g.hooks, err = newHooks(g.rules, cfg.Rules.Hooks); err != nil {
 		return nil, err
 	}
+	g.tap = &tap{rules: g.rules}
 	options := broker.Options{
 		Store:       g.store,
 		Authorizer:  g.access,
 		Limits:      cfg.Broker.Limits.Broker(),
-		Interceptor: g.rules,
+		Interceptor: g.tap,
 		Log:         opt.Log.With("part", "broker"),
 		Version:     "gatehouse " + opt.Version,
 	}

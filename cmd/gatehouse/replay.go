@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+	"github.com/gatehouse/gatehouse/cmd/internal/gateway"
+	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/trial"
+)
+
+type replayFlags struct {
+	config string
+	rules  string
+	old    string
+}
+
+func newReplay() *cobra.Command {
+	var f replayFlags
+	cmd := &cobra.Command{
+		Use:   "replay RECORDING --rules NEW",
+		Short: "Show what other rules would have done with what was recorded",
+		Long: `Run two folders of rules over a recording, in virtual time, and show what they do that
+the others do not: - is what the old rules did, + what the new ones do. The exit code is 1
+if there is a difference. Rules begin with nothing remembered but what was retained, and
+HTTP requests get no reply.`,
+		Example: `  gatehouse replay week.jsonl --rules new/`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.replay(cmd.Context(), cmd.OutOrStdout(), args[0])
+		},
+	}
+	cmd.Flags().StringVar(&f.config, "config", "", "configuration file, for the rules' place, time zone and folder")
+	cmd.Flags().StringVar(&f.rules, "rules", "", "folder of the new rules")
+	cmd.Flags().StringVar(&f.old, "old", "", "folder of the old rules (default: the rules folder of the configuration)")
+	_ = cmd.MarkFlagRequired("rules") // there is such a flag
+	return cmd
+}
+
+func (f *replayFlags) replay(ctx context.Context, out io.Writer, name string) error {
+	cfg, err := config.Read(f.config, os.Environ())
+	if err != nil {
+		return err
+	}
+	if f.old == "" {
+		f.old = cfg.Rules.Folder
+	}
+	for _, folder := range []string{f.old, f.rules} {
+		if info, err := os.Stat(folder); err != nil {
+			return err
+		} else if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder of rules", folder)
+		}
+	}
+	recording, err := readRecording(name)
+	if err != nil {
+		return err
+	}
+	var old, now []trial.Action
+	err = gateway.Try(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()}, func(ctx context.Context, o rules.Options) error {
+		var err error
+		if old, err = trial.Replay(ctx, trial.Options{Engine: o, Folder: os.DirFS(f.old)}, recording); err != nil {
+			return fmt.Errorf("the rules in %s: %w", f.old, err)
+		}
+		if now, err = trial.Replay(ctx, trial.Options{Engine: o, Folder: os.DirFS(f.rules)}, recording); err != nil {
+			return fmt.Errorf("the rules in %s: %w", f.rules, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	differences := trial.Compare(old, now)
+	tellDifferences(out, differences)
+	last := recording[len(recording)-1].At.Sub(recording[0].At)
+	fmt.Fprintf(out, "%d messages in %v: %d actions of the old rules, %d of the new ones, %d differences\n",
+		messagesOf(recording), last.Round(time.Second), len(old), len(now), len(differences))
+	if len(differences) > 0 {
+		return errTold
+	}
+	return nil
+}
+
+func readRecording(name string) (recording []trial.Entry, err error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if recording, err = trial.ReadRecording(file); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return recording, nil
+}
+
+// messagesOf is how many messages a recording has.
+func messagesOf(recording []trial.Entry) (n int) {
+	for i := range recording {
+		if recording[i].Topic != "" && !recording[i].Was {
+			n++
+		}
+	}
+	return n
+}
+
+func tellDifferences(out io.Writer, all []trial.Difference) {
+	day := ""
+	for i := range all {
+		d := &all[i]
+		if date := d.At.Format(time.DateOnly); date != day {
+			day = date
+			fmt.Fprintf(out, "@@ %s @@\n", day)
+		}
+		sign := '-'
+		if d.New {
+			sign = '+'
+		}
+		fmt.Fprintf(out, "%c %s %s\n", sign, d.At.Format("15:04:05.000"), d.Text)
+	}
+}

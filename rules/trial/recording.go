@@ -1,0 +1,164 @@
+package trial
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gatehouse/gatehouse/broker/message"
+)
+
+// Entry is one line of a recording, which is JSON: first the head, then what was retained
+// when it began, then what was published, as it came in: before filters judged it.
+type Entry struct {
+	At time.Time `json:"at"`
+	// Recording is the form of the recording, in its first line only.
+	Recording int `json:"recording,omitempty"`
+	// Filters are what is recorded, in the first line.
+	Filters []string `json:"filters,omitempty"`
+	// Was says that the message was retained when the recording began.
+	Was bool `json:"was,omitempty"`
+	// Lost is how many messages are missing here because nobody took them in time.
+	Lost uint64 `json:"lost,omitempty"`
+	// End says that the recording ended here.
+	End bool `json:"end,omitempty"`
+
+	Topic           string      `json:"topic,omitempty"`
+	Payload         string      `json:"payload,omitempty"`
+	Bytes           []byte      `json:"bytes,omitempty"` // the payload, if it is not UTF-8
+	QoS             message.QoS `json:"qos,omitempty"`
+	Retain          bool        `json:"retain,omitempty"`
+	ContentType     string      `json:"content_type,omitempty"`
+	ResponseTopic   string      `json:"response_topic,omitempty"`
+	CorrelationData []byte      `json:"correlation_data,omitempty"`
+	UserProperties  [][2]string `json:"user_properties,omitempty"`
+	Origin          string      `json:"origin,omitempty"`
+	Hops            uint8       `json:"hops,omitempty"`
+}
+
+// Form is the form of recordings that this package writes and reads.
+const Form = 1
+
+// EntryOf is the entry of a message.
+func EntryOf(m *message.Message) Entry {
+	e := Entry{
+		At: m.At.Round(0), Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, ContentType: m.ContentType,
+		ResponseTopic: m.ResponseTopic, CorrelationData: m.CorrelationData, Origin: m.Origin, Hops: m.Hops,
+	}
+	if utf8.Valid(m.Payload) {
+		e.Payload = string(m.Payload)
+	} else {
+		e.Bytes = m.Payload
+	}
+	for _, p := range m.UserProperties {
+		e.UserProperties = append(e.UserProperties, [2]string{p.Key, p.Value})
+	}
+	return e
+}
+
+// Append appends the entry as a line.
+func (e *Entry) Append(line []byte) []byte {
+	b := bytes.NewBuffer(line)
+	out := json.NewEncoder(b)
+	out.SetEscapeHTML(false)
+	if err := out.Encode(e); err != nil { // a year beyond 9999: a message has none
+		panic("trial: an entry that is no JSON: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+// Message is the message of an entry, with its time.
+func (e *Entry) Message() message.Message {
+	m := message.Message{
+		Topic: e.Topic, Payload: []byte(e.Payload), QoS: e.QoS, Retain: e.Retain, ContentType: e.ContentType,
+		ResponseTopic: e.ResponseTopic, CorrelationData: e.CorrelationData, Origin: e.Origin, At: e.At,
+	}
+	if e.Bytes != nil {
+		m.Payload = e.Bytes
+	}
+	for _, p := range e.UserProperties {
+		m.UserProperties = append(m.UserProperties, message.Property{Key: p[0], Value: p[1]})
+	}
+	return m
+}
+
+// maxLine bounds a line of a recording, in bytes: what a message may have at most, encoded.
+const maxLine = 512 << 20
+
+// ReadRecording reads a recording. A last line that is not whole is left out: the machine
+// went off. Any other that is not right is an error with its number.
+func ReadRecording(r io.Reader) ([]Entry, error) {
+	var all []Entry
+	in := newLineReader(r)
+	for n := 1; ; n++ {
+		line, whole, err := in.next()
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		case len(line) == 0 && !whole:
+			if len(all) == 0 {
+				return nil, errors.New("the recording is empty")
+			}
+			return all, nil
+		}
+		var e Entry
+		if err := json.Unmarshal(line, &e); err != nil {
+			if !whole && n > 1 {
+				return all, nil //nolint:nilerr // it was being written when the machine went off
+			}
+			return nil, fmt.Errorf("line %d is not one of a recording: %w", n, err)
+		}
+		switch {
+		case n == 1 && e.Recording != Form:
+			return nil, fmt.Errorf("line 1 is not the head of a recording that can be read: its form is %d, not %d", e.Recording, Form)
+		case n > 1 && e.Topic == "" && e.Lost == 0 && !e.End:
+			return nil, fmt.Errorf("line %d has no topic", n)
+		case e.QoS > message.ExactlyOnce:
+			return nil, fmt.Errorf("line %d: there is no QoS %d", n, e.QoS)
+		case !inRange(e.At):
+			return nil, fmt.Errorf("line %d: the time %v cannot be", n, e.At)
+		}
+		all = append(all, e)
+	}
+}
+
+// lineReader reads lines of at most maxLine bytes.
+type lineReader struct {
+	r   io.Reader
+	buf []byte
+	eof bool
+}
+
+func newLineReader(r io.Reader) *lineReader { return &lineReader{r: r} }
+
+// next returns a line, and whether it ended with a line feed.
+func (l *lineReader) next() (line []byte, whole bool, err error) {
+	const chunk = 64 << 10
+	for from := 0; ; {
+		if i := bytes.IndexByte(l.buf[from:], '\n'); i >= 0 {
+			line, l.buf = l.buf[:from+i], l.buf[from+i+1:]
+			return line, true, nil
+		}
+		from = len(l.buf)
+		if l.eof {
+			line, l.buf = l.buf, nil
+			return line, false, nil
+		}
+		if from > maxLine {
+			return nil, false, fmt.Errorf("it is longer than %d bytes", maxLine)
+		}
+		more := make([]byte, chunk)
+		n, err := l.r.Read(more)
+		l.buf = append(l.buf, more[:n]...)
+		switch {
+		case errors.Is(err, io.EOF):
+			l.eof = true
+		case err != nil:
+			return nil, false, err
+		}
+	}
+}
