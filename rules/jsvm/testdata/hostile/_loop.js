@@ -1,0 +1,3 @@
+// A module for loop-module.js.
+// expect: module
+for (;;);

@@ -1,0 +1,5 @@
+// An endless loop.
+// expect: did not return within
+on('attack', (msg) => {
+  for (;;);
+})

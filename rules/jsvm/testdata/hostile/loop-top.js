@@ -1,0 +1,3 @@
+// A top level that does not end.
+// expect: refused: did not return within
+while (true);

@@ -1,0 +1,6 @@
+// A then that does not return.
+// expect: did not return within
+on('attack', (msg) => {
+  Promise.prototype.then = function () { for (;;); }
+  Promise.resolve().finally(() => {})
+})
