@@ -1,13 +1,9 @@
-// The light goes off again, ten seconds after the door was closed.
-const offAfter = 10000
-const timers = {}
-
+// The light goes off again, ten seconds after the door was closed, even if the gateway
+// was restarted meanwhile.
 on('home/+/door', { qos: 1 }, (msg) => {
   const room = msg.parts[1]
-  clearTimeout(timers[room])
-  if (msg.payload.open) return
-  timers[room] = setTimeout(() => {
-    delete timers[room]
-    publish(`home/${room}/light/set`, { on: false }, { qos: 1 })
-  }, offAfter)
+  if (msg.payload.open) cancel('light off', room)
+  else after('10s', 'light off', { room }, { id: room })
 })
+
+timer('light off', ({ room }) => publish(`home/${room}/light/set`, { on: false }, { qos: 1 }))

@@ -94,11 +94,13 @@ func (w *watch) settle() (interrupted bool) {
 // end is the end of the event; the runtime can be used again.
 func (w *watch) end() { w.settle() }
 
-// overran reports whether the event in progress was interrupted.
+// overran reports whether the event in progress was interrupted, or should have been: on
+// a busy machine the interrupt may be late, and a regular expression may have been given
+// up meanwhile, whose answer must not be used.
 func (w *watch) overran() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.fired
+	return w.fired || time.Since(w.started) >= w.most
 }
 
 func (w *watch) deadlineText() string {
