@@ -19,6 +19,7 @@ type State struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	bytes  int
+	beside any
 }
 
 // NewState returns a state that holds values, which it keeps.
@@ -31,6 +32,17 @@ func NewState(values map[string][]byte) *State {
 		s.bytes += len(k) + len(v)
 	}
 	return s
+}
+
+// Beside returns what the language of the file keeps beside the values, for the versions
+// that come, as long as the process lives. It is what fresh returns when first asked.
+func (s *State) Beside(fresh func() any) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.beside == nil {
+		s.beside = fresh()
+	}
+	return s.beside
 }
 
 // Apply makes the changes in order; on an error none is made.

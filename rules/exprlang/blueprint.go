@@ -55,7 +55,7 @@ func (f *ruleFile) blueprint(pairs []pair) {
 		f.rulesOf(pairs)
 		f.link()
 	}
-	f.rules, f.table.own.memory.filters = nil, nil
+	f.rules, f.table.own.watched = nil, nil
 }
 
 // inputs reads what a blueprint wants to be told.

@@ -49,8 +49,8 @@ type lastCall struct {
 
 // device is one under "offline" or "online".
 type device struct {
-	filter []string // the levels of its status topic
-	goes   string   // "offline" or "online"
+	filter string // of its status topic
+	goes   string // "offline" or "online"
 }
 
 // standing is what is remembered of a key.
@@ -157,7 +157,7 @@ func (f *ruleFile) devicesOf(r *compiled, p pair) {
 			f.errorf(f.start(node), "%q is not the topic of a device, or + for any", s.value)
 			continue
 		}
-		r.trigger.devices = append(r.trigger.devices, device{filter: strings.Split(filter, "/"), goes: p.key})
+		r.trigger.devices = append(r.trigger.devices, device{filter: filter, goes: p.key})
 		r.trigger.statusFilters = append(r.trigger.statusFilters, filter)
 	}
 }
@@ -242,16 +242,7 @@ func (t *trigger) judge(e *evaluator) (string, error) {
 	return t.pass(e, key)
 }
 
-func (d *device) is(topic string) bool {
-	for i, want := range d.filter {
-		have, rest, more := strings.Cut(topic, "/")
-		if want != "+" && want != have || more != (i < len(d.filter)-1) {
-			return false
-		}
-		topic = rest
-	}
-	return true
-}
+func (d *device) is(topic string) bool { return hears(d.filter, topic) }
 
 // status judges the status of a device.
 func (t *trigger) status(e *evaluator) (string, error) {

@@ -31,6 +31,8 @@ type ownNames struct {
 	place  *rules.Place
 	zone   *time.Location
 	memory *memory
+	// watched are the topic filters that state() names.
+	watched []string
 	// filters are those that hear what state() gives.
 	filters map[*given]string
 	steady  *steady

@@ -61,6 +61,7 @@ func (p *program) saveValues(put func(key string, value []byte)) {
 // restoreValues takes over what windows and edges another version, or process, has left.
 // What no rule has a use for any more is taken away.
 func (p *program) restoreValues(call *rules.Call) {
+	p.table.own.memory.keep(p.table.own.watched)
 	now := p.table.own.steady.milliseconds(call.Now)
 	keys := make([]string, 0, len(call.Kept))
 	for key := range call.Kept {

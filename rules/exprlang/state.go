@@ -23,12 +23,11 @@ const (
 // memory is the last payload on the topics that state() names. Its methods may be
 // called by any goroutine.
 type memory struct {
-	mu      sync.Mutex
-	filters []string // of the rule that hears the topics; fixed once the file is compiled
-	topics  map[string]*list.Element
-	order   list.List // of *remembered, oldest first
-	bytes   int
-	doc     document
+	mu     sync.Mutex
+	topics map[string]*list.Element
+	order  list.List // of *remembered, oldest first
+	bytes  int
+	doc    document
 }
 
 // remembered is the last payload on a topic, decoded when it is first read.
@@ -41,6 +40,43 @@ type remembered struct {
 }
 
 func newMemory() *memory { return &memory{topics: make(map[string]*list.Element)} }
+
+// memoryOf is the memory of all versions of a file.
+func memoryOf(s *rules.State) *memory {
+	if s == nil {
+		return newMemory()
+	}
+	if m, ok := s.Beside(func() any { return newMemory() }).(*memory); ok {
+		return m
+	}
+	return newMemory() // another language had the file
+}
+
+// keep forgets what none of the filters hears any more: it would stand still.
+func (m *memory) keep(filters []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, at := range m.topics {
+		if !slices.ContainsFunc(filters, func(f string) bool { return hears(f, name) }) {
+			m.forget(at)
+		}
+	}
+}
+
+// hears reports whether a filter without "#" matches a topic.
+func hears(filter, topic string) bool {
+	for {
+		want, restF, moreF := strings.Cut(filter, "/")
+		have, restT, moreT := strings.Cut(topic, "/")
+		if want != "+" && want != have || moreF != moreT {
+			return false
+		}
+		if !moreF {
+			return true
+		}
+		filter, topic = restF, restT
+	}
+}
 
 // hear remembers a message. An empty payload is none, as that of a retained message
 // which is taken away.
@@ -112,15 +148,15 @@ func (m *memory) decode(r *remembered) {
 
 // watch is the rule that hears what state() names, nil if nothing does.
 func (f *ruleFile) watch() *compiled {
-	m := f.table.own.memory
-	if len(m.filters) == 0 {
+	own := &f.table.own
+	if len(own.watched) == 0 {
 		return nil
 	}
 	name := "state()"
 	for f.names[name] > 0 {
 		name += " "
 	}
-	return &compiled{Rule: rules.Rule{Name: name, Line: 1, Stage: rules.Watch, Filters: m.filters}, watch: m}
+	return &compiled{Rule: rules.Rule{Name: name, Line: 1, Stage: rules.Watch, Filters: own.watched}, watch: own.memory}
 }
 
 // hears notes the filter that hears what a slot gives.
@@ -157,10 +193,11 @@ func (c *compilation) stateCall(n *ast.CallNode) (string, *refusal) {
 	if refused != nil {
 		return "", refused
 	}
-	m := c.table.own.memory
-	if !slices.Contains(m.filters, filter) {
-		m.filters = append(m.filters, filter)
+	own := &c.table.own
+	if !slices.Contains(own.watched, filter) {
+		own.watched = append(own.watched, filter)
 	}
+	m := own.memory
 	name := slotName("state(%s)", arg.String())
 	c.table.add1(name, func(e *evaluator, path []step) any {
 		topic, ok := e.topicOf(parts)

@@ -240,3 +240,38 @@ func TestStateIsReadByFiltersMeanwhile(t *testing.T) {
 		t.Error("the state is not read")
 	}
 }
+
+// A new version of a file still knows what was heard, if it still hears that.
+func TestStateOutlivesAVersion(t *testing.T) {
+	state := rules.NewState(nil)
+	version := func(condition string) rules.Program {
+		t.Helper()
+		p, err := exprlang.New().Compile(t.Context(), rules.Source{Name: "t.yaml", Text: []byte(ruleIf(condition)), State: state})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	start := func(p rules.Program) rules.Program {
+		p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Now: noon}})
+		return p
+	}
+	first := start(version(`state("a/x") == 1 && state("b/c/" + payload.n) == 2`))
+	tell(t, first, "a/x", "1", "b/c/d", "2")
+	broken, err := exprlang.New().Compile(t.Context(), rules.Source{Name: "t.yaml", Text: []byte(ruleIf(`state("z") == 1 &&`)), State: state})
+	if err == nil {
+		t.Fatal(broken)
+	}
+	version(`state("z") == 1`) // never comes into force
+	if got := verdict(ask(t, first, "x", `{"n":"d"}`, "-")); got != "yes" {
+		t.Errorf("the version in force came to %q", got)
+	}
+	second := start(version(`payload.n == "d" && state("a/" + parts[0]) == 1`))
+	if got := verdict(ask(t, second, "x", `{"n":"d"}`, "-")); got != "yes" {
+		t.Errorf("the next version came to %q", got)
+	}
+	start(version("true"))
+	if got := verdict(ask(t, start(version(`state("a/x") == nil`)), "x", "", "-")); got != "yes" {
+		t.Error("what was not heard for a version stands")
+	}
+}
