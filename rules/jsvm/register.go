@@ -90,11 +90,14 @@ func (s *script) jsStart(call goja.FunctionCall) goja.Value {
 	})
 }
 
+// hookLetters are what the name of a webhook is made of.
+const hookLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+
 func (s *script) jsHook(call goja.FunctionCall) goja.Value {
 	return s.register("hook", rules.After, call, func(r *wireRule, v goja.Value) string {
 		name := s.nameOf("hook", v)
-		if strings.ContainsAny(name, "/+#\x00") {
-			panic(s.rt.NewTypeError("the name of a webhook is one level of a topic, not %s", strconv.Quote(name)))
+		if len(name) > 64 || strings.Trim(name, hookLetters) != "" {
+			panic(s.rt.NewTypeError("the name of a webhook is letters, digits, - and _, at most 64, not %s", strconv.Quote(name)))
 		}
 		r.Hooks = []string{name}
 		return name
