@@ -64,6 +64,7 @@ func (b *batch) settle() {
 	}
 	if b.c != nil {
 		b.c.pending.Add(1)
+		b.c.session.unsettle()
 	} else {
 		b.srv.journal.inside.Add(1)
 	}
@@ -153,6 +154,7 @@ func (srv *Server) answered(c *conn) {
 		return
 	}
 	c.pending.Add(-1)
+	c.session.settle()
 	if c.hindered.Load() {
 		c.wake()
 	}
@@ -172,8 +174,12 @@ func (b *batch) release(p *pending) {
 			}
 		}
 	}
-	for i := range p.later {
-		b.emitLater(&p.later[i], err)
+	next := 0
+	defer func() { forgoAll(p.later[next:]) }() // after a panic
+	for next < len(p.later) {
+		e := &p.later[next]
+		next++
+		b.emitLater(e, err)
 	}
 	if p.c == nil {
 		return
@@ -303,7 +309,7 @@ type turn struct {
 func (s *Session) later(b *batch, it *item) {
 	t := &turn{it: it}
 	s.turns.push(t)
-	b.later = append(b.later, emit{s: s, it: it, epoch: s.epoch, turn: t})
+	s.await(b, emit{s: s, it: it, epoch: s.epoch, turn: t})
 }
 
 func (b *batch) emitLater(e *emit, err error) {
@@ -321,6 +327,7 @@ func (b *batch) emitLater(e *emit, err error) {
 	s := e.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer e.heard()
 	switch {
 	case s.bus != nil:
 		e.it.wait = false
@@ -329,17 +336,25 @@ func (b *batch) emitLater(e *emit, err error) {
 		}
 		s.bus.signal()
 	case e.queued:
+		e.it.doubt = false
 		if e.it.refused = err != nil; err != nil && !e.it.again {
 			b.srv.stats.drop(dropStore)
 		}
+		s.takeTurns(b)
 	case e.turn == nil || s.epoch != e.epoch:
 		s.emitNow(b, e.it, s.epoch == e.epoch, err)
 	default:
 		e.turn.ready, e.turn.err = true, err
-		for s.turns.len() > 0 && (*s.turns.at(0)).ready {
-			t := s.turns.pop()
-			s.emitNow(b, t.it, true, t.err)
-		}
+		s.takeTurns(b)
+	}
+}
+
+// takeTurns sends the messages of which the store has said, in their order, what it did:
+// that they are sent, and before that that they wait.
+func (s *Session) takeTurns(b *batch) {
+	for s.turns.len() > 0 && (*s.turns.at(0)).ready && !(*s.turns.at(0)).it.doubt {
+		t := s.turns.pop()
+		s.emitNow(b, t.it, true, t.err)
 	}
 }
 

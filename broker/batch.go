@@ -151,6 +151,8 @@ type emit struct {
 	turn    *turn // of those that have one
 	// queued says that it only waits in the queue, and is not to be sent now.
 	queued bool
+	// counted says that its session counts it as unsettled.
+	counted bool
 }
 
 func (srv *Server) newBatch(ctx context.Context, c *conn) *batch {
@@ -193,6 +195,7 @@ func (b *batch) reset() {
 	}
 	if len(b.changes)+len(b.acks)+len(b.later)+len(b.spots) > 0 { // after a panic only: they are nobody else's
 		clear(b.changes)
+		forgoAll(b.later)
 		b.changes, b.acks, b.later, b.spots, b.redo = b.changes[:0], nil, nil, nil, nil
 	}
 	clear(b.earlier)

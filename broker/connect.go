@@ -396,6 +396,9 @@ func (c *conn) begin(ctx context.Context, s *Session, p *packet.Connect, expiry 
 	ticket := b.ticket
 	b.ticket = nil
 	err := ticket.Wait(ctx)
+	if err == nil { // else a message said again might be taken for one that the store has
+		err = s.settled(ctx)
+	}
 	if err != nil {
 		c.srv.storeFailed(err)
 		s.mu.Lock()

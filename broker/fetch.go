@@ -94,40 +94,57 @@ func (s *Session) pumpSoon() {
 // refill fetches the next messages of a queue whose fetching is set, and clears that.
 // It is false when the store has failed. When nobody listens, nothing is fetched.
 func (srv *Server) refill(ctx context.Context, s *Session) bool {
+	for {
+		done, err := srv.refillOnce(ctx, s)
+		if err != nil {
+			if ctx.Err() == nil { // else it is the stop that has failed it
+				srv.storeFailed(err)
+			}
+			return false
+		}
+		if done {
+			return true
+		}
+	}
+}
+
+// refillOnce does it once. It is not done if what was fetched is old: the store was
+// asked while something was out of the queue that it then did not let go.
+func (srv *Server) refillOnce(ctx context.Context, s *Session) (done bool, err error) {
 	limits := &srv.opts.Limits
 	// Every position given out under commitMu is in the store when it is free.
 	srv.commitMu.Lock()
 	s.mu.Lock()
 	from, n := s.q.wanted(limits)
-	end := s.q.next + 1
+	end, back := s.q.next+1, s.q.back
 	if n == 0 || s.over || !s.listens() {
 		n, s.fetching = 0, false
 	}
 	s.mu.Unlock()
 	srv.commitMu.Unlock()
 	if n == 0 {
-		return true
+		return true, nil
 	}
 	fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, n)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err == nil && s.q.back != back {
+		return false, nil
+	}
 	s.fetching = false
 	if err != nil {
-		if ctx.Err() == nil { // else it is the stop that has failed it
-			srv.storeFailed(err)
-		}
-		return false
+		return false, err
 	}
 	s.fetchPause = 0
 	if len(fetched) >= n {
 		end = min(end, fetched[len(fetched)-1].Position+1)
 	}
 	if s.over || !s.listens() {
-		return true
+		return true, nil
 	}
 	for range s.q.fill(from, end, fetched, limits) {
 		srv.stats.drop(dropStore)
 	}
 	s.weigh()
-	return true
+	return true, nil
 }

@@ -20,6 +20,9 @@ func (srv *Server) handOver(s *Session) {
 	if !s.sharing.Load() {
 		return
 	}
+	if s.settled(srv.ctx) != nil {
+		return // the server stops; they wait here
+	}
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
 	if s.stored { // what was sent goes before what waits
@@ -72,7 +75,7 @@ func (s *Session) heldShared() (held []*item, kept int) {
 		}
 	}
 	s.q.each(func(it *item) {
-		if it.share != "" && it.qos > 0 { // QoS 0 is not sent again
+		if it.share != "" && it.qos > 0 && !it.refused { // QoS 0 is not sent again
 			held = append(held, it)
 		}
 	})

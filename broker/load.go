@@ -92,45 +92,58 @@ func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
 	return sent
 }
 
-// loadQueue takes over the positions of what waits. If they are all from after what
-// was sent up to the next one, and of one class, each counts as the mean of their
-// sizes; else the store is asked for each, a window at a time.
+// loadQueue takes over the positions of what waits. The store is asked for each, a window
+// at a time, but not if they are all there, after what was sent up to the next one, and of
+// one class: then each counts as the mean of their sizes.
 func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Session, sent uint64) error {
 	s.q.next = kept.Next - min(kept.Next, 1)
-	first, waiting := max(kept.First, sent+1), kept.Queued-len(kept.InFlight)
+	waiting := kept.Queued - len(kept.InFlight)
 	if waiting <= 0 {
 		return nil
 	}
 	mean := kept.Bytes / int64(max(kept.Queued, 1))
-	if kept.Next-first == uint64(waiting) && (srv.classes == nil || s.bus != nil) {
-		for pos := first; pos < kept.Next; pos++ {
-			s.q.restore(spot{pos: pos, size: uint32(min(mean, 1<<31))})
+	limit := int(min(max(srv.opts.Limits.Window/max(mean, 1), 1), windowMessages))
+	oneClass := srv.classes == nil || s.bus != nil
+	var overtaken []*item
+	look := func(from, end uint64) error {
+		for from < end {
+			fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, limit)
+			if err != nil || len(fetched) == 0 {
+				return err
+			}
+			for i := range fetched {
+				f := &fetched[i]
+				switch {
+				case f.Position >= end:
+					return nil
+				case f.ID != 0 || f.Message == nil:
+					continue
+				case f.Position < sent && srv.classes == nil && s.bus == nil:
+					overtaken = append(overtaken, itemOf(f))
+				default:
+					s.q.restore(spot{pos: f.Position, size: sizeOf(f.Message), class: srv.classify(s, f.Message)})
+				}
+				waiting--
+			}
+			from = fetched[len(fetched)-1].Position + 1
 		}
 		return nil
 	}
-	limit := int(min(max(srv.opts.Limits.Window/max(mean, 1), 1), windowMessages))
-	var overtaken []*item
-	for from := kept.First; ; { // what was sent may have others before it
-		fetched, err := srv.opts.Store.Fetch(ctx, s.id, from, limit)
-		if err != nil {
+	if sent >= kept.First && sent-kept.First+1 != uint64(len(kept.InFlight)) { // there are gaps, or others
+		if err := look(kept.First, sent+1); err != nil {
 			return err
 		}
-		if len(fetched) == 0 {
-			s.sendInOrder(overtaken)
-			return nil
-		}
-		for i := range fetched {
-			f := &fetched[i]
-			switch {
-			case f.ID != 0 || f.Message == nil:
-			case f.Position < sent && srv.classes == nil && s.bus == nil:
-				overtaken = append(overtaken, itemOf(f))
-			default:
-				s.q.restore(spot{pos: f.Position, size: sizeOf(f.Message), class: srv.classify(s, f.Message)})
-			}
-		}
-		from = fetched[len(fetched)-1].Position + 1
 	}
+	first := max(kept.First, sent+1)
+	if oneClass && kept.Next-first == uint64(waiting) {
+		for pos := first; pos < kept.Next; pos++ {
+			s.q.restore(spot{pos: pos, size: uint32(min(mean, 1<<31))})
+		}
+	} else if err := look(first, kept.Next); err != nil {
+		return err
+	}
+	s.sendInOrder(overtaken)
+	return nil
 }
 
 // sendInOrder puts messages in flight that were sent before others of which the store

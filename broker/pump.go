@@ -24,6 +24,7 @@ func (srv *Server) pump(b *batch, s *Session) {
 		srv.commit(b, step)
 	} else {
 		step()
+		b.settle() // what must not come before the store has it
 	}
 	b.flush()
 	if more {

@@ -37,6 +37,7 @@ type item struct {
 	unsent   bool // the store does not know that it was sent
 
 	queued  bool // it has waited: the store got it in an earlier change than that it is sent
+	doubt   bool // the store has not said whether it took it, and it must not come if not
 	refused bool // the store did not take it
 	again   bool // it comes again if it is refused: a delayed message
 	wait    bool // for an in-process subscriber: not safe in the store yet
@@ -54,6 +55,7 @@ type queue struct {
 	held   int   // in memory
 	memory int64 // their bytes
 	next   uint64
+	back   uint64  // how often something was put back: what the store had before may be old
 	all    *totals // of all sessions; nil when the session has ended
 }
 
@@ -378,6 +380,7 @@ func (q *queue) takeStored(pos uint64) bool {
 
 // restore puts back what was taken out, and what the store still has.
 func (q *queue) restore(s spot) {
+	q.back++
 	q.grow(1, int64(s.size), s.asked)
 	q.lane(s.class).back.add(s.pos, int64(s.size), s.asked)
 }

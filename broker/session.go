@@ -55,7 +55,8 @@ type Session struct {
 	resend      []*item     // of inFlight, to be sent again on this connection
 	flyingBytes int64       // bytes of what is in flight and held
 	turns       ring[*turn] // that wait for the store, in the order in which they are to leave
-	outstanding int         // sent on this connection and not acknowledged
+	unsettled   unsettled
+	outstanding int // sent on this connection and not acknowledged
 	sendMax     int
 	lastID      uint16
 	fetching    bool        // what is next is on its way from the store, or is tried again
@@ -153,7 +154,8 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	held := !stored || s.listens() && s.q.mayHold(it.class, &s.srv.opts.Limits)
 	s.q.push(it, held)
 	if held && later && s.bus == nil && (it.qos == 2 || it.again) { // it must not come if it is refused
-		b.later = append(b.later, emit{s: s, it: it, queued: true})
+		it.doubt = true
+		s.await(b, emit{s: s, it: it, queued: true})
 	}
 	if !it.moves {
 		s.limit(b)
@@ -164,7 +166,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	}
 	if later {
 		it.wait = true
-		b.later = append(b.later, emit{s: s, it: it})
+		s.await(b, emit{s: s, it: it})
 	}
 	s.bus.signal()
 	return true
@@ -368,7 +370,7 @@ func (s *Session) pump(b *batch) (fetch bool) {
 			return false
 		}
 		s.q.pop()
-		later = later || it.qos == 2 && s.stored // and what follows, to keep the order
+		later = later || it.doubt || it.qos == 2 && s.stored // and what follows, to keep the order
 		switch {
 		case it.qos > 0:
 			s.start(b, c, it, later)
