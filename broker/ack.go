@@ -22,6 +22,7 @@ type pending struct {
 	later  []emit
 	spots  []placed
 	redo   []store.Change
+	kept   []*retaining
 }
 
 // journal hands answers out when the store is done, in the order of Apply. It
@@ -41,7 +42,7 @@ func (b *batch) settle() {
 	if len(b.acks) == 0 && len(b.later) == 0 && b.ticket == nil {
 		return
 	}
-	p := pending{ticket: b.ticket, c: b.c, acks: b.acks, later: b.later, spots: b.spots, redo: b.redo}
+	p := pending{ticket: b.ticket, c: b.c, acks: b.acks, later: b.later, spots: b.spots, redo: b.redo, kept: b.retains}
 	ticket := b.ticket
 	if b.ticket = nil; ticket != nil {
 		if b.last != nil && b.c == nil {
@@ -59,7 +60,8 @@ func (b *batch) settle() {
 		clear(b.later)
 		clear(b.spots)
 		clear(b.redo)
-		b.acks, b.later, b.spots, b.redo = b.acks[:0], b.later[:0], b.spots[:0], b.redo[:0]
+		clear(b.retains)
+		b.acks, b.later, b.spots, b.redo, b.retains = b.acks[:0], b.later[:0], b.spots[:0], b.redo[:0], b.retains[:0]
 		return
 	}
 	if b.c != nil {
@@ -69,7 +71,7 @@ func (b *batch) settle() {
 		b.srv.journal.inside.Add(1)
 	}
 	b.srv.journal.push(p)
-	b.acks, b.later, b.spots, b.redo = nil, nil, nil, nil
+	b.acks, b.later, b.spots, b.redo, b.retains = nil, nil, nil, nil, nil
 }
 
 func done(t store.Ticket) bool {
@@ -173,6 +175,9 @@ func (b *batch) release(p *pending) {
 				b.srv.stats.drop(p.spots[i].why)
 			}
 		}
+	}
+	for _, c := range p.kept {
+		b.srv.kept.settle(c, err != nil)
 	}
 	next := 0
 	defer func() { forgoAll(p.later[next:]) }() // after a panic
@@ -316,6 +321,11 @@ func (b *batch) emitLater(e *emit, err error) {
 	if e.delayed != nil {
 		switch {
 		case err == nil:
+		case e.delayed.will != nil && e.delayed.number == 0: // nobody was promised anything, and there may be many
+			e.delayed.due = b.now.Add(retryDelayed)
+			if !b.srv.delays.add(e.delayed, &b.srv.opts.Limits.Delayed) {
+				b.srv.stats.drop(dropStore)
+			}
 		case e.due:
 			b.srv.delays.putBack(e.delayed, b.now.Add(retryDelayed))
 		default:

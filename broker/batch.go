@@ -54,6 +54,7 @@ type batch struct {
 	later   []emit         // to be sent when the changes are safe
 	spots   []placed       // of queues, that the changes concern
 	redo    []store.Change // of what was applied, if it is refused for what came with it
+	retains []*retaining   // to be undone then
 	whole   bool           // nothing is to be done without the rest
 	dirty   []*conn        // to be flushed
 	gathers bool           // of a loop: it is flushed after many, and tells the time
@@ -95,6 +96,8 @@ type pub struct {
 	record   string        // its key in the store, of one that was delayed
 	tried    bool          // it is tried again if the store does not take it
 	bound    bool          // nobody gets it before what is kept with it is safe
+	will     *delayed      // what becomes of it, a will, if the store does not take it
+	missed   bool          // it was heard, but not by those whom the store keeps it for
 	index    int           // in the batch of a call from inside
 	from     int           // its targets are b.targets[from:to]
 	to       int
@@ -196,7 +199,7 @@ func (b *batch) reset() {
 	if len(b.changes)+len(b.acks)+len(b.later)+len(b.spots) > 0 { // after a panic only: they are nobody else's
 		clear(b.changes)
 		forgoAll(b.later)
-		b.changes, b.acks, b.later, b.spots, b.redo = b.changes[:0], nil, nil, nil, nil
+		b.changes, b.acks, b.later, b.spots, b.redo, b.retains = b.changes[:0], nil, nil, nil, nil, nil
 	}
 	clear(b.earlier)
 	b.bytes, b.ticket, b.last, b.earlier = 0, nil, nil, b.earlier[:0]

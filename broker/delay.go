@@ -71,6 +71,9 @@ type delayed struct {
 	msg    *message.Message
 	by     *access // who publishes; nil from inside
 	loaded bool    // due is by the wall clock, which may be set: an earlier run gave it
+	// will is whose will it is, that the store did not take: its record still has it. At
+	// QoS 1 those have heard it whom no store keeps it for.
+	will *Session
 }
 
 // key is its key in the store.
@@ -258,7 +261,15 @@ func (srv *Server) publishDelayed(d *delayed) {
 	defer srv.recovered("a delayed message", nil)
 	b := srv.newBatch(srv.ctx, nil)
 	defer b.free()
-	p := pub{msg: *d.msg, by: d.by, record: d.key()}
+	if d.will != nil {
+		release, ok := b.withoutWill(d.will)
+		if !ok { // the client comes or goes
+			srv.delays.putBack(d, b.now.Add(retryDelayed))
+			return
+		}
+		defer release()
+	}
+	p := pub{msg: *d.msg, by: d.by, record: d.key(), missed: d.will != nil && d.msg.QoS == message.AtLeastOnce}
 	p.msg.At = b.now
 	if d.by != nil {
 		if err := srv.mayPublish(srv.ctx, d.by, p.msg.Topic); err != nil {

@@ -20,6 +20,9 @@ type retained struct {
 	root  level
 	n     int
 	bytes int64 // the sum of their sizes
+	// open are the last changes of topics of which the store has not said whether it has
+	// them, and that are undone if not.
+	open map[string]*retaining
 }
 
 type level struct {
@@ -32,6 +35,11 @@ type level struct {
 func (r *retained) set(m *message.Message, l *Limits) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.open, m.Topic) // this one stays
+	return r.setLocked(m, l)
+}
+
+func (r *retained) setLocked(m *message.Message, l *Limits) bool {
 	if len(m.Payload) == 0 { // [MQTT-3.3.1-6], [MQTT-3.3.1-7], [MQTT3-3.3.1-10], [MQTT3-3.3.1-11]
 		r.clear(&r.root, m.Topic, true)
 		return true
@@ -39,8 +47,14 @@ func (r *retained) set(m *message.Message, l *Limits) bool {
 	if !r.fits(m, l) {
 		return false
 	}
+	r.put(r.level(m.Topic), m) // [MQTT-3.3.1-5], [MQTT3-3.3.1-5], [MQTT3-3.3.1-7]
+	return true
+}
+
+// level finds or makes the level of a topic.
+func (r *retained) level(topic string) *level {
 	at := &r.root
-	for rest, more := m.Topic, true; more; {
+	for rest, more := topic, true; more; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")
 		next := at.below[name]
@@ -53,8 +67,7 @@ func (r *retained) set(m *message.Message, l *Limits) bool {
 		}
 		at = next
 	}
-	r.put(at, m) // [MQTT-3.3.1-5], [MQTT3-3.3.1-5], [MQTT3-3.3.1-7]
-	return true
+	return at
 }
 
 // put changes what a level holds, nil for nothing, and the counts.
@@ -194,11 +207,19 @@ func (r *retained) expired(now time.Time) []*message.Message {
 // it, interceptors do not see it, and the store does not keep it.
 func isSystem(topic string) bool { return topic == "$SYS" || strings.HasPrefix(topic, "$SYS/") }
 
-// keepRetained sets or clears the retained message of m's topic. The caller holds
-// commitMu.
-func (srv *Server) keepRetained(b *batch, m *message.Message) bool {
+// keepRetained sets or clears the retained message of m's topic; told says that its
+// publisher hears of it if the store does not take that, and then it is undone: what a
+// device says, or a client at QoS 0, is newer than what was before, kept or not. The
+// caller holds commitMu.
+func (srv *Server) keepRetained(b *batch, m *message.Message, told bool) bool {
 	m = srv.limitLife(m, b.now)
-	if !srv.kept.set(m, &srv.opts.Limits) {
+	if told && !isSystem(m.Topic) {
+		c, ok := srv.kept.change(m, &srv.opts.Limits)
+		if !ok {
+			return false
+		}
+		b.retains = append(b.retains, c)
+	} else if !srv.kept.set(m, &srv.opts.Limits) {
 		return false
 	}
 	if !isSystem(m.Topic) {
@@ -311,7 +332,7 @@ func (srv *Server) sweep(b *batch) {
 	srv.commit(b, func() {
 		for _, m := range gone {
 			if now := srv.kept.match(m.Topic, 1); len(now) == 1 && now[0] == m {
-				srv.keepRetained(b, clearMessage(m.Topic))
+				srv.keepRetained(b, clearMessage(m.Topic), false)
 			}
 		}
 	})

@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"slices"
+
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store"
@@ -125,10 +127,22 @@ func (b *batch) match() {
 		p.from = len(b.targets)
 		if p.goes() {
 			b.matchOne(p)
+			b.leaveOut(p)
 		}
 		p.to = len(b.targets)
 		bytes += (p.to - p.from) * len(p.msg.Payload)
 	}
+}
+
+// leaveOut leaves out the targets of a publish that have heard it.
+func (b *batch) leaveOut(p *pub) {
+	if !p.missed {
+		return
+	}
+	missed := slices.DeleteFunc(b.targets[p.from:], func(t target) bool {
+		return t.share == "" && (!t.s.stored || t.qos == 0)
+	})
+	b.targets = b.targets[:p.from+len(missed)]
 }
 
 func (b *batch) matchOne(p *pub) {
@@ -205,7 +219,7 @@ func (b *batch) publish(p *pub) {
 			b.hold(p)
 		}
 	}
-	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep()) { // [MQTT-3.3.1-8], [MQTT3-3.3.1-12]
+	if routed && p.msg.Retain && !b.srv.keepRetained(b, p.keep(), p.by != nil && p.qos > 0) { // [MQTT-3.3.1-8], [MQTT3-3.3.1-12]
 		p.reason, routed = packet.QuotaExceeded, false
 		b.srv.stats.drop(dropRetained)
 	}
@@ -223,6 +237,9 @@ func (b *batch) publish(p *pub) {
 		if p.from == p.to {
 			p.reason = packet.NoMatchingSubscribers
 		}
+	}
+	if p.will != nil {
+		b.later = append(b.later, emit{delayed: p.will, due: true})
 	}
 	if p.id == 0 {
 		return

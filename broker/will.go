@@ -54,8 +54,28 @@ func (srv *Server) publishWill(s *Session, will *message.Message, record *store.
 	if !m.Expires.IsZero() {
 		m.Expires = b.now.Add(m.Expires.Sub(willEpoch))
 	}
-	b.add(pub{msg: m, by: by})
+	p := pub{msg: m, by: by, tried: m.QoS == message.ExactlyOnce} // then nobody gets it before the store does
+	if m.QoS > 0 {
+		p.will = &delayed{msg: &m, by: by, will: s}
+	}
+	b.add(p)
 	b.run()
+}
+
+// withoutWill puts the record of a session whose will is published into the same change,
+// until release is called, if it is not a connection's or another's by now: then the
+// store has a newer one, or none. It is false if somebody deals with the session.
+func (b *batch) withoutWill(s *Session) (release func(), ok bool) {
+	release, ok = b.srv.tryClaim(s.id)
+	if !ok {
+		return nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stored && !s.over && s.owner == nil && s.will == nil {
+		b.change(putSession(s.id, s.record()))
+	}
+	return release, true
 }
 
 // disconnected leaves the session without its connection: its will is published
