@@ -12,6 +12,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/mem"
+	"github.com/gatehouse/gatehouse/broker/store/storetest"
 )
 
 // fullStore takes, while it is full, only what keeps nothing new, as one on a full
@@ -242,4 +243,11 @@ func TestKeepOldest(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The store of these tests keeps to the contract of a full one.
+func TestFullStoreIsOne(t *testing.T) {
+	storetest.Full(t,
+		func(*testing.T) store.Store { return &fullStore{Store: mem.New()} },
+		func(_ *testing.T, s store.Store) { s.(*fullStore).full.Store(true) }, nil)
 }

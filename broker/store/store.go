@@ -8,8 +8,8 @@ import (
 	"github.com/gatehouse/gatehouse/broker/message"
 )
 
-// ErrFull is what a Ticket gives when there is no room for the changes. Deletes
-// still go through.
+// ErrFull is what a Ticket gives when there is no room for the changes. See
+// [Store.Apply] for what a full store takes all the same.
 var ErrFull = errors.New("store is full")
 
 // Store is durable state. Its methods may be called by any goroutine.
@@ -20,6 +20,11 @@ type Store interface {
 	// Apply makes the changes, in order, all or none, after those of every
 	// earlier Apply. It does not block for the disk; the Ticket tells when the
 	// changes are safe. The store keeps the messages' bytes, not the slice.
+	//
+	// A store that is full takes an Apply that only frees, however long it is full: one
+	// without [Enqueue], [Put], [Subscribe] and [Retain] of a payload. What has one of
+	// these is refused as a whole, with [ErrFull]: whoever wants the rest of it done
+	// applies that again, alone.
 	Apply(changes []Change) Ticket
 
 	// Fetch returns the queued messages of one session from position from on, at
