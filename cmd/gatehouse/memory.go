@@ -33,10 +33,14 @@ const (
 
 // What was needed for a while, such as for the handshakes of thousands of clients at
 // once, is given back when there was no collection for quietTime, if it is more than
-// spareMost bytes.
+// spareMost bytes and one part in spareShare of what is live. That takes a collection, the
+// longer the more is live: all that do it take at most one part in giveBackShare of the
+// time.
 const (
-	quietTime = 2 * time.Second
-	spareMost = 16 << 20
+	quietTime     = 2 * time.Second
+	spareMost     = 16 << 20
+	spareShare    = 4
+	giveBackShare = 100
 )
 
 // boundMemory has the collector work harder before the machine or the control group is
@@ -66,6 +70,7 @@ type pacer struct {
 	percent int
 	stopped bool
 	quiet   *time.Timer
+	rests   time.Time // nothing is given back before
 }
 
 // arm has the next collection call collected: it finds that nobody holds the object.
@@ -91,21 +96,46 @@ func (p *pacer) collected(now time.Time) {
 // giveBack gives the kernel what is spare. The collection that this takes is followed
 // by another look, which finds nothing more.
 func (p *pacer) giveBack() {
+	if !p.mayGiveBack(time.Now()) || !worthwhile(spare()) {
+		return
+	}
+	began := time.Now()
+	debug.FreeOSMemory()
+	p.gaveBack(began, time.Now())
+}
+
+// mayGiveBack reports whether it is quiet and has been for long enough; if not, it is
+// asked again.
+func (p *pacer) mayGiveBack(now time.Time) bool {
 	p.mu.Lock()
-	stopped := p.stopped
-	if !stopped && p.percent != calmPercent {
+	defer p.mu.Unlock()
+	if p.stopped {
+		return false
+	}
+	if p.percent != calmPercent {
 		p.percent = calmPercent
 		debug.SetGCPercent(calmPercent)
 	}
-	p.mu.Unlock()
-	if !stopped && spare() > spareMost {
-		debug.FreeOSMemory()
+	if rest := p.rests.Sub(now); rest > 0 {
+		p.quiet.Reset(rest)
+		return false
 	}
+	return true
 }
 
+// gaveBack notes how long it took.
+func (p *pacer) gaveBack(began, ended time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rests = ended.Add(ended.Sub(began) * giveBackShare)
+}
+
+// worthwhile reports whether what is spare is worth a collection of what is live.
+func worthwhile(spare, live int64) bool { return spare > max(spareMost, live/spareShare) }
+
 // spare is how much memory of the heap holds nothing that is live, and is not given
-// back, in bytes.
-func spare() int64 {
+// back, and how much is live, in bytes.
+func spare() (bytes, live int64) {
 	samples := []metrics.Sample{
 		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"},
 	}
@@ -116,8 +146,8 @@ func spare() int64 {
 			n[i] = int64(samples[i].Value.Uint64())
 		}
 	}
-	free, objects, live := n[0], n[1], n[2]
-	return free + max(objects-live, 0)
+	free, objects := n[0], n[1]
+	return free + max(objects-n[2], 0), n[2]
 }
 
 // goal takes note of a collection and says what the next one's goal is.

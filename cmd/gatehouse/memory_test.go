@@ -76,14 +76,47 @@ func TestGivesBack(t *testing.T) {
 	runtime.KeepAlive(held)
 	held = nil
 	runtime.GC()
-	if got := spare(); got <= spareMost { // the runtime gives back too, but not so fast
+	if got, _ := spare(); got <= spareMost { // the runtime gives back too, but not so fast
 		t.Fatalf("%d bytes are spare, of %d that were let go", got, 512<<18)
 	}
 	p.giveBack()
-	if got := spare(); got > spareMost {
+	if got, _ := spare(); got > spareMost {
 		t.Errorf("%d bytes are spare still", got)
 	}
 	if p.percent != calmPercent {
 		t.Errorf("the goal is %d %%", p.percent)
+	}
+}
+
+// TestGivingBackCostsLittle has a program with much that is live, whose garbage grows
+// slowly, collect for nothing but that at most one hundredth of the time.
+func TestGivingBackCostsLittle(t *testing.T) {
+	p := &pacer{percent: calmPercent, quiet: time.NewTimer(time.Hour)}
+	defer p.stop()
+	now, cost := time.Now(), time.Duration(0)
+	begin := now
+	for range 10_000 { // a look each two seconds
+		now = now.Add(quietTime)
+		if p.mayGiveBack(now) {
+			took := 400 * time.Millisecond
+			p.gaveBack(now, now.Add(took))
+			now, cost = now.Add(took), cost+took
+		}
+	}
+	if spent := now.Sub(begin); cost > spent/giveBackShare || cost == 0 {
+		t.Errorf("of %v it has collected for %v", spent, cost)
+	}
+	for _, tt := range []struct {
+		spare, live int64
+		want        bool
+	}{
+		{spareMost, 0, false},
+		{spareMost + 1, 4 * spareMost, true},
+		{20 << 20, 400 << 20, false},
+		{101 << 20, 400 << 20, true},
+	} {
+		if got := worthwhile(tt.spare, tt.live); got != tt.want {
+			t.Errorf("%d bytes spare beside %d: got %v", tt.spare, tt.live, got)
+		}
 	}
 }
