@@ -15,8 +15,34 @@ const ballastName = "ballast"
 
 func (s *Store) path(name string) string { return filepath.Join(s.opts.Folder, name) }
 
-// makeReady makes one more file ready to be a segment.
-func (s *Store) makeReady(size int64) error {
+// makeReady makes one more file ready to be a segment than there were.
+func (s *Store) makeReady(need *needSegment) error {
+	s.making <- struct{}{}
+	defer func() { <-s.making }()
+	if s.filesReady(need.size) > need.ready { // the keeper was quicker
+		return nil
+	}
+	return s.addReady(need.size)
+}
+
+// filesReady counts the files of a size that are ready to be a segment.
+func (s *Store) filesReady(size int64) int {
+	s.ix.Lock()
+	defer s.ix.Unlock()
+	return s.log.readyOf(size)
+}
+
+func (l *log) readyOf(size int64) (n int) {
+	for _, b := range l.ready {
+		if b.size == size {
+			n++
+		}
+	}
+	return n
+}
+
+// addReady makes one; making is full.
+func (s *Store) addReady(size int64) error {
 	b, err := s.makeBlank(size)
 	if err != nil {
 		return err
@@ -98,7 +124,7 @@ func (s *Store) discard(b *blank) error {
 	return err
 }
 
-// makeBallast makes the file that is given up when the disk is full.
+// makeBallast makes the file that is given up when the disk is full; making is full.
 func (s *Store) makeBallast() error {
 	if err := s.fs.Remove(s.path(ballastName)); err != nil && !isMissing(err) {
 		return err
@@ -120,6 +146,8 @@ func (s *Store) becomeFull(err error) bool {
 	if !isFull(err) {
 		return false
 	}
+	s.making <- struct{}{} // else the keeper's next ballast may be given up, and be thought to be there
+	defer func() { <-s.making }()
 	first := !s.full.Swap(true)
 	poke(s.tend) // the keeper sees when there is room again, though nothing else happens
 	if first {

@@ -79,15 +79,9 @@ func (k *keeper) work() (did bool, err error) {
 	if g := k.deadSegment(); g != nil {
 		return true, k.clean(g)
 	}
-	k.ix.Lock()
-	ready := len(k.log.ready)
-	k.ix.Unlock()
-	made, failed := k.supply(ready)
+	made, failed := k.supply()
 	if made {
 		return true, nil
-	}
-	if ready > 2 {
-		k.heal()
 	}
 	if g := k.victim(); g != nil {
 		return true, k.clean(g)
@@ -100,15 +94,21 @@ func (k *keeper) work() (did bool, err error) {
 
 // supply makes the ballast, or the first file that is ready, if there is none. What keeps
 // it from that keeps nobody from cleaning; a full disk is for the writer to see.
-func (k *keeper) supply(ready int) (made bool, err error) {
+func (k *keeper) supply() (made bool, err error) {
+	k.making <- struct{}{}
+	defer func() { <-k.making }()
+	ready := k.filesReady(k.opts.SegmentSize)
 	switch {
 	case k.opts.Ballast > 0 && !k.ballast.Load():
 		err = k.makeBallast()
 	case ready == 0:
-		err = k.makeReady(k.opts.SegmentSize)
+		err = k.addReady(k.opts.SegmentSize)
 	default:
 		k.heal()
 		return false, nil
+	}
+	if ready > 2 {
+		k.heal()
 	}
 	if isFull(err) {
 		return false, nil

@@ -8,8 +8,12 @@ import (
 	"github.com/gatehouse/gatehouse/broker/store/durable"
 )
 
-// needSegment says that a group needs one more segment, of a size in bytes.
-type needSegment struct{ size int64 }
+// needSegment says that a group needs one more segment, of a size in bytes, than there
+// were ready.
+type needSegment struct {
+	size  int64
+	ready int
+}
 
 func (n *needSegment) Error() string { return fmt.Sprintf("a segment of %d bytes is needed", n.size) }
 
@@ -217,7 +221,7 @@ func (l *log) fit(x *index, n int64) error {
 			return nil
 		}
 	}
-	return &needSegment{size}
+	return &needSegment{size: size}
 }
 
 // seal ends seg with its hints.

@@ -26,7 +26,7 @@ func Open(opts Options) (*Store, error) {
 	}
 	s := &Store{
 		opts: opts, fs: opts.FS,
-		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), tending: make(chan struct{}, 1), closing: make(chan struct{}),
+		wake: make(chan struct{}, 1), tend: make(chan struct{}, 1), tending: make(chan struct{}, 1), making: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	s.space.L = &s.mu
 	if s.fs == nil {

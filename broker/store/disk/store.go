@@ -27,6 +27,7 @@ type Store struct {
 	wake    chan struct{} // capacity 1: something is pending
 	tend    chan struct{} // capacity 1: segments changed
 	tending chan struct{} // capacity 1: full while the keeper works, or a test in its place
+	making  chan struct{} // capacity 1: full while a file is made: two at once would take each other's room
 	closing chan struct{}
 
 	mu       sync.Mutex

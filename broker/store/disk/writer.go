@@ -88,7 +88,7 @@ func (s *Store) commit(list []apply, sync bool) {
 	for {
 		err := s.encode(list)
 		if need := (*needSegment)(nil); errors.As(err, &need) {
-			if err = s.makeReady(need.size); err == nil || s.becomeFull(err) {
+			if err = s.makeReady(need); err == nil || s.becomeFull(err) {
 				continue
 			}
 			s.fail(list, fmt.Errorf("cannot make a segment: %w", err))
@@ -131,6 +131,9 @@ func (s *Store) encode(list []apply) error {
 		if err != nil {
 			s.x.revert()
 			s.log.revert(s.x, false)
+			if need := (*needSegment)(nil); errors.As(err, &need) {
+				need.ready = s.log.readyOf(need.size)
+			}
 			return err
 		}
 	}
