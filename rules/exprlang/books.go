@@ -1,6 +1,7 @@
 package exprlang
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strconv"
@@ -23,7 +24,7 @@ func (m *machine) start(call *rules.Call, out *rules.Outcome) {
 		}
 	}
 	for _, w := range m.flows {
-		slices.SortFunc(w.runs, func(a, b *run) int { return a.number() - b.number() })
+		slices.SortFunc(w.runs, func(a, b *run) int { return cmp.Compare(a.number(), b.number()) })
 	}
 	m.recall(out)
 	m.orphans = m.orphans[:0]
@@ -38,8 +39,11 @@ func (m *machine) start(call *rules.Call, out *rules.Outcome) {
 }
 
 // number is where the run is in the order in which runs were begun.
-func (r *run) number() int {
-	n, _ := strconv.Atoi(strings.TrimPrefix(r.id, kindRun+"/"))
+func (r *run) number() uint64 {
+	n, err := strconv.ParseUint(strings.TrimPrefix(r.id, kindRun+"/"), 10, 64)
+	if err != nil {
+		return 0 // adopted runs have one
+	}
 	return n
 }
 

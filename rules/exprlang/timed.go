@@ -33,6 +33,10 @@ type lastHeard struct {
 // trigger makes a call of a rule: its message came, or it is due.
 func (m *machine) trigger(e *evaluator, w *flow, call *rules.Call, out *rules.Outcome) {
 	if w.silent != nil && len(w.silent.filters) == 0 && call.Trigger == rules.OnMessage {
+		e.load(call)
+		for _, window := range w.rule.windows {
+			window.hear(e)
+		}
 		m.hear(e, w, call, out)
 		return
 	}

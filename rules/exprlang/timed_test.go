@@ -315,6 +315,16 @@ func TestSilence(t *testing.T) {
 		> beat
 		+ 10m
 		= lost`},
+		{"with a window over what was heard", `
+    on: beat
+    silent: 1m
+    windows: {n: {count: payload > 1}}
+    do: [{publish: out, payload: "${windows.n}"}]`, `
+		> beat 1
+		> beat 2
+		> beat 3
+		+ 1m
+		= out 2`},
 		{"with a condition, and steps", `
     on: beat
     silent: 1m
@@ -398,6 +408,14 @@ rules:
 	if !all[3].Prev || !all[4].Prev {
 		t.Errorf("prev is read: %+v, %+v", all[3], all[4])
 	}
+}
+
+// Nobody answers the requests of a rule in the shadow, so that it goes on without.
+func TestShadowGoesOnWithoutAReply(t *testing.T) {
+	newStandIn(t, "rules:\n  - {name: r, on: in, shadow: true, do: [{http: {url: 'http://h/'}}, {publish: out, payload: '${reply.status} ${reply.body ?? 1}'}]}\n").play(`
+		> in
+		= out 0 1
+		= GET http://h/`)
 }
 
 // Facts tell what was done, and why not.
