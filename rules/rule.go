@@ -66,6 +66,8 @@ type Rule struct {
 	// Hidden says that it is a part of another rule of the file, the one of Outcome.For: it
 	// is not shown, and a call of it is counted for that rule, or not at all (After only).
 	Hidden bool
+	// Called says that nothing triggers it: other rules of the file do its steps as theirs.
+	Called bool
 }
 
 // Schedule is times at which a rule runs.

@@ -75,7 +75,7 @@ func (c *coverage) add(p testPlace, files []rules.FileStatus) {
 	}
 	for _, f := range files {
 		for _, r := range f.Rules {
-			if r.Stage == rules.Watch {
+			if r.Stage == rules.Watch || r.Called {
 				continue
 			}
 			name := coveredRule{p.path(f.File), r.Line, r.Name}

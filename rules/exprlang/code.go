@@ -102,7 +102,7 @@ func (f *ruleFile) link() {
 		back()
 	}
 	for _, r := range listed {
-		r.steps, r.plan = nil, nil // the code has all that is needed
+		r.steps, r.plan, r.Called = nil, nil, r.idle // the code has all that is needed
 		if r.idle && !called[r.Name] {
 			f.errorf(position{r.Line, r.column}, "the rule never runs: it wants on, every, cron, at, sun, start, hook, offline, online or silent, or another rule that calls it")
 		}

@@ -99,3 +99,31 @@ func mustSpan(t *testing.T, text string) time.Duration {
 	}
 	return d
 }
+
+// What a hidden rule does is told of the rule that it is a part of.
+func TestPartsAreToldAsTheirRule(t *testing.T) {
+	var fired []string
+	opt := trial.Options{
+		Engine: rules.Options{Languages: []rules.Language{exprlang.New()}},
+		Folder: fstest.MapFS{"t.yaml": {Data: []byte("rules:\n  - {name: r, on: in, do: [{wait: {on: answer}}, {publish: out}]}\n")}},
+		Observe: func(r trial.Ran) {
+			if r.Rule != nil && r.Outcome.Fired {
+				fired = append(fired, r.Rule.Name)
+			}
+			if r.Rule != nil && r.Rule.Hidden {
+				t.Errorf("a part is told: %+v", r.Rule)
+			}
+		},
+	}
+	err := trial.Run(t.Context(), opt, func(ctx context.Context, w *trial.World) error {
+		for _, name := range []string{"answer", "in", "answer"} {
+			if _, err := w.Publish(ctx, message.Message{Topic: name}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if diff := cmp.Diff([]string{"r", "r"}, fired); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}

@@ -405,6 +405,9 @@ rules:
 	if len(all) != 8 || !all[6].Hidden || all[6].QoS != 2 || all[6].Filters[0] != "answer" || !all[7].Hidden || all[7].Filters[0] != "beat" || all[0].Hidden {
 		t.Errorf("what is hidden is %+v", all[6:])
 	}
+	if !all[5].Called || all[4].Called {
+		t.Errorf("f is there to be called: %+v, e is not: %+v", all[5], all[4])
+	}
 	if !all[3].Prev || !all[4].Prev {
 		t.Errorf("prev is read: %+v, %+v", all[3], all[4])
 	}

@@ -54,7 +54,11 @@ func (w *watchedProgram) Run(ctx context.Context, calls []rules.Call) []rules.Ou
 		r := Ran{File: w.file, Call: &calls[i], Outcome: &outs[i]}
 		switch c := r.Call; {
 		case c.Trigger == rules.OnMessage || c.Trigger == rules.OnSchedule:
-			r.Rule = &w.rules[c.Rule]
+			if r.Rule = &w.rules[c.Rule]; r.Rule.Hidden {
+				if r.Rule = nil; r.Outcome.For > 0 && r.Outcome.For <= len(w.rules) {
+					r.Rule = &w.rules[r.Outcome.For-1]
+				}
+			}
 		case r.Outcome.For > 0 && r.Outcome.For <= len(w.rules):
 			r.Rule = &w.rules[r.Outcome.For-1]
 		}
