@@ -92,7 +92,7 @@ interface ScheduleOptions extends RuleOptions {
 interface Due {
   /** "at 07:30", or "start". */
   schedule: string;
-  /** Milliseconds since it was due, if it is made good; else 0. */
+  /** Milliseconds since it was due, if that is more than 90 s and it is made good; else 0. */
   late: number;
 }
 
@@ -100,7 +100,7 @@ interface Due {
 interface TimerInfo {
   name: string;
   id: string;
-  /** Milliseconds since it was due, if the gateway was off then; else 0. */
+  /** Milliseconds since it was due, if that is more than 90 s as the gateway was off; else 0. */
   late: number;
 }
 
@@ -308,7 +308,8 @@ declare function shared(file: string): Shared;
 
 /**
  * Has {@link last} know the last message on the topics that a filter matches: what is
- * retained when the script comes into force, and what comes then. 4000 topics and 1 MiB
+ * retained when the script comes into force, what comes then, and what the version of
+ * the file before has heard on topics that it watched. 4000 topics and 1 MiB
  * are remembered; what was heard longest ago goes first. Only at the top level.
  */
 declare function watch(filter: string | string[]): void;

@@ -100,6 +100,7 @@ func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program
 		return nil, err
 	}
 	p := newProgram(link, l.scripts.Add(1), src, files)
+	p.former = link.versionBefore(p)
 	if err := p.load(ctx, time.Time{}); err != nil {
 		_ = p.Close()
 		return nil, err

@@ -50,6 +50,29 @@ on('change', () => { const d = last('home/hall/door'); d.payload.open = 5; d.tex
 	}
 }
 
+// TestWatchOverVersions: what was heard goes over to a new version that watches it, even
+// if the one before is closed by then.
+func TestWatchOverVersions(t *testing.T) {
+	s := start(t)
+	state := rules.NewState(nil)
+	old := s.compileWith(t, "a.js", `watch('#')`, state)
+	s.run(t, old, rules.Call{Trigger: rules.OnStart, Now: s.now})
+	s.hear(t, old, 0, "a", "1")
+	s.hear(t, old, 0, "b", "1")
+	next := s.compileWith(t, "a.js", `watch('a'); on('ask', () => publish('a', last('a')?.payload ?? 'none')); on('ask', () => last('b'))`, state)
+	s.hear(t, old, 0, "a", "2")
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, next, rules.Call{Trigger: rules.OnStart, Now: s.now})
+	if got := show(s.hear(t, next, 1, "ask", "")); got != `publish a "2" q0` {
+		t.Errorf("the new version sees %s", got)
+	}
+	if o := s.hear(t, next, 2, "ask", ""); o.Err == nil {
+		t.Error("it sees what it does not watch")
+	}
+}
+
 // TestWatchIsBounded: what was heard longest ago goes first, in the worker and here.
 func TestWatchIsBounded(t *testing.T) {
 	s := start(t, patient)

@@ -15,15 +15,16 @@ import (
 
 // program is a script as the gateway sees it. It implements rules.Program.
 type program struct {
-	link  *link
-	id    uint32
-	src   rules.Source
-	files []wireFile   // that it may require
-	size  int          // of its text and theirs
-	rules []rules.Rule // since it was compiled
-	print uint64       // their fingerprint
-	kept  keptRecall
-	uses  []string // files whose state it reads
+	link   *link
+	id     uint32
+	src    rules.Source
+	files  []wireFile   // that it may require
+	size   int          // of its text and theirs
+	rules  []rules.Rule // since it was compiled
+	print  uint64       // their fingerprint
+	kept   keptRecall
+	former *program // the version before, until this one starts
+	uses   []string // files whose state it reads
 	// named are the rules that handle timers and replies, by name.
 	named map[ruleKind]map[string]int
 
@@ -126,6 +127,10 @@ const startTolerance = time.Minute
 func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome {
 	p.link.begun(p)
 	restored := p.kept.restore(call.Kept)
+	if p.former != nil {
+		restored = p.kept.inherit(&p.former.kept, p.rules) || restored
+		p.former = nil
+	}
 	apart := call.Now.Sub(p.at).Abs() > startTolerance
 	if apart || !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
 		if err := p.load(ctx, call.Now); err != nil {

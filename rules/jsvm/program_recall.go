@@ -81,6 +81,32 @@ func (k *keptRecall) restore(kept map[string][]byte) (restored bool) {
 	return restored
 }
 
+// inherit takes over what a former version of the file has heard on the topics of these
+// rules. It reports whether that was anything.
+func (k *keptRecall) inherit(former *keptRecall, list []rules.Rule) (inherited bool) {
+	former.mu.Lock()
+	var heard []*wireMessage
+	for at := former.recall.order.Front(); at != nil; at = at.Next() {
+		if m := at.Value.(*wireMessage); watchedBy(list, m.Topic) {
+			heard = append(heard, m) // which are never written to
+		}
+	}
+	former.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, m := range heard {
+		k.recall.hear(m)
+	}
+	return len(heard) > 0
+}
+
+// watchedBy reports whether one of the rules watches a topic.
+func watchedBy(list []rules.Rule, topic string) bool {
+	return slices.ContainsFunc(list, func(r rules.Rule) bool {
+		return r.Stage == rules.Watch && slices.ContainsFunc(r.Filters, func(f string) bool { return hears(f, topic) })
+	})
+}
+
 // save gives the windows that have changed.
 func (k *keptRecall) save(put func(key string, value []byte)) {
 	k.mu.Lock()
@@ -147,6 +173,18 @@ func (l *link) peers(p *program) []uint32 {
 		ids = append(ids, id)
 	}
 	return ids
+}
+
+// versionBefore is the version of the same file that is in force, nil if there is none.
+func (l *link) versionBefore(p *program) (former *program) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range l.versions[p.src.State] {
+		if q.started && (former == nil || q.id > former.id) {
+			former = q
+		}
+	}
+	return former
 }
 
 // inForce is the newest program of a file that was started, if it may run.
