@@ -21,6 +21,7 @@ type load struct {
 	window                  int  // messages of a publisher under way; or
 	rate                    int  // messages a second of all publishers, whatever is under way
 	durable                 bool // the subscribers' sessions outlive their connections
+	rules                   *ruled
 }
 
 // test is a load at work on one broker.
@@ -101,8 +102,15 @@ func (t *test) connect(ctx context.Context, size int) error {
 		fan = t.subscribers
 	}
 	for i := range t.publishers {
-		if err := t.publisher(ctx, fmt.Sprintf("bench/%d", i), fan, 1, size); err != nil {
+		name := fmt.Sprintf("bench/%d", i)
+		if t.rules != nil {
+			name, size = fmt.Sprintf(ruleTopic, i), max(size, len(rulePayload(i, 0)))
+		}
+		if err := t.publisher(ctx, name, fan, 1, size); err != nil {
 			return err
+		}
+		if t.rules != nil {
+			t.rules.publisher(t.pubs[i], size)
 		}
 	}
 	return t.p.look()
@@ -195,7 +203,11 @@ func (t *test) subscriberGets(s *subscriber, f frame) error {
 }
 
 func (t *test) receive(s *subscriber, d delivery) {
-	index, sequence, at, ok := readStamp(d.payload)
+	read := readStamp
+	if t.rules != nil {
+		read = t.rules.read
+	}
+	index, sequence, at, ok := read(d.payload)
 	if !ok || index >= len(t.pubs) || s.ledgers[index] == nil || !t.pubs[index].wrote(d.topic, s) {
 		s.strange++
 		return
@@ -226,7 +238,11 @@ func (t *test) write(p *publisher) error {
 		if p.aims != nil {
 			lane = p.aims.next(p)
 		}
-		stamp(p.bytes[p.payload:], p.index, p.sequence[lane], at)
+		if t.rules != nil {
+			t.rules.stamp(p.bytes[p.payload:], p.index, p.sequence[lane], at)
+		} else {
+			stamp(p.bytes[p.payload:], p.index, p.sequence[lane], at)
+		}
 		if t.qos > message.AtMostOnce {
 			p.setID(uint16(p.sent%65535) + 1)
 			p.acks--

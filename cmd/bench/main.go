@@ -92,12 +92,14 @@ func main() {
 type options struct {
 	ours    []side
 	peers   []side
+	red     []side // that run rules
 	only    *regexp.Regexp
 	version packet.Version
 	runs    int
 	slices  int
 	time    time.Duration // a run, a broker
 	idle    int
+	reloads int
 	size    int
 	profile string
 	list    bool
@@ -117,9 +119,10 @@ func parse(args []string) (*options, error) {
 		o.ours = append(o.ours, gatehouse(name, path))
 		return nil
 	})
-	peers := set.String("peers", "mosquitto,mochi", "the others, with commas between")
+	peers := set.String("peers", "mosquitto,mochi,node-red", "the others, with commas between; node-red is for the rows with rules")
 	mosquittoBinary := set.String("mosquitto", "mosquitto", "mosquitto's binary")
 	mochiBinary := set.String("mochi", "bin/bench-mochi", "binary of cmd/bench/mochi")
+	nodeRedFolder := set.String("node-red", "bin/node-red", "folder into which npm has put Node-RED")
 	only := set.String("only", "", "regular expression for the names of rows")
 	mqtt := set.String("mqtt", "3.1.1", "version that the clients speak: 3.1.1 or 5.0")
 	quick := set.Bool("quick", false, "one short run of each row, to see that all works")
@@ -127,6 +130,7 @@ func parse(args []string) (*options, error) {
 	set.IntVar(&o.slices, "slices", 4, "slices of each run")
 	set.DurationVar(&o.time, "time", 2*time.Second, "time that is measured of each broker in each run")
 	set.IntVar(&o.idle, "idle", 9000, "connections of the idle row")
+	set.IntVar(&o.reloads, "reloads", 1000, "versions of a rule file in the rows that reload")
 	set.IntVar(&o.size, "size", 100, "payload in bytes, 20 to 65536")
 	set.StringVar(&o.profile, "profile", "", "folder for profiles of ours, taken by perf in the first run, which they slow down a little")
 	set.BoolVar(&o.list, "list", false, "print the names of the rows and end")
@@ -134,7 +138,7 @@ func parse(args []string) (*options, error) {
 		return nil, err
 	}
 	if *quick {
-		o.runs, o.slices, o.time, o.idle = 1, 1, 300*time.Millisecond, min(o.idle, 500)
+		o.runs, o.slices, o.time, o.idle, o.reloads = 1, 1, 300*time.Millisecond, min(o.idle, 500), min(o.reloads, 20)
 	}
 	switch *mqtt {
 	case "3.1.1":
@@ -144,8 +148,8 @@ func parse(args []string) (*options, error) {
 	default:
 		return nil, fmt.Errorf("-mqtt is %q, must be 3.1.1 or 5.0", *mqtt)
 	}
-	if o.runs < 1 || o.slices < 1 || o.time <= 0 || o.idle < 1 || o.size < headerSize || o.size > 65536 || set.NArg() > 0 {
-		return nil, fmt.Errorf("-runs, -slices, -time and -idle must be above 0, -size %d to 65536, and nothing may follow", headerSize)
+	if o.runs < 1 || o.slices < 1 || o.time <= 0 || o.idle < 1 || o.reloads < 1 || o.size < headerSize || o.size > 65536 || set.NArg() > 0 {
+		return nil, fmt.Errorf("-runs, -slices, -time, -idle and -reloads must be above 0, -size %d to 65536, and nothing may follow", headerSize)
 	}
 	if len(o.ours) == 0 {
 		o.ours = []side{gatehouse("gatehouse", "bin/gatehouse")}
@@ -158,11 +162,13 @@ func parse(args []string) (*options, error) {
 			o.peers = append(o.peers, mosquitto(*mosquittoBinary))
 		case "mochi":
 			o.peers = append(o.peers, mochi(*mochiBinary))
+		case "node-red":
+			o.red = append(o.red, nodeRed(*nodeRedFolder, *mosquittoBinary))
 		default:
-			return nil, fmt.Errorf("-peers names %q, must be mosquitto or mochi", name)
+			return nil, fmt.Errorf("-peers names %q, must be mosquitto, mochi or node-red", name)
 		}
 	}
-	for _, s := range o.sides() {
+	for _, s := range append(o.sides(), o.red...) {
 		if names[s.name] {
 			return nil, fmt.Errorf("two sides are called %q: give one another name by -ours NAME=PATH", s.name)
 		}
@@ -188,7 +194,7 @@ func do(ctx context.Context, args []string) (faulty bool, err error) {
 		return false, err
 	}
 	if o.list {
-		for _, r := range rows(o) {
+		for _, r := range append(rows(o), ruleRows(o)...) {
 			fmt.Println(r.name)
 		}
 		return false, nil
@@ -196,25 +202,51 @@ func do(ctx context.Context, args []string) (faulty bool, err error) {
 	if err := environment(o); err != nil {
 		return false, err
 	}
-	b := &bench{o: o, sides: o.sides()}
-	for i := range b.sides {
-		if err := b.sides[i].find(ctx); err != nil {
-			return false, err
-		}
+	if err := o.find(ctx); err != nil {
+		return false, err
 	}
-	b.table = newTable(b.sides)
 	fmt.Println(machine())
 	fmt.Printf("a system call takes %.2f us\n", systemCall())
-	for _, s := range b.sides {
+	for _, s := range append(o.sides(), o.red...) {
 		version, err := s.version(ctx)
 		if err != nil {
 			return false, fmt.Errorf("%s cannot be run: %w", s.name, err)
 		}
 		fmt.Printf("%s: %s\n", s.name, version)
 	}
-	fmt.Printf("%d runs, %v each, payload %d bytes, MQTT %s\n\n", o.runs, o.time, o.size, o.version)
+	fmt.Printf("%d runs, %v each, payload %d bytes, MQTT %s\n", o.runs, o.time, o.size, o.version)
 	runtime.LockOSThread() // the load is this thread
-	for _, r := range rows(o) {
+	faulty, err = o.contest(ctx, o.sides(), rows(o))
+	if err == nil {
+		var ruled bool
+		ruled, err = o.contest(ctx, append(append([]side{}, o.ours...), o.red...), ruleRows(o))
+		faulty = faulty || ruled
+	}
+	return faulty, err
+}
+
+// find looks for what is to be compared. Node-RED may be missing.
+func (o *options) find(ctx context.Context) error {
+	for _, sides := range [][]side{o.ours, o.peers, o.red} {
+		for i := range sides {
+			err := sides[i].find(ctx)
+			if errors.Is(err, errNoNodeRed) {
+				fmt.Printf("the rows with rules are without Node-RED: %v\n", err)
+				o.red = nil
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// contest does the rows of one table that are asked for, and prints it.
+func (o *options) contest(ctx context.Context, sides []side, all []row) (faulty bool, err error) {
+	b := &bench{o: o, sides: sides, table: newTable(sides)}
+	for _, r := range all {
 		if !o.only.MatchString(r.name) {
 			continue
 		}
@@ -223,7 +255,9 @@ func do(ctx context.Context, args []string) (faulty bool, err error) {
 		}
 	}
 	progress("")
-	fmt.Print(b.table.String())
+	if len(b.table.rows) > 0 {
+		fmt.Print("\n", b.table.String())
+	}
 	return b.table.faulty(), err
 }
 

@@ -21,6 +21,10 @@ import (
 // process is a running broker.
 type process struct {
 	address  netip.AddrPort
+	side     side
+	needs    needs
+	beside   *process // Node-RED, which works for this broker
+	admin    string   // the address of its flows
 	binary   string
 	args     []string
 	cmd      *exec.Cmd
@@ -31,7 +35,8 @@ type process struct {
 	recorder *recorder     // of its profile, if one is taken
 }
 
-// start runs a broker and returns when it takes connections.
+// start runs a broker and returns when it takes connections and its rules, if there
+// are any, are at work.
 func start(ctx context.Context, s side, n needs) (*process, error) {
 	if s.ours && !s.limits {
 		n.queue, n.retained = 0, 0
@@ -46,10 +51,13 @@ func start(ctx context.Context, s side, n needs) (*process, error) {
 	}
 	config := filepath.Join(folder, "config.yaml")
 	p := &process{
-		address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), folder: folder,
+		address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), folder: folder, side: s, needs: n,
 		binary: s.binary, args: s.command(config, port, n),
 	}
 	err = os.WriteFile(config, []byte(s.config(port, n)), 0o600)
+	if err == nil && s.ours && n.rules != nil {
+		err = n.rules.write(filepath.Join(folder, rulesFolder))
+	}
 	if err == nil {
 		err = p.launch()
 	}
@@ -58,6 +66,15 @@ func start(ctx context.Context, s side, n needs) (*process, error) {
 	}
 	if !p.up(ctx) {
 		return nil, errors.Join(p.stop(), fmt.Errorf("takes no connections; it said:\n%s", p.said.String()))
+	}
+	if s.red != "" {
+		p.beside, err = p.redBeside(ctx, s, n)
+	}
+	if err == nil && (p.beside != nil || n.rules != nil) {
+		err = firing(ctx, p, 20*time.Millisecond)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
 }
@@ -117,6 +134,13 @@ func (p *process) stop() error {
 	if p.recorder != nil {
 		err = p.recorder.stop()
 	}
+	if p.beside != nil {
+		err = errors.Join(err, p.beside.end())
+	}
+	return errors.Join(err, p.end(), os.RemoveAll(p.folder))
+}
+
+func (p *process) end() (err error) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	if !p.endsWithin(5 * time.Second) {
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
@@ -124,9 +148,9 @@ func (p *process) stop() error {
 			_ = p.cmd.Process.Kill()
 			<-p.ended
 		}
-		err = errors.Join(err, fmt.Errorf("does not end; it said:\n%s", p.said.String()))
+		err = fmt.Errorf("does not end; it said:\n%s", p.said.String())
 	}
-	return errors.Join(err, os.RemoveAll(p.folder))
+	return err
 }
 
 func (p *process) endsWithin(d time.Duration) bool {
@@ -138,10 +162,13 @@ func (p *process) endsWithin(d time.Duration) bool {
 	}
 }
 
-// look finds the children of the broker's process.
+// look finds the children of the broker's process, and what works beside it.
 func (p *process) look() error {
 	p.pids = p.pids[:0]
-	return p.family(p.cmd.Process.Pid)
+	if err := p.family(p.cmd.Process.Pid); err != nil || p.beside == nil {
+		return err
+	}
+	return p.family(p.beside.cmd.Process.Pid)
 }
 
 func (p *process) family(pid int) error {

@@ -20,6 +20,15 @@ const (
 	p50           metric = "p50 us"
 	p99           metric = "p99 us"
 	perSecond     metric = "per second"
+	straight      metric = "R0 us/msg"    // of the same clients without a rule, in the same run
+	overStraight  metric = "us/msg above" // that
+	firstFiring   metric = "ms to firing"
+	moreMegabytes metric = "MiB more"   // than without rules
+	workMegabytes metric = "MiB worker" // of the scripts
+	reloads       metric = "reloads"
+	lost          metric = "lost"
+	doubled       metric = "doubled"
+	forgotten     metric = "state lost"
 	perConnection metric = "KiB/conn"
 	megabytes     metric = "MiB"
 	kept          metric = "kept"
@@ -27,7 +36,10 @@ const (
 )
 
 // metrics are all, in the order in which a row's are printed.
-var metrics = []metric{growth, cpuPerMessage, cpuEach, seconds, thousands, p50, p99, perConnection, megabytes, kept, back, perSecond}
+var metrics = []metric{
+	growth, cpuPerMessage, straight, overStraight, cpuEach, seconds, thousands, p50, p99, perConnection, megabytes, kept, back, perSecond,
+	firstFiring, moreMegabytes, workMegabytes, reloads, lost, doubled, forgotten,
+}
 
 // row is a line of the table: one way to drive a broker.
 type row struct {

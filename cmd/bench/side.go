@@ -16,6 +16,7 @@ type side struct {
 	ours    bool
 	limits  bool // its configuration has limits
 	binary  string
+	red     string   // the folder of Node-RED, if that is the side
 	asks    []string // arguments that make it tell its version
 	config  func(port uint16, n needs) string
 	command func(config string, port uint16, n needs) []string // arguments that make it run
@@ -29,6 +30,7 @@ type needs struct {
 	whole    bool // with all that it starts by default; of the gateway, the console too
 	retained int  // messages
 	queue    int  // messages that one client's queue has to hold
+	rules    *ruleset
 }
 
 func gatehouse(name, binary string) side {
@@ -45,6 +47,9 @@ func gatehouse(name, binary string) side {
 	}
 }
 
+// rulesFolder is that of the rules, beside the configuration.
+const rulesFolder = "rules"
+
 func gatehouseConfig(port uint16, n needs) string {
 	console := ""
 	if n.whole {
@@ -52,6 +57,9 @@ func gatehouseConfig(port uint16, n needs) string {
 	}
 	text := fmt.Sprintf("console: {address: %q}\nbroker:\n  anonymous: true\n"+
 		"  listeners:\n    - {address: \"127.0.0.1:%d\", protocol: mqtt}\n", console, port)
+	if n.rules != nil {
+		text = "rules: {folder: " + rulesFolder + "}\n" + text
+	}
 	var limits []string
 	if n.queue > 0 {
 		limits = append(limits, fmt.Sprintf("queue_messages: %d, queue_bytes: %d", n.queue, n.queue<<10))
@@ -100,8 +108,11 @@ func (s *side) find(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%s cannot be run (make bench builds or installs what it compares): %w", s.name, err)
 	}
-	if s.binary, err = filepath.Abs(path); err != nil || !s.ours {
+	if s.binary, err = filepath.Abs(path); err != nil || !s.ours && s.red == "" {
 		return err
+	}
+	if s.red != "" {
+		return s.redFound()
 	}
 	s.limits, err = s.takes(ctx, gatehouseConfig(1883, needs{queue: 1}))
 	return err
@@ -129,6 +140,9 @@ func (s *side) takes(ctx context.Context, config string) (yes bool, err error) {
 
 // version is the first line that the binary says when asked.
 func (s side) version(ctx context.Context) (string, error) {
+	if s.red != "" {
+		return s.redVersion(ctx)
+	}
 	out, err := exec.CommandContext(ctx, s.binary, s.asks...).Output()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) { // mosquitto -h exits with 3

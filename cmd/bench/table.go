@@ -27,7 +27,7 @@ type cell struct {
 func newTable(sides []side) *table {
 	t := &table{sides: sides, against: sides[0].name, cells: map[[2]string]*cell{}, others: map[string]float64{}}
 	for _, s := range sides {
-		if s.name == "mosquitto" {
+		if s.name == "mosquitto" || s.name == "node-red" {
 			t.against = s.name
 		}
 	}
