@@ -59,11 +59,19 @@ cross: ## Build for linux amd64, arm64 and arm (GOARM=6) into dist/
 deb: cross ## Build dist/*.deb for amd64, arm64 and armhf
 	$(GO) run -C firmware/deb . -version "$(VERSION)" -binaries $(CURDIR)/dist -out $(CURDIR)/dist
 
-bench: build ## Compare with mosquitto and mochi (BENCHFLAGS=... go to the load generator)
+bench: build bin/node-red ## Compare with mosquitto, mochi and Node-RED (BENCHFLAGS=... go to the load generator)
 	@.ci/deps.sh mosquitto
 	$(GO) build -o bin/bench ./cmd/bench
 	$(GO) build -C cmd/bench/mochi -trimpath -buildvcs=false -o ../../../bin/bench-mochi .
 	bin/bench $(BENCHFLAGS)
+
+# Node-RED 5 wants Node 22, which the npm package "node" carries.
+bin/node-red:
+	@if command -v npm >/dev/null; then \
+		rm -rf bin/node-red.part && mkdir -p bin/node-red.part && \
+		npm install --prefix bin/node-red.part --no-audit --no-fund --no-progress --loglevel=error node@22 node-red@5 && \
+		mv bin/node-red.part bin/node-red || echo "Node-RED cannot be installed: the rows with rules go without it"; \
+	else echo "npm is not there: the rows with rules go without Node-RED"; fi
 
 storm: build ## Measure what 10,000 silent connections cost (STORMFLAGS=... go to cmd/storm)
 	$(GO) build -o bin/storm ./cmd/storm

@@ -273,12 +273,57 @@ func BenchmarkIntercept(b *testing.B) {
 		b.Fatal(err)
 	}
 	for name, topic := range map[string]string{"unheard": "home/hall/door", "heard": "in/a"} {
-		b.Run(name, func(b *testing.B) {
-			batch := []message.Message{msg(topic, "{}")}
-			b.ReportAllocs()
-			for b.Loop() {
-				e.Intercept(b.Context(), batch)
-			}
-		})
+		b.Run(name, func(b *testing.B) { benchIntercept(b, e, topic) })
+	}
+	b.Run("unheard/rules=1000", func(b *testing.B) { benchIntercept(b, thousand(b), "home/hall/door") })
+}
+
+func benchIntercept(b *testing.B, e *rules.Engine, topic string) {
+	batch := []message.Message{msg(topic, "{}")}
+	b.ReportAllocs()
+	for b.Loop() {
+		if e.Hears(topic) {
+			e.Intercept(b.Context(), batch)
+		}
+	}
+}
+
+// thousand is an engine with 1,000 filters, of which none hears home/hall/door, though
+// half of them hear topics beside it.
+func thousand(t testing.TB) *rules.Engine {
+	t.Helper()
+	var p toyProgram
+	for i := range 1_000 {
+		filter := []string{fmt.Sprintf("home/%d/door", i), fmt.Sprintf("plant/+/%d", i)}[i%2]
+		p.rules = append(p.rules, rules.Rule{Name: fmt.Sprint(i), Stage: rules.Before, Filters: []string{filter}})
+	}
+	p.run = func(context.Context, rules.Source, rules.Call) rules.Outcome { return rules.Outcome{} }
+	e, err := rules.New(rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"many": p}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Load(t.Context(), folder("a.toy", "many")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func TestATopicThatNoneOfAThousandRulesHearsCostsNoAllocation(t *testing.T) {
+	e := thousand(t)
+	batch := []message.Message{msg("home/hall/door", "{}")}
+	if !e.Hears("home/2/door") || e.Hears("home/hall/door") {
+		t.Fatal("the rules hear something else")
+	}
+	if n := testing.AllocsPerRun(1_000, func() {
+		if e.Hears("home/hall/door") || e.Intercept(t.Context(), batch) != nil {
+			t.Fatal("it is heard")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
 	}
 }

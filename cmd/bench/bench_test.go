@@ -10,14 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/topic"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestLedger(t *testing.T) {
 	for _, c := range []struct {

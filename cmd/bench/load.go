@@ -306,7 +306,11 @@ func (t *test) publish(now, until time.Time) (wait time.Duration, err error) {
 // slice warms up, measures, and waits for what is under way.
 func (t *test) slice(ctx context.Context, d time.Duration) error {
 	t.next = time.Now()
-	if err := t.work(ctx, t.next.Add(d/5)); err != nil {
+	warm := d / 5
+	if t.rules != nil && t.delivered == 0 {
+		warm = 4 * d // Node-RED's code is compiled while it runs
+	}
+	if err := t.work(ctx, t.next.Add(warm)); err != nil {
 		return err
 	}
 	t.timed = t.rate > 0
@@ -318,12 +322,19 @@ func (t *test) slice(ctx context.Context, d time.Duration) error {
 // quiet is how long nothing comes before what is missing is taken for lost.
 const quiet = 2 * time.Second
 
+// quietRules is the same where rules run: a hundred of them keep Node-RED busy.
+const quietRules = time.Minute
+
 // settle waits until everything sent was delivered and acknowledged, or until
 // nothing has come for a while.
 func (t *test) settle(ctx context.Context) error {
 	var want int64
 	for _, p := range t.pubs {
 		want += int64(p.sent) * int64(p.fan)
+	}
+	patient := quiet
+	if t.rules != nil {
+		patient = quietRules
 	}
 	for last := time.Now(); t.delivered < want || t.unsettled > 0; {
 		had := t.delivered - t.unsettled
@@ -332,7 +343,7 @@ func (t *test) settle(ctx context.Context) error {
 		}
 		if now := time.Now(); t.delivered-t.unsettled != had {
 			last = now
-		} else if now.Sub(last) > quiet {
+		} else if now.Sub(last) > patient {
 			return nil
 		}
 	}

@@ -127,7 +127,7 @@ func (p *process) up(ctx context.Context) bool {
 	}
 }
 
-// stop asks the broker to end. One that does not within 5 seconds is told to say
+// stop asks the broker to end. One that does not within endTime is told to say
 // where it hangs, which a Go program does.
 func (p *process) stop() error {
 	var err error
@@ -140,9 +140,12 @@ func (p *process) stop() error {
 	return errors.Join(err, p.end(), os.RemoveAll(p.folder))
 }
 
+// endTime is how long a broker may take to end; a Node-RED first does what waits.
+const endTime = 20 * time.Second
+
 func (p *process) end() (err error) {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	if !p.endsWithin(5 * time.Second) {
+	if !p.endsWithin(endTime) {
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
 		if !p.endsWithin(2 * time.Second) {
 			_ = p.cmd.Process.Kill()
