@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -334,7 +335,7 @@ func (t *test) settle(ctx context.Context) error {
 	}
 	patient := quiet
 	if t.rules != nil {
-		patient = quietRules
+		patient = cmp.Or(t.rules.quiet, quietRules)
 	}
 	for last := time.Now(); t.delivered < want || t.unsettled > 0; {
 		had := t.delivered - t.unsettled

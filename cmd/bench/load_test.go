@@ -39,9 +39,13 @@ func try(t *testing.T, p *process, o *options, prepare func(context.Context, *pr
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = tr.slice(t.Context(), 50*time.Millisecond)
-	if err != nil {
-		t.Error(err)
+	for enough := false; !enough; { // on a busy machine few messages come in one slice
+		if err = tr.slice(t.Context(), 50*time.Millisecond); err != nil {
+			t.Error(err)
+			break
+		}
+		te, ok := tr.(*test)
+		enough = !ok || te.delivered >= 50
 	}
 	r, err := tr.result(t.Context())
 	if err != nil {

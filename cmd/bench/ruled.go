@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"time"
 )
 
 // Publisher i of a row with rules publishes to bench/in/i, and what the rules make of
@@ -22,6 +23,9 @@ type ruled struct {
 	straight bool // the subscribers hear what is published, and no rule
 	// check judges what a rule has made of a message; nil takes everything.
 	check func(publisher int, sequence uint64, payload []byte) bool
+	// quiet is how long nothing comes before what is missing is taken for lost; 0 is
+	// quietRules.
+	quiet time.Duration
 }
 
 const (

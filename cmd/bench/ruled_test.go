@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -105,14 +106,14 @@ func TestWhatRulesDoWrongIsFound(t *testing.T) {
 	t.Run("another mean", func(t *testing.T) {
 		r := meanRules()
 		r.files["mean.yaml"] = strings.Replace(r.files["mean.yaml"], "last: 10", "last: 9", 1)
-		if got := try(t, house(t, r), o, ruleLoad(&ruled{check: rightMean}).prepare); got.faults.strange == 0 {
+		if got := try(t, house(t, r), o, ruleLoad(&ruled{check: rightMean, quiet: 200 * time.Millisecond}).prepare); got.faults.strange == 0 {
 			t.Errorf("%+v", got.faults)
 		}
 	})
 	t.Run("every second message", func(t *testing.T) {
 		r := doorRules()
 		r.files["door.yaml"] = strings.Replace(r.files["door.yaml"], "payload.open == true", "payload.value % 2 == 0", 1)
-		l := ruleLoad(&ruled{})
+		l := ruleLoad(&ruled{quiet: 200 * time.Millisecond})
 		l.window, l.rate = 0, 200
 		if got := try(t, house(t, r), o, l.prepare); got.faults.lost == 0 {
 			t.Errorf("%+v", got.faults)
