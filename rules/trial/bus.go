@@ -174,10 +174,13 @@ func (b *Bus) Subscribe(ctx context.Context, sub message.Subscription, h message
 		if batch := b.take(s); len(batch) > 0 {
 			err := h(ctx, batch)
 			b.done(s, len(batch), err == nil)
-			if err != nil && ctx.Err() == nil {
-				return fmt.Errorf("handler of %q: %w", s.name, err)
+			switch {
+			case err == nil:
+				continue
+			case ctx.Err() != nil: // it comes again when the name is next subscribed to
+				return nil
 			}
-			continue
+			return fmt.Errorf("handler of %q: %w", s.name, err)
 		}
 		select {
 		case <-ctx.Done():
