@@ -26,8 +26,8 @@ type appointment struct {
 	due      time.Time
 	// late is how long ago one by the monotonic clock was due.
 	late time.Duration
-	// unset says that due is by a wall clock that was not plausible, and owed what a
-	// former process said.
+	// unset says that due is by a wall clock that was not plausible. Owed is what a former
+	// process said, until the wall clock is plausible.
 	unset bool
 	owed  time.Time
 }
@@ -49,7 +49,7 @@ func (a *appointment) record(now time.Time) string {
 	case a.unset || due.IsZero():
 		return ""
 	case !a.onTheClock():
-		if a.schedule.Next(now).Sub(now) < keptInterval || !plausible(now) {
+		if a.schedule.Next(now).Sub(now) < keptInterval || !plausible(now) || !a.owed.IsZero() {
 			return ""
 		}
 		due = now.Round(0).Add(due.Sub(now))
@@ -130,6 +130,10 @@ func (g *agenda) plan(now time.Time) {
 		switch {
 		case a.unset:
 			look = now.Add(lookEvery)
+		case !a.onTheClock() && !a.owed.IsZero():
+			if soon := now.Add(lookEvery); soon.Before(look) {
+				look = soon
+			}
 		case a.onTheClock(): // the wait is by the monotonic clock
 			look = now.Add(min(max(a.due.Sub(wall), 0), lookEvery))
 		}
@@ -179,9 +183,14 @@ func (a *appointment) take(now time.Time, back bool) (late time.Duration, due bo
 	wall := now.Round(0)
 	switch {
 	case !a.onTheClock():
+		if owed := a.owed; !owed.IsZero() && plausible(now) { // the clock is set at last
+			a.owed = time.Time{}
+			a.goOn(owed, now)
+		}
 		if a.due.After(now) {
 			return 0, false
 		}
+		a.owed = time.Time{}
 		late, a.late = a.late, 0
 		if a.due = a.schedule.Next(a.due); !a.due.After(now) {
 			a.due = a.schedule.Next(now)

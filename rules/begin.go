@@ -80,6 +80,7 @@ func (l *lane) retire(u *unit, now time.Time) {
 // begin brings a version into force: it takes over what is left, is started, hears what
 // is retained, and, with the engine, runs what asks for that.
 func (l *lane) begin(ctx context.Context, u *unit, first bool, now time.Time) {
+	l.out.mark()
 	k := l.keepingOf(u.file, now)
 	standing := append(l.adoptTimers(u, k, now), l.adoptRequests(u, k)...)
 	l.runOwn(ctx, u, []Call{{Trigger: OnStart, Kept: k.memory.Snapshot(), Standing: standing, Now: now}}, []uint8{0})
@@ -87,6 +88,7 @@ func (l *lane) begin(ctx context.Context, u *unit, first bool, now time.Time) {
 	for _, a := range l.agenda.add(u, k.due, now) {
 		used[a.key()] = true
 		l.noteDue(a, now)
+		l.unset = l.unset || !plausible(now)
 	}
 	for key := range k.due {
 		if !used[key] {
@@ -113,6 +115,9 @@ func (l *lane) adoptTimers(u *unit, k *keeping, now time.Time) (standing []Stand
 			dropped++
 			continue
 		}
+		if t.owed != 0 {
+			l.owe(t, now)
+		}
 		l.timers.add(u, t)
 		standing = append(standing, Standing{ID: t.id, Name: t.name, Data: t.data, Left: t.due.Sub(now)})
 	}
@@ -121,6 +126,15 @@ func (l *lane) adoptTimers(u *unit, k *keeping, now time.Time) (standing []Stand
 		l.engine.log.Info("timers of rules that have changed are dropped", "file", u.file, "timers", dropped)
 	}
 	return standing
+}
+
+// owe reckons anew a timer that was recalled before the wall clock was set, now or when
+// it is.
+func (l *lane) owe(t *timer, now time.Time) {
+	if l.unset = l.unset || !plausible(now); plausible(now) {
+		t.resume(t.owed, 0, now)
+		t.owed = 0
+	}
 }
 
 // feed gives a version what is retained: first to the rules that watch, then to those
@@ -184,7 +198,11 @@ func (l *lane) leave(ctx context.Context) {
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		defer cancel()
 		l.takeInbox(bounded, l.current)
-		l.saveAll(l.engine.clock.Now())
+		now := l.engine.clock.Now()
+		l.saveAll(now)
+		if l.out.wait != nil && !l.wasKept(bounded, now) {
+			l.out.resend()
+		}
 		if records := l.out.take(); len(records) > 0 {
 			if err := l.engine.opts.Keeper.Commit(bounded, records, nil); err != nil {
 				l.notKept(err)
@@ -196,18 +214,23 @@ func (l *lane) leave(ctx context.Context) {
 }
 
 // hooked runs the rules that a webhook runs.
-func (l *lane) hooked(ctx context.Context, s *ruleSet, name string, m *message.Message) {
+func (l *lane) hooked(ctx context.Context, s *ruleSet, name string, m *message.Message) error {
 	now := l.engine.clock.Now()
 	for _, u := range s.units {
 		if u.lane != l.index {
 			continue
 		}
 		for _, j := range u.rules {
-			if slices.Contains(j.Hooks, name) {
-				l.runOwn(ctx, u, []Call{{Trigger: OnMessage, Rule: j.index, Message: m, Now: now}}, []uint8{0})
+			if !slices.Contains(j.Hooks, name) {
+				continue
+			}
+			l.out.mark()
+			if !l.runOwn(ctx, u, []Call{{Trigger: OnMessage, Rule: j.index, Message: m, Now: now}}, []uint8{0}) {
+				return ctx.Err()
 			}
 		}
 	}
+	return nil
 }
 
 // ErrNoHook is what [Engine.Hook] returns if no rule has a webhook of that name.

@@ -71,6 +71,7 @@ func (l *lane) takeInbox(ctx context.Context, s *ruleSet) {
 	for k := range in.state {
 		l.out.keep(recordState, k.file, k.key, k.state.Value(k.key))
 	}
+	l.out.mark() // it is nobody's to take back
 	if l.out.urgent {
 		l.commit(ctx)
 	}

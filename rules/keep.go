@@ -165,7 +165,6 @@ func (l *lane) keepingOf(file string, now time.Time) *keeping {
 			continue
 		}
 		k.parked = append(k.parked, t)
-		l.unset = l.unset || t.owed != 0
 	}
 	sortTimers(k.parked)
 	for id, value := range p.requests {
@@ -187,6 +186,9 @@ func (l *lane) lost(kind, file, key string, err error) {
 
 // save keeps what the program has to give.
 func (l *lane) save(u *unit, k *keeping) {
+	if u.torn {
+		return
+	}
 	var refused error
 	u.prog.Save(func(key string, value []byte) {
 		if len(key) > maxMemoryKey {
@@ -222,9 +224,18 @@ type outbox struct {
 	urgent  bool // it is not to wait
 	flushed time.Time
 	wait    func(context.Context) error // for what was kept last
+	sent    map[recordName][]byte       // what that was, but for what has been kept anew since
+	undo    []undone                    // what was put since mark
 }
 
 type recordName struct{ kind, file, key string }
+
+// undone is what was pending of a record before.
+type undone struct {
+	recordName
+	value []byte
+	had   bool
+}
 
 func (o *outbox) keep(kind, file, key string, value []byte) {
 	if !o.on {
@@ -233,7 +244,28 @@ func (o *outbox) keep(kind, file, key string, value []byte) {
 	if o.pending == nil {
 		o.pending = make(map[recordName][]byte)
 	}
-	o.pending[recordName{kind, file, key}] = value
+	name := recordName{kind, file, key}
+	old, had := o.pending[name]
+	o.undo = append(o.undo, undone{name, old, had})
+	o.pending[name] = value
+}
+
+// mark says that what is pending stays, whatever becomes of the run that comes.
+func (o *outbox) mark() {
+	clear(o.undo)
+	o.undo = o.undo[:0]
+}
+
+// rollBack takes back what was put since mark.
+func (o *outbox) rollBack() {
+	for i := len(o.undo) - 1; i >= 0; i-- {
+		if was := &o.undo[i]; was.had {
+			o.pending[was.recordName] = was.value
+		} else {
+			delete(o.pending, was.recordName)
+		}
+	}
+	o.mark()
 }
 
 // take empties the outbox.
@@ -241,6 +273,7 @@ func (o *outbox) take() []Record {
 	records := make([]Record, 0, len(o.pending))
 	for n, value := range o.pending {
 		records = append(records, Record{Kind: n.kind, File: n.file, Key: n.key, Value: value})
+		delete(o.sent, n)
 	}
 	clear(o.pending)
 	o.urgent = false
@@ -257,9 +290,19 @@ func (o *outbox) restore(records []Record) {
 	}
 }
 
-// due is when what waits is to be kept.
+// resend puts back what was kept last, since that did not come to be.
+func (o *outbox) resend() {
+	for name, value := range o.sent {
+		if _, newer := o.pending[name]; !newer {
+			o.pending[name] = value
+		}
+	}
+	o.sent = nil
+}
+
+// due is when what waits is to be kept, or to be asked for.
 func (o *outbox) due() (at time.Time, ok bool) {
-	return o.flushed.Add(settleEvery), len(o.pending) > 0
+	return o.flushed.Add(settleEvery), len(o.pending) > 0 || o.wait != nil
 }
 
 // settle keeps what waits without waiting for it, if it has waited long enough.
@@ -270,17 +313,26 @@ func (l *lane) settle(ctx context.Context, now time.Time) {
 	if l.out.wait != nil && !l.wasKept(ctx, now) {
 		return
 	}
+	if len(l.out.pending) == 0 {
+		return
+	}
 	records := l.out.take()
 	l.out.flushed = now
-	var err error
-	if l.out.wait, err = l.engine.opts.Keeper.Keep(ctx, records); err != nil {
+	wait, err := l.engine.opts.Keeper.Keep(ctx, records)
+	if err != nil {
 		l.out.restore(records)
 		l.notKept(err)
+		return
+	}
+	l.out.wait, l.out.sent = wait, make(map[recordName][]byte, len(records))
+	for _, r := range records {
+		l.out.sent[recordName{r.Kind, r.File, r.Key}] = r.Value
 	}
 }
 
-// wasKept reports whether what was kept last is on disk, or never will be: a disk that
-// hangs is not given more, and does not hold the rules up for long.
+// wasKept reports whether what was kept last is on disk, or never will be, in which case
+// it waits again: a disk that hangs is not given more, and does not hold the rules up for
+// long.
 func (l *lane) wasKept(ctx context.Context, now time.Time) bool {
 	const patience = 50 * time.Millisecond
 	bounded, cancel := context.WithTimeout(ctx, patience)
@@ -292,9 +344,10 @@ func (l *lane) wasKept(ctx context.Context, now time.Time) bool {
 		return false
 	}
 	if err != nil {
+		l.out.resend()
 		l.notKept(err)
 	}
-	l.out.wait = nil
+	l.out.wait, l.out.sent = nil, nil
 	return true
 }
 
@@ -307,26 +360,37 @@ func (l *lane) notKept(err error) {
 }
 
 // commit is the one way of records and messages out of the lane. A Keeper that keeps
-// nothing does not keep rules from publishing.
-func (l *lane) commit(ctx context.Context) {
+// nothing does not keep rules from publishing. It reports false if ctx has ended, which
+// may have cut the run short: then nothing of it is done, and what is kept of it is made
+// again in the next process.
+func (l *lane) commit(ctx context.Context) bool {
 	msgs, owners := l.messages()
+	if err := ctx.Err(); err != nil {
+		l.out.rollBack()
+		l.engine.failedCommit(owners, err)
+		return false
+	}
+	defer l.out.mark()
 	now := l.engine.clock.Now()
 	if len(l.out.pending)+len(msgs) == 0 {
 		l.out.urgent = false
-		return
+		return true
 	}
 	if !l.out.urgent {
 		l.engine.publish(ctx, msgs, owners)
 		l.settle(ctx, now)
-		return
+		return true
 	}
+	lasting, end := outlast(ctx, commitPatience)
+	defer end()
 	records := l.out.take()
-	err := l.engine.opts.Keeper.Commit(ctx, records, msgs)
+	err := l.engine.opts.Keeper.Commit(lasting, records, msgs)
 	l.out.flushed = now
 	refused, other := refusals(err)
 	switch {
-	case other != nil && ctx.Err() != nil: // all of it is made again in the next process
+	case other != nil && ctx.Err() != nil: // what of it is not on disk is made again in the next process
 		l.engine.failedCommit(owners, other)
+		return false
 	case other != nil:
 		l.out.restore(records)
 		l.notKept(other)
@@ -339,6 +403,20 @@ func (l *lane) commit(ctx context.Context) {
 				j.count(func(c *Counters) { c.Published++ })
 			}
 		}
+	}
+	return true
+}
+
+// commitPatience is how long a commit that has begun may go on when all ends.
+const commitPatience = 3 * time.Second
+
+// outlast is a context that ends so long after ctx.
+func outlast(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(patience, cancel) })
+	return lasting, func() {
+		stop()
+		cancel()
 	}
 }
 

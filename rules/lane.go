@@ -33,12 +33,13 @@ type lane struct {
 	files      map[string]*keeping
 	timers     timerQueue
 	agenda     agenda
-	unset      bool // the wall clock was not plausible when timers were recalled
+	unset      bool // the wall clock was not plausible when timers were recalled, or kept
 	saved      time.Time
 	ran        bool // something has since then
 	out        outbox
 	complained time.Time // that out could not be kept
 	flights    flights
+	refused    []refusedRequest
 	groups     []group
 	found      []int
 	effects    []effect
@@ -114,7 +115,7 @@ func (l *lane) loop(ctx context.Context) error {
 	var due <-chan time.Time
 	var dueAt time.Time
 	for ctx.Err() == nil {
-		l.turn(ctx, batch{})
+		_ = l.turn(ctx, batch{}) // what ctx says
 		if next, ok := l.next(); !ok {
 			due, dueAt = nil, time.Time{}
 		} else if due == nil || !next.Equal(dueAt) {
@@ -128,7 +129,7 @@ func (l *lane) loop(ctx context.Context) error {
 		case r := <-l.replies:
 			l.reply(ctx, r)
 		case b := <-l.work:
-			b.done <- l.guardedTurn(ctx, b)
+			b.done <- guarded(ctx, func(ctx context.Context) error { return l.turn(ctx, b) }) // it is answered even if something of ours panics
 		}
 	}
 	return nil
@@ -157,27 +158,22 @@ func (l *lane) next() (at time.Time, ok bool) {
 	return at, ok
 }
 
-// guardedTurn answers even if something of ours panics.
-func (l *lane) guardedTurn(ctx context.Context, b batch) error {
-	return guarded(ctx, func(ctx context.Context) error {
-		l.turn(ctx, b)
-		return ctx.Err()
-	})
-}
-
 // turn brings the lane in line with the set in force, and judges the messages, or
-// does what is due if there are none, all with that one set.
-func (l *lane) turn(ctx context.Context, b batch) {
+// does what is due if there are none, all with that one set. Its error says that the
+// context ended first: a batch that waits is to come again.
+func (l *lane) turn(ctx context.Context, b batch) error {
 	s := l.engine.acquire()
 	defer l.engine.release(s)
 	l.catchUp(ctx, s)
 	switch {
 	case b.hook != "":
-		l.hooked(ctx, s, b.hook, &b.msgs[0])
+		return l.hooked(ctx, s, b.hook, &b.msgs[0])
 	case len(b.msgs) > 0:
-		l.judge(b.ctx, s, b.ear, b.msgs) // alone: what else is committed does not acknowledge the batch
+		return l.judge(ctx, s, &b)
 	default:
+		l.tellRefused(ctx, s)
 		l.fire(ctx)
+		return ctx.Err()
 	}
 }
 
@@ -186,10 +182,19 @@ func (l *lane) turn(ctx context.Context, b batch) {
 func (l *lane) fire(ctx context.Context) {
 	const most = 256
 	now := l.engine.clock.Now()
-	l.lookAtClock(now)
+	set := l.lookAtClock(now)
 	for _, d := range l.agenda.take(now) {
+		if ctx.Err() != nil {
+			return
+		}
+		l.out.mark()
 		l.noteDue(d.appointment, now)
 		l.ranAt(ctx, d, now)
+	}
+	for _, a := range l.agenda.all {
+		if set {
+			l.noteDue(a, now)
+		}
 	}
 	for ctx.Err() == nil {
 		due := l.timers.popDue(now, most)
@@ -207,18 +212,24 @@ func (l *lane) fire(ctx context.Context) {
 	l.settle(ctx, now)
 }
 
-// lookAtClock reckons anew what hangs on a wall clock that has been set since.
-func (l *lane) lookAtClock(now time.Time) {
+// lookAtClock reckons anew what timers hang on a wall clock that has been set since, and
+// reports whether it was.
+func (l *lane) lookAtClock(now time.Time) (set bool) {
 	if !l.unset || !plausible(now) {
-		return
+		return false
 	}
 	l.unset = false
 	l.timers.resettle(now)
+	l.out.mark()
 	for _, u := range l.current.units {
+		if u.lane != l.index {
+			continue // its timers are of another goroutine
+		}
 		for _, t := range u.timers {
 			l.keepAgain(u, t, now)
 		}
 	}
+	return true
 }
 
 // ranAt runs a rule that is due, unless that is too long ago.
@@ -261,6 +272,7 @@ func (l *lane) fireTimers(ctx context.Context, due []*timer, now time.Time) {
 	u := due[0].unit
 	calls := make([]Call, len(due))
 	hops := make([]uint8, len(due))
+	l.out.mark()
 	for i, t := range due {
 		calls[i] = Call{Trigger: OnTimer, Timer: t.id, Name: t.name, Data: t.data, Late: t.late(now), Now: now}
 		hops[i] = t.hops
@@ -277,8 +289,8 @@ func (l *lane) fireTimers(ctx context.Context, due []*timer, now time.Time) {
 	l.runOwn(ctx, u, calls, hops)
 }
 
-// runOwn runs calls that are about no message.
-func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) {
+// runOwn runs calls that are about no message. It reports whether what they did is out.
+func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) bool {
 	l.ran = true
 	for i := range calls {
 		calls[i].Explain = u.judgeOf(&calls[i], nil).wantsFacts(calls[i].Now, l.engine.opts.Limits.Explained)
@@ -291,15 +303,19 @@ func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) 
 		l.take(j, &calls[i], &outs[i], hops[i])
 		l.effects = append(l.effects, effect{place: place{rule: i}, judge: j, hops: hops[i], out: &outs[i]})
 	}
-	l.commit(ctx)
+	done := l.commit(ctx)
+	u.torn = u.torn || !done
 	l.launch(ctx)
+	return done
 }
 
-// judge gives the messages to the rules that hear them.
-func (l *lane) judge(ctx context.Context, s *ruleSet, ear int, msgs []message.Message) {
-	after := s.stage(l.index, ear)
+// judge gives the messages of a batch to the rules that hear them. It is committed
+// alone: what else is does not acknowledge it.
+func (l *lane) judge(own context.Context, s *ruleSet, b *batch) error {
+	ctx, after := b.ctx, s.stage(l.index, b.ear)
 	l.ran = true
-	l.gather(after, l.ears[ear].history, msgs)
+	l.out.mark()
+	l.gather(after, l.ears[b.ear].history, b.msgs)
 	l.effects = l.effects[:0]
 	for i := range l.groups {
 		g := &l.groups[i]
@@ -325,9 +341,17 @@ func (l *lane) judge(ctx context.Context, s *ruleSet, ear int, msgs []message.Me
 	slices.SortFunc(l.effects, func(a, b effect) int {
 		return cmp.Or(cmp.Compare(a.msg, b.msg), cmp.Compare(a.rule, b.rule))
 	})
-	l.out.urgent = l.out.urgent || ear == keptEar && l.out.on
-	l.commit(ctx)
-	l.launch(ctx)
+	l.out.urgent = l.out.urgent || b.ear == keptEar && l.out.on
+	done := l.commit(ctx)
+	l.launch(own) // a request outlives the delivery
+	if done {
+		return nil
+	}
+	for i := range l.groups {
+		g := &l.groups[i]
+		g.unit.torn = g.unit.torn || len(g.calls) > 0
+	}
+	return ctx.Err()
 }
 
 // acts reports whether there is anything to be done about an outcome.
@@ -430,6 +454,7 @@ func (l *lane) keepTimer(u *unit, t *timer, now time.Time) error {
 	}
 	l.out.keep(recordTimer, u.file, t.id, value)
 	l.out.urgent = true
+	l.unset = l.unset || !plausible(now) // when it is due is to be kept again
 	return nil
 }
 

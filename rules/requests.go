@@ -124,12 +124,49 @@ func (l *lane) request(j *judge, asked *Request, hops uint8, now time.Time) {
 	if err != nil {
 		j.failed(now, err.Error())
 		l.engine.complain(j, now, RanFailed, err)
+		if k.requests[r.ID] == nil { // else there is a reply to come
+			l.refuse(j.unit, r, err.Error())
+		}
 		return
 	}
 	k.requests[r.ID] = r
 	l.out.keep(recordRequest, j.unit.file, r.ID, value)
 	l.out.urgent = l.out.on
 	l.flights.next = append(l.flights.next, departure{j.unit.file, r})
+}
+
+// refusedRequest is one that was not made, whose rule waits for a reply all the same.
+type refusedRequest struct {
+	unit  *unit
+	r     *request
+	reply *Reply
+}
+
+// refuse has a rule told soon that a request is not made.
+func (l *lane) refuse(u *unit, r *request, why string) {
+	l.refused = append(l.refused, refusedRequest{u, r, &Reply{Err: abridged(why)}})
+	signal(l.kick)
+}
+
+// tellRefused gives the rules whose requests were not made the reason.
+func (l *lane) tellRefused(ctx context.Context, s *ruleSet) {
+	refused := l.refused
+	l.refused = nil
+	for _, f := range refused {
+		if ctx.Err() != nil {
+			return
+		}
+		if s.holds(f.unit) {
+			l.out.mark()
+			l.answer(ctx, f.unit, f.r, f.reply)
+		}
+	}
+}
+
+// answer gives a program the reply to a request.
+func (l *lane) answer(ctx context.Context, u *unit, r *request, reply *Reply) {
+	call := Call{Trigger: OnReply, Timer: r.ID, Name: r.Name, Data: r.Data, Reply: reply, Now: l.engine.clock.Now()}
+	l.runOwn(ctx, u, []Call{call}, []uint8{r.Hops})
 }
 
 func readRequest(value []byte) (*request, error) {
@@ -239,12 +276,12 @@ func (l *lane) reply(ctx context.Context, f flown) {
 		return // a version that does not want it came in between
 	}
 	delete(k.requests, f.r.ID)
+	l.out.mark()
 	l.out.keep(recordRequest, f.file, f.r.ID, nil)
 	l.out.urgent = l.out.on
 	for _, u := range s.units {
 		if u.lane == l.index && u.file == f.file {
-			call := Call{Trigger: OnReply, Timer: f.r.ID, Name: f.r.Name, Data: f.r.Data, Reply: f.reply, Now: now}
-			l.runOwn(ctx, u, []Call{call}, []uint8{f.r.Hops})
+			l.answer(ctx, u, f.r, f.reply)
 			return
 		}
 	}

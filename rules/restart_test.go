@@ -486,6 +486,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		if s := l.house.status("a.toy"); s.LastError != `request to "100" is not made: 100 are on their way` {
 			t.Errorf("the last error is %q", s.LastError)
 		}
+		l.want("out", `100 7 0  request to "100" is not made: 100 are on their way`) // who asked does not wait for ever
 		f.mu.Lock()
 		if len(f.tries) != 8 {
 			t.Errorf("%d are made at once", len(f.tries))
@@ -496,6 +497,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		if s := l.house.status("a.toy"); s.LastError != `request "5" is on its way already` {
 			t.Errorf("the last error is %q", s.LastError)
 		}
+		l.want("out", `100 7 0  request to "100" is not made: 100 are on their way`)
 		l.house.stop()
 	})
 }

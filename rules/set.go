@@ -26,6 +26,9 @@ type unit struct {
 	// Of the lane's goroutine alone.
 	started bool
 	timers  map[string]*timer
+	// torn says that a run was cut short by the end, and what it did is not kept: it is
+	// made again in the next process, so nothing that is saved may know of it.
+	torn bool
 }
 
 // judge is one rule of a unit, with what is told about it.

@@ -162,6 +162,72 @@ rules:
 	})
 }
 
+// bootedIn1970 is a gateway without a clock of its own: each of its lives begins in 1970,
+// and it learns ten seconds later what time it is.
+type bootedIn1970 struct {
+	t     *testing.T
+	world *trial.World
+	truth time.Time
+}
+
+// live lets the gateway, which has just begun, be on, and then be off.
+func (b *bootedIn1970) live(on, off time.Duration, want ...string) {
+	b.t.Helper()
+	const before = 10 * time.Second
+	ctx := b.t.Context()
+	err := b.world.Advance(ctx, before)
+	if err == nil {
+		err = b.world.Set(ctx, b.truth.Add(before))
+	}
+	if err == nil {
+		err = b.world.Advance(ctx, on-before)
+	}
+	if diff := cmp.Diff(want, unseen(b.world, "out")); err != nil || diff != "" {
+		b.t.Errorf("until %v: %v %s", b.world.Now(), err, diff)
+	}
+	b.truth = b.truth.Add(on + off)
+	if err := b.world.Restart(ctx, off, time.Unix(0, 0)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestAGatewayThatBeginsIn1970(t *testing.T) {
+	o := trial.Options{Start: time.Unix(0, 0).UTC()}
+	truth := time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
+	t.Run("a wait goes on with the time that is left", func(t *testing.T) {
+		const file = `
+rules:
+  - name: later
+    on: set
+    do: [{wait: 30m}, {publish: out, payload: "done"}]
+`
+		inWorld(t, o, file, func(ctx context.Context, w *trial.World) {
+			b := &bootedIn1970{t, w, truth}
+			publish(t, ctx, w, "set", "")
+			b.live(10*time.Minute, 5*time.Minute)
+			b.live(10*time.Minute, time.Minute)
+			b.live(5*time.Minute, 0, "out done") // it was due four minutes after this began
+		})
+	})
+	t.Run("an interval is longer than it is ever on", func(t *testing.T) {
+		const file = `
+rules:
+  - name: daily
+    every: 24h
+    do: [{publish: out, payload: "done"}]
+`
+		inWorld(t, o, file, func(_ context.Context, w *trial.World) {
+			b := &bootedIn1970{t, w, truth}
+			b.live(8*time.Hour, 2*time.Hour)
+			b.live(8*time.Hour, 2*time.Hour)
+			b.live(8*time.Hour, time.Hour, "out done") // at 24:00
+			b.live(8*time.Hour, 12*time.Hour)
+			b.live(8*time.Hour, 0) // it was due at 48:00, an hour before this began, and ten seconds
+			b.live(18*time.Hour, 0, "out done")
+		})
+	})
+}
+
 func TestARestartKeepsWhatIsRetained(t *testing.T) {
 	const file = `
 rules:
