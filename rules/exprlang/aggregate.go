@@ -50,8 +50,10 @@ func (a *aggregate) join(b *aggregate) {
 // value is the result of a function, nil where there is none.
 func (a *aggregate) value(f windowFunction) any {
 	switch {
-	case f == fnCount:
+	case f == fnCount && a.Sum <= math.MaxInt32:
 		return int(a.Sum) // of ones and zeros
+	case f == fnCount:
+		return a.Sum
 	case f == fnSum:
 		return finite(a.Sum)
 	case a.N == 0:
