@@ -147,7 +147,7 @@ func TestErrorsOfSchedules(t *testing.T) {
 		"at('07:30', { qos: 1 }, () => {})":                          `x.js:1:3: TypeError: at has no option "qos"`,
 		"on('a', { shadow: 'false' }, () => {})":                     `x.js:1:3: TypeError: shadow must be true or false`,
 		"start('a')":                                                 `x.js:1:6: TypeError: the last argument of start must be a function`,
-		"hook('a/b', () => {})":                                      `x.js:1:5: TypeError: the name of a webhook is one level of a topic`,
+		"hook('a/b', () => {})":                                      `x.js:1:5: TypeError: the name of a webhook is letters, digits, - and _`,
 		"hook('', () => {})":                                         `x.js:1:5: TypeError: hook needs a name of 1 to 200 bytes`,
 		"timer('a', () => {}); timer('a', () => {})":                 `x.js:1:28: TypeError: there are two timer("a")`,
 		"\nafter('1s', 'a')\nafter('1s', 'b'); timer('b', () => {})": `x.js:2:6: after("a"): the script has no timer("a", handler)`,
