@@ -91,7 +91,7 @@ cron('*/5 7-19 * * mon-fri', (info) => publish('cron', info))
 at(['07:30', '12:00'], { missed: 'run', name: 'shutters', shadow: true }, () => publish('at', 1))
 sun('sunset - 30m', { missed: '2h' }, () => {})
 start(() => publish('up', 1))
-hook('door bell', { missing: undefined }, (msg) => publish('rang', msg.payload))
+hook('door-bell', { missing: undefined }, (msg) => publish('rang', msg.payload))
 on('a', { retained: true, enabled: true, qos: 1 }, (msg) => publish('r', msg.retain))
 on('b', { enabled: false }, () => {})
 cron('0 0 1 1 *', { missed: 'skip' }, () => {})`
@@ -114,7 +114,7 @@ cron('0 0 1 1 *', { missed: 'skip' }, () => {})`
 		`3 shutters grace=2562047h47m16.854775807s [at 07:30: Mon 07:30] [at 12:00: Sun 12:00] start=false hooks=[] retained=false shadow=true`,
 		`4 sun sunset - 30m grace=2h0m0s [sunset - 30m: Sun 15:34] start=false hooks=[] retained=false shadow=false`,
 		`5 start grace=0s start=true hooks=[] retained=false shadow=false`,
-		`6 hook door bell grace=0s start=false hooks=["door bell"] retained=false shadow=false`,
+		`6 hook door-bell grace=0s start=false hooks=["door-bell"] retained=false shadow=false`,
 		`7 on a grace=0s start=false hooks=[] retained=true shadow=false`,
 		`9 cron 0 0 1 1 * grace=-1ns [cron 0 0 1 1 *: Fri 00:00] start=false hooks=[] retained=false shadow=false`,
 	}
@@ -129,7 +129,7 @@ cron('0 0 1 1 *', { missed: 'skip' }, () => {})`
 	if got := show(s.run(t, p, due)); got != `publish up "1" q0` {
 		t.Errorf("start: %s", got)
 	}
-	if got := show(s.hear(t, p, 4, "$hook/door bell", `{"a":1}`)); got != `publish rang "{\"a\":1}" q0` {
+	if got := show(s.hear(t, p, 4, "$hook/door-bell", `{"a":1}`)); got != `publish rang "{\"a\":1}" q0` {
 		t.Errorf("hook: %s", got)
 	}
 }
