@@ -311,6 +311,17 @@ func (srv *Server) Retained(filter string, limit int) []message.Message {
 	return messages
 }
 
+// Heard reports whether somebody is subscribed to a topic now, a session whose client is
+// away included.
+func (srv *Server) Heard(name string) bool {
+	srv.treeMu.RLock()
+	defer srv.treeMu.RUnlock()
+	for range srv.tree.Match(name) {
+		return true
+	}
+	return false
+}
+
 // Stats returns the counters, and what is held now.
 func (srv *Server) Stats() Stats {
 	s := Stats{Uptime: time.Since(srv.made)}

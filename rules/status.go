@@ -40,6 +40,7 @@ type Runs struct {
 	LastError   string
 	LastErrorAt time.Time
 	Trace       []TraceEntry // the last 20, newest first
+	Traced      uint64       // how many there were, those of Trace among them
 }
 
 // Status tells how the files are, by name.
@@ -75,6 +76,7 @@ func (j *judge) told() Runs {
 func (t *tally) runs() Runs {
 	var r Runs
 	r.Counters, r.LastError, r.LastErrorAt, r.Trace = t.view()
+	r.Traced = r.Counters.Heard
 	return r
 }
 

@@ -64,9 +64,10 @@ type Gateway struct {
 
 	closeLanguages func() error // ends the script worker
 
-	up      atomic.Bool
-	loading sync.Mutex    // one Reload or folder load at a time
-	moved   chan struct{} // capacity 1: the folders to watch are others
+	up        atomic.Bool
+	loading   sync.Mutex    // one Reload or folder load at a time
+	ruleLoads atomic.Uint64 // how often the folder of rules was loaded
+	moved     chan struct{} // capacity 1: the folders to watch are others
 
 	told map[string]string // by folder: what was wrong with it when it was last loaded; loading guards it
 
@@ -165,7 +166,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		return err
 	}
 	parts = append(parts, fronts...)
-	parts = append(parts, part{name: "file watch", run: g.watch}, part{name: "listener status", run: g.listenerStatus})
+	parts = append(parts, part{name: "file watch", run: g.watch}, part{name: "listener status", run: g.listenerStatus}, part{name: "trace", run: g.traceTopics})
 	defer g.up.Store(false)
 	return runParts(ctx, g.opt.Log, parts, func() {
 		g.up.Store(true)
@@ -290,6 +291,7 @@ func (g *Gateway) loadRules(ctx context.Context) error {
 			g.ruleFiles.settle(ctx, cfg.Rules.Folder)
 		}
 		err := g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
+		g.ruleLoads.Add(1)
 		g.keepVersion(ctx, cfg.Rules.Folder, err)
 		return err
 	})
