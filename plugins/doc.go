@@ -1,7 +1,7 @@
 // Package plugins runs drivers in processes of their own. A [Host] reads a folder of
 // manifests, starts each plugin when its program's SHA-256 is the one written there,
 // restarts it with growing pauses when it crashes or hangs, and offers its drivers
-// as ordinary ones, so that nobody else can tell.
+// as ordinary ones, so that nobody else can tell, and its functions, see [Host.Funcs].
 //
 //	h, err := plugins.New(plugins.Options{Log: log})
 //	err = h.Load(ctx, "plugins") // what is wrong with single manifests

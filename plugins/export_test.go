@@ -45,3 +45,10 @@ func LateStart(former, now *Manifest) bool {
 	_, ok := s.offers(now.Drivers[0])
 	return ok
 }
+
+// Fuse gives tests what keeps callers from a function that does not answer, and takes a
+// second at most.
+func Fuse() (ask func(now time.Time) error, told func(back bool, now time.Time)) {
+	f := &fuse{}
+	return func(now time.Time) error { return f.ask(now, time.Second) }, f.told
+}

@@ -81,6 +81,7 @@ type Host struct {
 	mu      sync.Mutex
 	slots   map[string]*slot // by plugin; never removed
 	owner   map[string]*slot // by driver
+	funcs   map[string]*slot // by function
 	changed chan struct{}    // closed and replaced at each change
 	ran     bool
 }
@@ -93,7 +94,7 @@ func New(o Options) (*Host, error) {
 	}
 	return &Host{
 		opts: o, kick: make(chan struct{}, 1),
-		slots: make(map[string]*slot), owner: make(map[string]*slot), changed: make(chan struct{}),
+		slots: make(map[string]*slot), owner: make(map[string]*slot), funcs: make(map[string]*slot), changed: make(chan struct{}),
 	}, nil
 }
 
@@ -153,7 +154,7 @@ func (h *Host) settle(wants map[string]*Manifest, problems map[string]*ManifestE
 	slots := maps.Clone(h.slots)
 	h.mu.Unlock()
 
-	owner := make(map[string]*slot)
+	owner, funcs := make(map[string]*slot), make(map[string]*slot)
 	for _, name := range slices.Sorted(maps.Keys(slots)) {
 		s, want := slots[name], wants[name]
 		if problems[name] != nil {
@@ -168,9 +169,14 @@ func (h *Host) settle(wants map[string]*Manifest, problems map[string]*ManifestE
 				owner[d] = s
 			}
 		}
+		for _, f := range want.Functions {
+			if funcs[f] == nil {
+				funcs[f] = s
+			}
+		}
 	}
 	h.mu.Lock()
-	h.owner = owner
+	h.owner, h.funcs = owner, funcs
 	h.mu.Unlock()
 	h.notify()
 	select {

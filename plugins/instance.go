@@ -35,6 +35,9 @@ type instance struct {
 	client   *plugin.Client
 	dir      string // its sockets
 	driver   wire.DriverClient
+	funcs    wire.FuncClient
+	offered  map[string]*offeredFunc // the functions of the manifest, by name
+	turns    chan struct{}           // capacity maxFuncCalls: one for each call of a function
 	version  string
 	pid      int
 	devices  atomic.Uint64 // the last identifier given to a device
@@ -69,7 +72,10 @@ func newInstance(m *Manifest, o *Options, log *slog.Logger) (*instance, error) {
 		_ = os.Remove(dir)
 		return nil, err
 	}
-	i := &instance{manifest: m, opts: o, dir: dir}
+	i := &instance{
+		manifest: m, opts: o, dir: dir,
+		offered: make(map[string]*offeredFunc), turns: make(chan struct{}, maxFuncCalls),
+	}
 	i.proc = newProcess(m, prog, &output{log: log})
 	i.client = plugin.NewClient(i.config())
 	return i, nil
@@ -174,7 +180,8 @@ func (i *instance) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	i.driver, i.pid = raw.(wire.DriverClient), i.proc.pid()
+	words := raw.(clients)
+	i.driver, i.funcs, i.pid = words.driver, words.funcs, i.proc.pid()
 	list, err := i.driver.List(ctx, &wire.ListRequest{})
 	if err != nil {
 		return err
@@ -188,7 +195,7 @@ func (i *instance) connect(ctx context.Context) error {
 			return fmt.Errorf("%w: it offers no driver %q, only %q", ErrRefused, d, list.GetDrivers())
 		}
 	}
-	return nil
+	return i.listFuncs(ctx)
 }
 
 // explain says why the handshake failed in words of ours.
@@ -299,7 +306,13 @@ func (i *instance) down() bool {
 	}
 }
 
-// service tells go-plugin how to make a client.
+// clients are the words to one plugin process.
+type clients struct {
+	driver wire.DriverClient
+	funcs  wire.FuncClient
+}
+
+// service tells go-plugin how to make them.
 type service struct{ plugin.NetRPCUnsupportedPlugin }
 
 // GRPCServer implements plugin.GRPCPlugin; the host serves nothing.
@@ -309,5 +322,5 @@ func (service) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error {
 
 // GRPCClient implements plugin.GRPCPlugin.
 func (service) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, cc *grpc.ClientConn) (any, error) {
-	return wire.NewDriverClient(cc), nil
+	return clients{driver: wire.NewDriverClient(cc), funcs: wire.NewFuncClient(cc)}, nil
 }

@@ -30,8 +30,10 @@ type Manifest struct {
 	Args    []string // its arguments
 	Env     []string // names of variables that it gets from the gateway's environment
 	SHA256  [32]byte // of the program
-	Drivers []string // the drivers that it may offer, at least one
-	Enabled bool     // default true
+	Drivers []string // the drivers that it may offer
+	// Functions are those that it may offer. It has a driver or a function, at least.
+	Functions []string
+	Enabled   bool // default true
 
 	// Folder is the plugin's folder, File its manifest.
 	Folder, File string
@@ -59,13 +61,14 @@ func (e *ManifestError) Error() string {
 
 // manifestText is the file as it is written.
 type manifestText struct {
-	Name    string   `yaml:"name"`
-	Command string   `yaml:"command"`
-	Args    []string `yaml:"args"`
-	Env     []string `yaml:"env"`
-	SHA256  string   `yaml:"sha256"`
-	Drivers []string `yaml:"drivers"`
-	Enabled *bool    `yaml:"enabled"`
+	Name      string   `yaml:"name"`
+	Command   string   `yaml:"command"`
+	Args      []string `yaml:"args"`
+	Env       []string `yaml:"env"`
+	SHA256    string   `yaml:"sha256"`
+	Drivers   []string `yaml:"drivers"`
+	Functions []string `yaml:"functions"`
+	Enabled   *bool    `yaml:"enabled"`
 }
 
 // nameForms is what names may be made of. The first manifest has it compiled, which takes
@@ -108,33 +111,47 @@ func readManifests(dir string) (all []Manifest, broken []brokenManifest, err err
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read the plugins' folder: %w", err)
 	}
-	owner := make(map[string]string) // by driver
+	owners := newOwners()
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") || entry.Type().IsRegular() {
 			continue
 		}
-		m, problem := readManifest(dir, name, owner)
+		m, problem := readManifest(dir, name, owners)
 		if problem != nil {
 			broken = append(broken, brokenManifest{name: name, err: problem})
 			continue
 		}
-		for _, d := range m.Drivers {
-			owner[d] = name
-		}
+		owners.add(m)
 		all = append(all, m)
 	}
 	return all, broken, nil
 }
 
-func readManifest(dir, name string, owner map[string]string) (Manifest, *ManifestError) {
+// owners are the plugins whose drivers and functions have a name.
+type owners struct{ drivers, functions map[string]string }
+
+func newOwners() *owners {
+	return &owners{drivers: make(map[string]string), functions: make(map[string]string)}
+}
+
+func (o *owners) add(m Manifest) {
+	for _, d := range m.Drivers {
+		o.drivers[d] = m.Name
+	}
+	for _, f := range m.Functions {
+		o.functions[f] = m.Name
+	}
+}
+
+func readManifest(dir, name string, owners *owners) (Manifest, *ManifestError) {
 	folder := filepath.Join(dir, name)
 	file := filepath.Join(folder, ManifestFile)
 	text, err := readInside(dir, name)
 	if err != nil {
 		return Manifest{}, &ManifestError{File: file, Msg: fmt.Sprintf("cannot read the manifest: %v", err)}
 	}
-	m, place := parseManifest(name, file, text, owner)
+	m, place := parseManifest(name, file, text, owners)
 	if place != nil {
 		return Manifest{}, place
 	}
@@ -182,20 +199,20 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 // ParseManifest reads the text of a manifest for the folder called name; file is
 // for errors, which are of *[ManifestError].
 func ParseManifest(name, file string, text []byte) (Manifest, error) {
-	m, place := parseManifest(name, file, text, nil)
+	m, place := parseManifest(name, file, text, newOwners())
 	if place != nil {
 		return Manifest{}, place
 	}
 	return m, nil
 }
 
-func parseManifest(name, file string, text []byte, owner map[string]string) (m Manifest, place *ManifestError) {
+func parseManifest(name, file string, text []byte, owners *owners) (m Manifest, place *ManifestError) {
 	defer func() {
 		if p := recover(); p != nil { // the YAML parser's
 			m, place = Manifest{}, &ManifestError{File: file, Msg: fmt.Sprintf("cannot be parsed: %v", p)}
 		}
 	}()
-	m, err := decodeManifest(name, file, text, owner)
+	m, err := decodeManifest(name, file, text, owners)
 	var at *drivers.ConfigError
 	switch {
 	case err == nil:
@@ -209,7 +226,7 @@ func parseManifest(name, file string, text []byte, owner map[string]string) (m M
 	}
 }
 
-func decodeManifest(name, file string, text []byte, owner map[string]string) (Manifest, error) {
+func decodeManifest(name, file string, text []byte, owners *owners) (Manifest, error) {
 	cfg, err := drivers.ParseConfig(name, file, text)
 	if err != nil {
 		return Manifest{}, err
@@ -218,22 +235,23 @@ func decodeManifest(name, file string, text []byte, owner map[string]string) (Ma
 	if err := cfg.Decode(&t); err != nil && !errors.Is(err, io.EOF) {
 		return Manifest{}, err
 	}
-	if err := t.check(name, cfg, owner); err != nil {
+	if err := t.check(name, cfg, owners); err != nil {
 		return Manifest{}, err
 	}
 	m := Manifest{
-		Name:    t.Name,
-		Command: filepath.Clean(t.Command),
-		Args:    t.Args,
-		Env:     t.Env,
-		Drivers: t.Drivers,
-		Enabled: t.Enabled == nil || *t.Enabled,
+		Name:      t.Name,
+		Command:   filepath.Clean(t.Command),
+		Args:      t.Args,
+		Env:       t.Env,
+		Drivers:   t.Drivers,
+		Functions: t.Functions,
+		Enabled:   t.Enabled == nil || *t.Enabled,
 	}
 	_, err = hex.Decode(m.SHA256[:], []byte(t.SHA256))
 	return m, err
 }
 
-func (t *manifestText) check(name string, cfg drivers.Config, owner map[string]string) error {
+func (t *manifestText) check(name string, cfg drivers.Config, owners *owners) error {
 	switch {
 	case t.Name == "":
 		return cfg.Errorf("$.name", `"name" is missing`)
@@ -251,13 +269,16 @@ func (t *manifestText) check(name string, cfg drivers.Config, owner map[string]s
 		return cfg.Errorf("$.sha256", `"sha256" is missing: run "sha256sum %s"`, t.Command)
 	case !isSHA256(t.SHA256):
 		return cfg.Errorf("$.sha256", "sha256 is not 64 hexadecimal digits")
-	case len(t.Drivers) == 0:
-		return cfg.Errorf("$.drivers", `"drivers" is missing: list the drivers that the plugin offers`)
+	case len(t.Drivers)+len(t.Functions) == 0:
+		return cfg.Errorf("$.drivers", `"drivers" and "functions" are missing: list what the plugin offers`)
 	}
 	if err := t.checkArgs(cfg); err != nil {
 		return err
 	}
-	return t.checkDrivers(cfg, owner)
+	if err := checkOffers(cfg, "driver", t.Drivers, owners.drivers); err != nil {
+		return err
+	}
+	return checkOffers(cfg, "function", t.Functions, owners.functions)
 }
 
 func (t *manifestText) checkArgs(cfg drivers.Config) error {
@@ -277,16 +298,17 @@ func (t *manifestText) checkArgs(cfg drivers.Config) error {
 	return nil
 }
 
-func (t *manifestText) checkDrivers(cfg drivers.Config, owner map[string]string) error {
-	for i, d := range t.Drivers {
-		path := fmt.Sprintf("$.drivers[%d]", i)
+// checkOffers looks at the names of what is offered, of one kind.
+func checkOffers(cfg drivers.Config, what string, names []string, owner map[string]string) error {
+	for i, name := range names {
+		path := fmt.Sprintf("$.%ss[%d]", what, i)
 		switch {
-		case !nameForms().driver.MatchString(d):
-			return cfg.Errorf(path, `driver %q has characters other than letters, digits, ".", "_" and "-"`, d)
-		case slices.Contains(t.Drivers[:i], d):
-			return cfg.Errorf(path, "driver %q is listed twice", d)
-		case owner[d] != "":
-			return cfg.Errorf(path, "driver %q is offered by plugin %q already", d, owner[d])
+		case !nameForms().driver.MatchString(name):
+			return cfg.Errorf(path, `%s %q has characters other than letters, digits, ".", "_" and "-"`, what, name)
+		case slices.Contains(names[:i], name):
+			return cfg.Errorf(path, "%s %q is listed twice", what, name)
+		case owner[name] != "":
+			return cfg.Errorf(path, "%s %q is offered by plugin %q already", what, name, owner[name])
 		}
 	}
 	return nil
@@ -302,5 +324,6 @@ func isSHA256(s string) bool {
 func (m *Manifest) same(o *Manifest) bool {
 	return m.Name == o.Name && m.Command == o.Command && m.SHA256 == o.SHA256 &&
 		m.Enabled == o.Enabled && m.Folder == o.Folder &&
-		slices.Equal(m.Args, o.Args) && slices.Equal(m.Env, o.Env) && slices.Equal(m.Drivers, o.Drivers)
+		slices.Equal(m.Args, o.Args) && slices.Equal(m.Env, o.Env) && slices.Equal(m.Drivers, o.Drivers) &&
+		slices.Equal(m.Functions, o.Functions)
 }

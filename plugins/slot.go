@@ -29,8 +29,9 @@ type slot struct {
 	state    State
 	inst     *instance // while Running
 	version  string
-	ready    bool // it has run with this manifest
-	edition  int  // counts manifests that made a difference
+	funcs    []FuncInfo // of the last instance
+	ready    bool       // it has run with this manifest
+	edition  int        // counts manifests that made a difference
 	restarts int
 	since    time.Time // of state
 	retry    time.Time // when Waiting or Failing
@@ -115,7 +116,7 @@ func (s *slot) once(ctx context.Context, want *Manifest, edition int) error {
 		return err
 	}
 	s.running(inst, edition)
-	s.log.Info("plugin runs", "version", inst.version, "pid", inst.pid, "drivers", want.Drivers)
+	s.log.Info("plugin runs", "version", inst.version, "pid", inst.pid, "drivers", want.Drivers, "functions", want.Functions)
 	err = inst.watch(ctx)
 	s.mu.Lock()
 	s.inst = nil
@@ -190,6 +191,10 @@ func (s *slot) enter(state State, err error, retry time.Duration) {
 func (s *slot) running(inst *instance, edition int) {
 	s.mu.Lock()
 	s.inst, s.ready, s.version = inst, edition == s.edition, inst.version
+	s.funcs = s.funcs[:0:0]
+	for _, f := range inst.offered {
+		s.funcs = append(s.funcs, f.FuncInfo)
+	}
 	s.mu.Unlock()
 	s.enter(Running, nil, 0)
 }

@@ -33,6 +33,7 @@ type PluginStatus struct {
 	// Empty is nothing.
 	LastError string
 	Drivers   []string
+	Functions []FuncInfo // sorted by name
 }
 
 // status is nil when there is no such plugin.
@@ -57,7 +58,7 @@ func (s *slot) status() *PluginStatus {
 		st.State = Broken
 		return st
 	}
-	st.Drivers = slices.Clone(s.want.Drivers)
+	st.Drivers, st.Functions = slices.Clone(s.want.Drivers), s.functions()
 	switch s.state {
 	case Running:
 		if s.inst != nil {
@@ -68,6 +69,19 @@ func (s *slot) status() *PluginStatus {
 	case Stopped, Starting, Broken:
 	}
 	return st
+}
+
+// functions are those of the manifest, and what is known of them. The caller holds mu.
+func (s *slot) functions() []FuncInfo {
+	var list []FuncInfo
+	for _, name := range slices.Sorted(slices.Values(s.want.Functions)) {
+		info := FuncInfo{Name: name}
+		if i := slices.IndexFunc(s.funcs, func(f FuncInfo) bool { return f.Name == name }); i >= 0 {
+			info = s.funcs[i]
+		}
+		list = append(list, info)
+	}
+	return list
 }
 
 // String gives one line for people.

@@ -24,6 +24,9 @@ type Plugin struct {
 	// Drivers are the drivers offered, by the name that device files call them.
 	// The manifest lists the same names.
 	Drivers map[string]drivers.Driver
+	// Funcs are the functions offered to rules. The manifest lists the same names. A
+	// plugin has drivers, functions, or both.
+	Funcs []Func
 }
 
 func (p Plugin) check() error {
@@ -35,7 +38,7 @@ func (p Plugin) check() error {
 			return fmt.Errorf("plugin %q: driver %q is nil", p.Name, name)
 		}
 	}
-	return nil
+	return p.checkFuncs()
 }
 
 // Serve serves the plugin until the gateway stops it or is gone; then it closes all
@@ -43,8 +46,8 @@ func (p Plugin) check() error {
 // the default logger of log/slog.
 //
 // Started by hand rather than by a gateway, it says so on the standard error and
-// ends the process with status 1; so it does for a Plugin without a name or with a
-// nil driver.
+// ends the process with status 1; so it does for a Plugin without a name, with a
+// nil driver, or with a function that is not right.
 func Serve(p Plugin) {
 	if os.Getenv(wire.CookieKey) != wire.CookieValue {
 		die("%s %s is a plugin of Gatehouse, which starts it from its manifest; see docs/plugins.md", p.Name, p.Version)

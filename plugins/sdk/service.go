@@ -10,7 +10,7 @@ import (
 	"github.com/gatehouse/gatehouse/plugins/wire"
 )
 
-// service registers the server with go-plugin.
+// service registers the servers with go-plugin.
 type service struct {
 	plugin.NetRPCUnsupportedPlugin
 	server *server
@@ -19,6 +19,7 @@ type service struct {
 // GRPCServer implements plugin.GRPCPlugin.
 func (s *service) GRPCServer(_ *plugin.GRPCBroker, g *grpc.Server) error {
 	wire.RegisterDriverServer(g, s.server)
+	wire.RegisterFuncServer(g, newFuncServer(s.server))
 	return nil
 }
 

@@ -127,6 +127,15 @@ type Plugin struct {
 	Restarts int      `json:"restarts"`
 	Error    string   `json:"error,omitempty"`
 	Drivers  []string `json:"drivers"`
+	// Functions are what rules can call.
+	Functions []PluginFunction `json:"functions"`
+}
+
+// PluginFunction is a function that a plugin offers to rules.
+type PluginFunction struct {
+	Name    string `json:"name"`
+	Doc     string `json:"doc,omitempty"`
+	Timeout string `json:"timeout,omitempty" doc:"How long a call may take; known once the plugin has run"`
 }
 
 // Listener is one address that clients connect to.

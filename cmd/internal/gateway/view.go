@@ -158,8 +158,17 @@ func (v view) listeners() []console.Listener {
 func (v view) Plugins() []console.Plugin {
 	var all []console.Plugin
 	for _, p := range v.g.plugins.Status() {
+		functions := []console.PluginFunction{}
+		for _, f := range p.Functions {
+			shown := console.PluginFunction{Name: f.Name, Doc: f.Doc}
+			if f.Timeout > 0 {
+				shown.Timeout = f.Timeout.String()
+			}
+			functions = append(functions, shown)
+		}
 		all = append(all, console.Plugin{
-			Name: p.Name, State: string(p.State), PID: p.PID, Version: p.Version, Restarts: p.Restarts, Error: p.LastError, Drivers: p.Drivers,
+			Name: p.Name, State: string(p.State), PID: p.PID, Version: p.Version, Restarts: p.Restarts, Error: p.LastError,
+			Drivers: p.Drivers, Functions: functions,
 		})
 	}
 	return all

@@ -29,6 +29,7 @@ func main() {
 		Name:    *name,
 		Version: "0.1",
 		Drivers: map[string]drivers.Driver{"probe": driver{}, "probe.two": driver{}},
+		Funcs:   funcs(),
 	})
 }
 
