@@ -25,6 +25,8 @@ type Options struct {
 	Keeper Keeper
 	// Fetcher makes the requests that rules ask for; nil makes none.
 	Fetcher Fetcher
+	// Funcs are the functions of plugins; nil are none.
+	Funcs Funcs
 	// Clock tells the time; nil is the machine's.
 	Clock Clock
 	// Place is where the gateway is, for rules that go by the sun; nil if nobody has

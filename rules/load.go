@@ -232,6 +232,7 @@ func (e *Engine) compile(ctx context.Context, name string, text found, read func
 		Log:   e.log.With("file", name),
 		Place: e.opts.Place,
 		Zone:  e.opts.Zone,
+		Funcs: e.opts.Funcs,
 	})
 	if err != nil {
 		return nil, err

@@ -117,6 +117,7 @@ type Source struct {
 	// compiled again whenever one that it has read, or looked for, changes. It may be
 	// called until Compile returns.
 	Read  func(name string) ([]byte, error)
+	Funcs Funcs  // of plugins; nil if there are none. Calling one has an effect: not in Compile
 	Place *Place // where the gateway is; nil if nobody has said it
 	Zone  *time.Location
 	Log   *slog.Logger

@@ -42,6 +42,7 @@ type evaluator struct {
 	topic       []byte        // for topicOf
 	scope       *scope        // of the run whose step is done; nil is none
 	locals      bool          // there are slots of such
+	plugins     plugins
 }
 
 func newEvaluator(t *table) *evaluator {
@@ -54,6 +55,7 @@ func newEvaluator(t *table) *evaluator {
 		valueGen: make([]uint64, len(t.slots)),
 		envGen:   make([]uint64, len(t.slots)),
 	}
+	e.plugins = plugins{e: e, funcs: t.own.funcs}
 	for i := range t.slots {
 		e.locals = e.locals || t.slots[i].root == rootLocal
 	}
@@ -96,7 +98,8 @@ func (e *evaluator) unload() {
 	clear(e.env)
 	clear(e.vm.Stack[:cap(e.vm.Stack)])
 	clear(e.vm.Variables)
-	e.scope = nil
+	e.scope, e.plugins.ctx = nil, nil
+	e.plugins.begin()
 	e.splitTopic, e.splitTopics = nil, false
 }
 
@@ -364,6 +367,10 @@ var kindErrors = sync.OnceValue(func() (e struct{ conversion, cast, operation *r
 
 // failure turns an error of the virtual machine into ours.
 func (e *evaluator) failure(err error) error {
+	var refused *pluginError
+	if errors.As(err, &refused) {
+		return refused
+	}
 	var fe *file.Error
 	msg := err.Error()
 	if errors.As(err, &fe) {

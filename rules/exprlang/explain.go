@@ -48,6 +48,9 @@ func (e *evaluator) tellCondition(x *expression, holds bool, err error) {
 func (e *evaluator) tellRead(x *expression) {
 	for _, i := range x.slots {
 		s := &e.slots[i]
+		if s.name == pluginSlot { // the calls are told
+			continue
+		}
 		if s.told == "" {
 			e.tell(shownName(s.name), e.shown(e.slot(i)))
 		} else {
@@ -78,6 +81,8 @@ func (x *expression) written() string {
 
 // tellTrigger tells what a trigger looked at, and why it lets the rule run or not.
 func (e *evaluator) tellTrigger(t *trigger, err error) {
+	e.plugins.again = true
+	defer func() { e.plugins.again = false }()
 	for _, x := range []*expression{t.value, t.above, t.below} {
 		if x == nil {
 			continue

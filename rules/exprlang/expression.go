@@ -58,7 +58,7 @@ func compileRule(source string, t *table, condition bool) (_ *expression, refuse
 			refused = &refusal{msg: fmt.Sprintf("the expression cannot be compiled: %v", v)}
 		}
 	}()
-	c := &compilation{conf: newConf(ruleFunctions), table: t}
+	c := &compilation{conf: newConf(append(slices.Clip(ruleFunctions), pluginFunction)), table: t}
 	expr.Env(ruleVariables)(c.conf)
 	if condition {
 		expr.AsBool()(c.conf)
@@ -261,6 +261,9 @@ func (c *compilation) call(n *ast.CallNode) ast.Node {
 		return given
 	}
 	c.each(n.Arguments)
+	if callee, ok := n.Callee.(*ast.IdentifierNode); ok && callee.Value == pluginFunction.name && c.table != nil {
+		c.pluginCall(n)
+	}
 	switch callee := n.Callee.(type) {
 	case *ast.IdentifierNode:
 		if callee.Value == "now" && c.table != nil {

@@ -36,6 +36,7 @@ type ownNames struct {
 	// filters are those that hear what state() gives.
 	filters map[*given]string
 	steady  *steady
+	funcs   rules.Funcs
 	// rule are those of the rule that is compiled; nil outside of one.
 	rule *ruleNames
 }

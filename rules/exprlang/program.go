@@ -79,6 +79,7 @@ func (p *program) Save(put func(key string, value []byte)) {
 func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 	outs := make([]rules.Outcome, len(calls))
 	e := p.evaluators.Get().(*evaluator)
+	e.plugins.ctx = ctx
 	began, flowed := time.Now(), false
 	for i := range calls {
 		if i&63 == 63 && ctx.Err() != nil {
@@ -88,6 +89,7 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 			break
 		}
 		e.explain(&calls[i], &outs[i])
+		e.plugins.begin()
 		if calls[i].Trigger == rules.OnStart {
 			p.restoreValues(&calls[i])
 		}

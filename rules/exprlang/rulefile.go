@@ -82,7 +82,7 @@ func compileFile(src *rules.Source) (*ruleFile, error) {
 	if f.zone == nil {
 		f.zone = time.Local
 	}
-	f.table.own = ownNames{vars: src.State, place: src.Place, zone: f.zone, memory: memoryOf(src.State), steady: &steady{}}
+	f.table.own = ownNames{vars: src.State, place: src.Place, zone: f.zone, memory: memoryOf(src.State), steady: &steady{}, funcs: src.Funcs}
 	if body := f.parse(); body != nil {
 		f.document(body)
 	}

@@ -54,6 +54,7 @@ func (s *script) setUp() {
 	s.setUpState()
 	s.setUpLog()
 	s.setUpHTTP()
+	s.global("plugin", s.jsPlugin)
 	s.setUpHelpers()
 }
 

@@ -20,6 +20,7 @@ type item struct {
 	spared bool        // it was at work when a worker was killed from outside
 	now    time.Time   // of a load; the zero time is the machine's
 	resync bool        // the worker's copy of the state goes first
+	until  time.Time   // nobody waits longer; the zero time is for ever
 	peers  []uint32    // the scripts whose state it may read
 	seq    uint64
 	size   int // about what it takes in a frame

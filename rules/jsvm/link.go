@@ -2,11 +2,13 @@ package jsvm
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse/gatehouse/rules"
@@ -38,6 +40,7 @@ type link struct {
 	stop    chan struct{}
 	stopped sync.Once
 	done    chan struct{} // run returned
+	asking  atomic.Bool   // the worker waits for a function of a plugin
 
 	mu         sync.Mutex
 	closed     bool
@@ -354,7 +357,7 @@ func (l *link) writeRequests(p *process, dead <-chan struct{}) {
 }
 
 // readAnswers settles items until the worker's end of the pipe is closed.
-func (l *link) readAnswers(p *process) (hoard *hoardRecord, err error) {
+func (l *link) readAnswers(ctx context.Context, p *process, asks *asks) (hoard *hoardRecord, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			l.options.Log.Error("cannot take an answer of the script worker", "panic", r, "stack", string(debug.Stack()))
@@ -377,7 +380,12 @@ func (l *link) readAnswers(p *process) (hoard *hoardRecord, err error) {
 				hoard = h
 				continue
 			}
-			if err := l.settle(rec); err != nil {
+			if q, ok := rec.(*askRecord); ok {
+				err = asks.serve(ctx, q)
+			} else {
+				err = l.settle(rec)
+			}
+			if err != nil {
 				return hoard, err
 			}
 		}

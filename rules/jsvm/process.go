@@ -18,6 +18,7 @@ type process struct {
 	cmd      *exec.Cmd
 	requests *os.File
 	answers  *os.File
+	told     *os.File // what the worker asked for in the middle of an event
 	shared   *sharedPage
 	said     crashText
 
@@ -64,9 +65,16 @@ func (p *process) spawn(command []string, memory *os.File) error {
 		return err
 	}
 	defer func() { _ = theirOut.Close() }()
-	p.requests, p.answers = ourOut, ourIn
+	theirTold, ourTold, err := os.Pipe()
+	if err != nil {
+		_ = ourOut.Close()
+		_ = ourIn.Close()
+		return err
+	}
+	defer func() { _ = theirTold.Close() }()
+	p.requests, p.answers, p.told = ourOut, ourIn, ourTold
 	p.cmd = exec.Command(command[0], command[1:]...)
-	p.cmd.ExtraFiles = []*os.File{fdRequests - 3: theirIn, fdAnswers - 3: theirOut, fdShared - 3: memory}
+	p.cmd.ExtraFiles = []*os.File{fdRequests - 3: theirIn, fdAnswers - 3: theirOut, fdShared - 3: memory, fdTold - 3: theirTold}
 	p.cmd.Stderr = &p.said
 	p.cmd.WaitDelay = time.Second
 	// A group of its own: an interrupt typed at the gateway is not meant for it.
@@ -74,6 +82,7 @@ func (p *process) spawn(command []string, memory *os.File) error {
 	if err := p.cmd.Start(); err != nil {
 		_ = ourOut.Close()
 		_ = ourIn.Close()
+		_ = ourTold.Close()
 		return err
 	}
 	return nil
@@ -98,6 +107,7 @@ func (p *process) bury(deadline time.Duration) death {
 	_ = p.requests.Close()
 	err := p.cmd.Wait()
 	_ = p.answers.Close()
+	_ = p.told.Close()
 	p.once.Do(func() {}) // overran is set, if ever
 	d := death{seq: p.shared.seq.Load(), why: p.cause(err, deadline)}
 	p.shared.unmap()

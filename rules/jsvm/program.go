@@ -156,8 +156,10 @@ func (p *program) runCalls(ctx context.Context, calls []rules.Call, outcomes []r
 	wait := newWaiter(len(calls))
 	items := make([]item, len(calls))
 	list := make([]*item, 0, len(calls))
+	until, _ := ctx.Deadline()
 	for i := range calls {
 		it := &items[i]
+		it.until = until
 		it.prog, it.call, it.wait, it.size = p, &calls[i], wait, callSize+len(calls[i].Data)
 		if out, over := p.withoutWorker(&calls[i]); over {
 			it.give(out)

@@ -11,7 +11,7 @@ import (
 
 // wireVersion is the version of this protocol. Both ends are one binary, so that a
 // difference means that the file was replaced below a running gateway.
-const wireVersion = 3
+const wireVersion = 4
 
 // The kinds of records.
 const (
@@ -23,6 +23,8 @@ const (
 	kindLoaded
 	kindResult
 	kindHoard
+	kindAsk
+	kindTold
 )
 
 // record is what a frame holds: a pointer to one of the structs of this package.
@@ -167,6 +169,10 @@ func kindOf(rec record) byte {
 		return kindResult
 	case *hoardRecord:
 		return kindHoard
+	case *askRecord:
+		return kindAsk
+	case *toldRecord:
+		return kindTold
 	default:
 		panic(fmt.Sprintf("wire: no kind for %T", rec))
 	}
@@ -194,6 +200,10 @@ func decodeRecord(body []byte) (record, []byte, error) {
 		rec = new(resultRecord)
 	case kindHoard:
 		rec = new(hoardRecord)
+	case kindAsk:
+		rec = new(askRecord)
+	case kindTold:
+		rec = new(toldRecord)
 	default:
 		r.fail(fmt.Sprintf("record kind %d", kind))
 		return nil, nil, r.err

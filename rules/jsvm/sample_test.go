@@ -41,6 +41,9 @@ func sampleBodies() [][]byte {
 		&callRecord{Seq: 8, Script: 1, Trigger: rules.OnReply, Timer: "id", Name: "x", Data: []byte("1"), Reply: &rules.Reply{Status: 200, Header: map[string]string{"a": "b"}, Body: []byte("x"), Err: "no"}},
 		&stateRecord{Script: 1, Values: state, Recall: memory},
 		&unloadRecord{Script: 1},
+		&askRecord{Seq: 2, Name: "sum", Args: []byte("[1,2]")},
+		&toldRecord{Result: []byte("3")},
+		&toldRecord{Err: "closed"},
 		&loadedRecord{Seq: 1, Rules: []wireRule{
 			{Rule: rules.Rule{Name: "on a", Line: 2, Filters: []string{"a", "b/#"}, QoS: 1, Retained: true}},
 			{Rule: rules.Rule{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}}},

@@ -30,12 +30,13 @@ type script struct {
 	windows  []windowSpec
 	recall   *recall
 	scratch  []point
-	shares   []string       // keys of state that others may read
-	uses     []string       // files whose state it reads
-	explain  bool           // it is to tell its facts
-	peers    []*script      // these, for the event in progress
-	names    map[string]int // how many rules wanted each name
-	named    int            // bytes of the rules' names and topic filters
+	shares   []string                                            // keys of state that others may read
+	uses     []string                                            // files whose state it reads
+	explain  bool                                                // it is to tell its facts
+	gateway  func(name string, args []byte) (*toldRecord, error) // calls a function of a plugin
+	peers    []*script                                           // these, for the event in progress
+	names    map[string]int                                      // how many rules wanted each name
+	named    int                                                 // bytes of the rules' names and topic filters
 	handlers []goja.Callable
 	state    map[string][]byte
 	size     int // of state, as rules.State counts it
@@ -77,6 +78,7 @@ type effects struct {
 	logs     []rules.LogLine
 	requests []rules.Request
 	adds     []added
+	calls    int      // of functions of plugins
 	waits    []string // requests that promises wait for
 	facts    []rules.Fact
 	undo     []func() // what takes back what it did to memory of ours

@@ -1,6 +1,7 @@
 package jsvm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -123,10 +124,16 @@ func (l *link) session() (worked bool, err error) {
 	wg.Go(func() { l.writeRequests(p, dead) })
 	wg.Go(func() { l.guard(p, dead) })
 	wg.Go(func() { l.endOnStop(p, dead) })
-	hoard, readErr := l.readAnswers(p)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	asks := &asks{link: l, to: p.told}
+	hoard, readErr := l.readAnswers(ctx, p, asks)
 	p.kill(false) // an answering end that is closed means the same
 	close(dead)
 	wg.Wait()
+	cancel()
+	asks.wg.Wait()
+	l.asking.Store(false)
 	d := p.bury(l.options.Deadline)
 	if errors.Is(readErr, errMalformed) {
 		d.why, d.foreign = "gave an answer that cannot be read", false
@@ -182,7 +189,7 @@ func (l *link) guardBusy(p *process, dead <-chan struct{}) bool {
 			return true
 		}
 		seq := p.shared.seq.Load()
-		if seq != last {
+		if seq != last || l.asking.Load() { // a plugin's time is not the event's
 			last, since = seq, time.Now()
 		}
 		if time.Since(since) > l.patience(seq) {

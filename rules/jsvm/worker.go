@@ -22,10 +22,11 @@ const (
 	fdRequests = 3
 	fdAnswers  = 4
 	fdShared   = 5
+	fdTold     = 6
 )
 
 // Worker is what the hidden subcommand "gatehouse worker" calls: it runs scripts
-// for the gateway that started it, over descriptors 3, 4 and 5, until the gateway
+// for the gateway that started it, over descriptors 3 to 6, until the gateway
 // closes them or dies; then it ends the process, whatever a script is doing. It
 // bounds its own memory. It returns early when ctx ends, and with an error when it
 // was not started by a gateway.
@@ -35,7 +36,8 @@ func Worker(ctx context.Context) error {
 	signals.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	requests := os.NewFile(fdRequests, "requests")
 	answers := os.NewFile(fdAnswers, "answers")
-	if requests == nil || answers == nil {
+	told := os.NewFile(fdTold, "told")
+	if requests == nil || answers == nil || told == nil {
 		return errors.New("cannot serve scripts: this command is for the gateway to start")
 	}
 	shared, err := mapShared(fdShared)
@@ -56,6 +58,7 @@ func Worker(ctx context.Context) error {
 		return err
 	}
 	w := newWorker(answers, shared, hello)
+	w.told = told
 	go w.watch.run()
 	frames := make(chan []byte, 4)
 	go feed(in, frames)
@@ -77,6 +80,7 @@ func feed(in io.Reader, frames chan<- []byte) {
 // worker serves the scripts of one process.
 type worker struct {
 	answers io.Writer
+	told    io.Reader // what the gateway tells in the middle of an event
 	shared  *sharedPage
 	hello   *helloRecord
 	watch   *watch
@@ -217,7 +221,7 @@ func (w *worker) flush() error {
 }
 
 func (w *worker) load(l *loadRecord) record {
-	s := &script{id: l.Script, name: l.Name, number: l.Seq, watch: w.watch}
+	s := &script{id: l.Script, name: l.Name, number: l.Seq, watch: w.watch, gateway: w.askGateway}
 	out := s.load(l)
 	if out.Fault == nil && s.rt != nil {
 		w.scripts[l.Script] = s
