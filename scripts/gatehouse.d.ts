@@ -246,6 +246,14 @@ declare function after(interval: Interval, name: string, data?: any, options?: {
 declare function cancel(name: string, id?: string): void;
 
 /**
+ * Calls a function of a plugin and waits for what it gives; in handlers and filters, not
+ * at the top level. Arguments and result are JSON, 1 MiB at most; 16 calls an event.
+ * The time that it takes, which the plugin bounds, does not count as the event's. Throws
+ * if the function fails, is late, or is not there.
+ */
+declare function plugin<T = any>(name: string, ...args: any[]): T;
+
+/**
  * Makes an HTTP request once the event is over, to a host that the configuration
  * allows. What waits for the reply goes on as an event of its own; if the gateway or
  * the script worker ends meanwhile, it does not. Rejects if no try gave a reply.

@@ -44,6 +44,9 @@
 // An event that Run gave up, because its ctx ended, may still run; then the script's
 // copy of the state is put right before its next event.
 //
+// A function of a plugin is asked for in the middle of an event, over the pipe of the
+// answers, and told over a pipe of its own. The event waits, and no clock counts it.
+//
 // # Files
 //
 // The gateway's half: language, modules, program, item, link (the queue and the pipe),
