@@ -197,3 +197,16 @@ func TestFunctionBelongsToOnePlugin(t *testing.T) {
 		t.Errorf("error = %v", err)
 	}
 }
+
+func BenchmarkCallOfAFunction(b *testing.B) {
+	dir := b.TempDir()
+	install(b, dir, "probe", "probe", probeFuncs)
+	h := start(b, dir, quick(&logs{}))
+	await(b, h, "probe", "running", func(st plugins.PluginStatus) bool { return st.State == plugins.Running })
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := h.Funcs().Call(b.Context(), "sum", []byte(`[1, 2.5]`)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

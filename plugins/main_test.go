@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 var ran atomic.Bool
 
 // bin is the path of a program: thermostat, probe or hostd.
-func bin(t *testing.T, program string) string {
+func bin(t testing.TB, program string) string {
 	t.Helper()
 	ran.Store(true)
 	dir, err := built()
@@ -70,7 +70,7 @@ func quick(log io.Writer) plugins.Options {
 
 // install puts a built program into a plugin folder of dir with a manifest; more is
 // further lines of it.
-func install(t *testing.T, dir, name, program string, more ...string) {
+func install(t testing.TB, dir, name, program string, more ...string) {
 	t.Helper()
 	folder := filepath.Join(dir, name)
 	text, err := os.ReadFile(bin(t, program))
@@ -86,7 +86,7 @@ func install(t *testing.T, dir, name, program string, more ...string) {
 	}, more...)...)
 }
 
-func manifest(t *testing.T, dir, name string, lines ...string) {
+func manifest(t testing.TB, dir, name string, lines ...string) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Join(dir, name), 0o755))
 	file := filepath.Join(dir, name, plugins.ManifestFile)
@@ -94,7 +94,7 @@ func manifest(t *testing.T, dir, name string, lines ...string) {
 }
 
 // start runs a host with the plugins of dir until the test ends.
-func start(t *testing.T, dir string, o plugins.Options) *plugins.Host {
+func start(t testing.TB, dir string, o plugins.Options) *plugins.Host {
 	t.Helper()
 	h, err := plugins.New(o)
 	must(t, err)
@@ -112,7 +112,7 @@ func start(t *testing.T, dir string, o plugins.Options) *plugins.Host {
 }
 
 // await waits until the plugin's status is as wanted.
-func await(t *testing.T, h *plugins.Host, name, what string, ok func(plugins.PluginStatus) bool) plugins.PluginStatus {
+func await(t testing.TB, h *plugins.Host, name, what string, ok func(plugins.PluginStatus) bool) plugins.PluginStatus {
 	t.Helper()
 	late := time.NewTimer(60 * time.Second)
 	defer late.Stop()
@@ -187,7 +187,7 @@ func write(t *testing.T, d drivers.Device, point, text string) {
 }
 
 // eventually polls until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	late := time.NewTimer(30 * time.Second)
 	defer late.Stop()
@@ -202,7 +202,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

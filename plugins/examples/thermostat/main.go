@@ -1,5 +1,5 @@
-// Thermostat is a whole Gatehouse plugin: one driver, thermostat, in a process of
-// its own. It is made to be copied; see docs/plugins.md for how it is built, pinned
+// Thermostat is a whole Gatehouse plugin: one driver, thermostat, and one function,
+// dew_point, in a process of its own. It is made to be copied; see docs/plugins.md for how it is built, pinned
 // and used.
 //
 // The equipment is simulated: a room that cools down and a heater that switches
@@ -20,5 +20,6 @@ func main() {
 		Name:    "thermostat",
 		Version: "1.0.0",
 		Drivers: map[string]drivers.Driver{"thermostat": driver{}},
+		Funcs:   []sdk.Func{{Name: "dew_point", Doc: "dew_point(°C, %): in °C", Call: dewPoint}},
 	})
 }
