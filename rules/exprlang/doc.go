@@ -27,7 +27,8 @@
 // as text), topic, parts (the topic's levels, from 0), qos, retain, origin; vars (the
 // file's own, from rules.Source.State), time and sun; and the functions now(),
 // sunrise(), sunset(), between(from, to) and state(topic), the last payload on another
-// topic. state() is heard by one Watch rule that a file has for all of them.
+// topic. state() is heard by one Watch rule that a file has for all of them. plugin(name,
+// ...) calls a function of rules.Source.Funcs and waits for it.
 //
 // A field that is absent is nil, and so is a field of what is not an object. In a
 // condition nil counts as false. Calculating with nil, comparing it by order, or

@@ -96,8 +96,11 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	g.closeLanguages = closeLanguages
 	kept := &keeper{store: g.store}
+	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins"), StopTimeout: pluginStopTime}); err != nil {
+		return nil, err
+	}
 	engine := rulesOptions(&cfg.Rules, languages, opt.Log.With("part", "rules"))
-	engine.Keeper, engine.Fetcher = kept, newFetcher(&cfg.Rules.HTTP)
+	engine.Keeper, engine.Fetcher, engine.Funcs = kept, newFetcher(&cfg.Rules.HTTP), g.plugins.Funcs()
 	if g.rules, err = rules.New(engine); err != nil {
 		return nil, err
 	}
@@ -118,9 +121,6 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	kept.server = g.broker
-	if g.plugins, err = plugins.New(plugins.Options{Log: opt.Log.With("part", "plugins"), StopTimeout: pluginStopTime}); err != nil {
-		return nil, err
-	}
 	if g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup); err != nil {
 		return nil, err
 	}

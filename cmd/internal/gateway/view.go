@@ -168,7 +168,7 @@ func (v view) Plugins() []console.Plugin {
 		}
 		all = append(all, console.Plugin{
 			Name: p.Name, State: string(p.State), PID: p.PID, Version: p.Version, Restarts: p.Restarts, Error: p.LastError,
-			Drivers: p.Drivers, Functions: functions,
+			Drivers: append([]string{}, p.Drivers...), Functions: functions,
 		})
 	}
 	return all
