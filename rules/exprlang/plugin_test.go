@@ -56,21 +56,29 @@ func runOnce(ctx context.Context, p rules.Program, payload string) rules.Outcome
 func TestFunctionsOfPlugins(t *testing.T) {
 	const publish = "rules:\n  - {name: r, on: '#', do: [{publish: out, payload: {v: \"${%s}\"}}]}\n"
 	for _, c := range []struct{ name, source, want, facts, asked string }{
-		{"a condition", ruleIf(`payload.c > plugin("limit", topic).high`), "fired",
+		{
+			"a condition", ruleIf(`payload.c > plugin("limit", topic).high`), "fired",
 			`plugin("limit", "a/b") = {"high": 30.50} (N us); if payload.c > plugin("limit", topic).high = true; payload.c = 31; topic = "a/b"; publish out = `,
-			`limit["a/b"]`},
-		{"a value, absent too", fmt.Sprintf(publish, "plugin('echo', payload.c, payload.none, 9007199254740993, 'x')"), "fired",
+			`limit["a/b"]`,
+		},
+		{
+			"a value, absent too", fmt.Sprintf(publish, "plugin('echo', payload.c, payload.none, 9007199254740993, 'x')"), "fired",
 			`plugin("echo", 31,null,9007199254740993,"x") = [31,null,9007199254740993,"x"] (N us); publish out = {"v":[31,null,9007199254740993,"x"]}`,
-			`echo[31,null,9007199254740993,"x"]`},
+			`echo[31,null,9007199254740993,"x"]`,
+		},
 		{"true or false", ruleIf(`plugin("echo", payload.none)[0]`), "no", `plugin("echo", null) = [null] (N us); if plugin("echo", payload.none)[0] = false; payload.none = nil`, `echo[null]`},
-		{"a failure", ruleIf(`plugin("rain", 1) > 2`), `error function "rain" of plugin "weather": the station is closed`,
+		{
+			"a failure", ruleIf(`plugin("rain", 1) > 2`), `error function "rain" of plugin "weather": the station is closed`,
 			`plugin("rain", 1) = function "rain" of plugin "weather": the station is closed (N us); if plugin("rain", 1) > 2 = function "rain" of plugin "weather": the station is closed`,
-			`rain[1]`},
+			`rain[1]`,
+		},
 		{"not reached", ruleIf(`payload.c == 1 and plugin("rain", 1) > 2`), "no", `if payload.c == 1 and plugin("rain", 1) > 2 = false; payload.c = 31`, ``},
 		{"nested too deeply", ruleIf(`plugin("deep") == 1`), `error function "deep" gave what is no JSON, or nested too deeply`, ``, `deep[]`},
 		{"too many", ruleIf(`map(1..100, plugin("echo", #))[0][0] == 1`), `error function "echo" is not called: one run calls at most 16 functions of plugins`, ``, ``},
-		{"a trigger's value, once", edgeRule("on: '#'; value: plugin('limit').high; above: 30"), "fired",
-			`plugin("limit") = {"high": 30.50} (N us); value plugin('limit').high = 30.50; above 30 = 30; edge = rising; publish out = rising`, `limit[]`},
+		{
+			"a trigger's value, once", edgeRule("on: '#'; value: plugin('limit').high; above: 30"), "fired",
+			`plugin("limit") = {"high": 30.50} (N us); value plugin('limit').high = 30.50; above 30 = 30; edge = rising; publish out = rising`, `limit[]`,
+		},
 		{"a step", "rules:\n  - {name: r, on: '#', do: [{set: {a: \"plugin('limit').high\"}}, {publish: out, payload: '${vars.a}'}]}\n", "fired", ``, `limit[]`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
