@@ -79,6 +79,9 @@ func (f *fetcher) Fetch(ctx context.Context, asked *rules.Request) (*rules.Reply
 	}
 	resp, err := f.client.Do(r)
 	if err != nil {
+		if of, ok := errors.AsType[*url.Error](err); ok { // it tells the whole URL, in which keys may stand
+			err = of.Err
+		}
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }() // it was read as far as it is wanted

@@ -132,3 +132,12 @@ func TestAddressesOfTheInternet(t *testing.T) {
 		t.Errorf("an IPv4 address in IPv6: %v", err)
 	}
 }
+
+// What fails comes into the log: it is not to tell a key that stands in the URL.
+func TestErrorsOfRequestsTellNoURL(t *testing.T) {
+	f := newFetcher(&config.HTTP{Hosts: []string{"*"}})
+	_, err := f.Fetch(t.Context(), &rules.Request{URL: "http://127.0.0.1:1/path?key=sesame"})
+	if !errors.Is(err, rules.ErrForbidden) || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("got %v", err)
+	}
+}
