@@ -197,6 +197,9 @@ func (g *goes) until(t *thread, in *instr) error {
 	}
 	g.fact("wait until", "at most "+d.String())
 	t.Wait, t.due = forUntil, g.call.Now.Add(d)
+	if t.since = g.call.Message; t.since != nil {
+		g.m.fresh = append(g.m.fresh, g.run)
+	}
 	return nil
 }
 

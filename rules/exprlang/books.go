@@ -97,9 +97,12 @@ func (m *machine) adoptRun(w *flow, s *rules.Standing, kept *continuation, due t
 		}
 		t.due = due.Add(t.After)
 	}
+	if len(r.threads) == 0 {
+		return false
+	}
 	w.runs = append(w.runs, r)
 	m.count++
-	return len(r.threads) > 0
+	return true
 }
 
 // joins reports whether a thread waits for as many branches as there are.

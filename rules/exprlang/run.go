@@ -23,6 +23,7 @@ type run struct {
 	due     time.Time // of its timer
 	stands  bool      // its timer does
 	queued  bool      // it has not begun
+	turn    time.Time // when it left the queue
 	ended   bool
 	born    *message.Message // what came while it was waiting is not this
 }
@@ -42,7 +43,8 @@ type thread struct {
 	Wait  waiting           `json:"k,omitempty"`
 	After time.Duration     `json:"d,omitempty"` // due so long after the run's timer
 
-	due time.Time
+	due   time.Time
+	since *message.Message // during which its wait began, which does not end it
 }
 
 type turns struct {

@@ -404,6 +404,26 @@ func TestWaitUntil(t *testing.T) {
 		= end 1 2
 		> in 3
 		= begin`},
+		{"a message ends one wait, not those after it", `
+    on: in
+    do: [{wait: {on: button}}, {publish: one}, {wait: {on: button}}, {publish: two}]`, `
+		> in
+		> button
+		= one
+		> button
+		= two`},
+		{"a message ends the waits of all branches that had begun", `
+    on: in
+    do:
+      - parallel: [[{wait: {on: button}}, {publish: one}], [{wait: {on: button}}, {publish: two}]]
+      - wait: {on: button}
+      - publish: three`, `
+		> in
+		> button
+		= one
+		= two
+		> button
+		= three`},
 		{"it goes on waiting after a restart", `
     on: in
     do: [{wait: {until: payload == 7, on: answer, timeout: 30s, else: continue}}, {publish: "out/${timed_out}"}]`, `

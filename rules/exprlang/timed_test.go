@@ -62,6 +62,35 @@ func TestModes(t *testing.T) {
 		= end 3
 		> in 5
 		= begin 5`},
+		{"a queue waits for what takes days, and then goes on in its order", `
+    on: in
+    mode: queued
+    do: [{wait: 60h}, {publish: end, payload: "${payload}"}]`, `
+		> in 1
+		> in 2
+		> in 3
+		+ 59h
+		restart
+		+ 1h
+		= end 1
+		+ 59h
+		+ 1h
+		= end 2
+		+ 59h
+		+ 1h
+		= end 3`},
+		{"what was queued does not skip its wait when both were due while the gateway was off", `
+    on: in
+    mode: queued
+    missed: run
+    do: [{wait: 5h}, {publish: end, payload: "${payload}"}]`, `
+		> in 1
+		> in 2
+		restart 30h
+		= end 1
+		+ 4h
+		+ 1h
+		= end 2`},
 		{"a queue goes on when a run fails", `
     on: in
     mode: queued

@@ -102,6 +102,9 @@ func (m *machine) call(e *evaluator, call *rules.Call, out *rules.Outcome) {
 func (m *machine) settle() {
 	for _, r := range m.fresh {
 		r.born = nil
+		for _, t := range r.threads {
+			t.since = nil
+		}
 	}
 	m.fresh = m.fresh[:0]
 }
@@ -167,14 +170,33 @@ func (m *machine) goOn(e *evaluator, r *run, call *rules.Call, out *rules.Outcom
 // end takes away a run that has ended and returns the one that waited for it.
 func (m *machine) end(r *run, call *rules.Call, out *rules.Outcome) *run {
 	m.cancel(r, call, out)
-	for _, next := range r.flow.runs {
-		if next.queued && next.key == r.key {
-			next.queued = false
-			next.threads[0].Wait = running
-			return next
-		}
+	others := r.flow.onTheirWay(r.key)
+	if slices.ContainsFunc(others, func(o *run) bool { return !o.queued }) {
+		return nil
+	}
+	for _, next := range others {
+		next.begins(call)
+		return next
 	}
 	return nil
+}
+
+// stillQueued sets the timer of a run anew that is behind others, however long those
+// take; if there are none, it is its turn.
+func (m *machine) stillQueued(e *evaluator, r *run, call *rules.Call, out *rules.Outcome) {
+	if slices.ContainsFunc(r.flow.onTheirWay(r.key), func(o *run) bool { return !o.queued }) {
+		r.threads[0].due = call.Now.Add(longestUntil)
+		out.Err = m.stand(r, call, out)
+		return
+	}
+	r.begins(call)
+	m.goOn(e, r, call, out)
+}
+
+// begins takes a run out of the queue.
+func (r *run) begins(call *rules.Call) {
+	r.queued, r.turn = false, call.Now
+	r.threads[0].Wait = running
 }
 
 // cancel takes away a run, with its timer.
@@ -298,12 +320,19 @@ func (m *machine) timer(e *evaluator, call *rules.Call, out *rules.Outcome) {
 
 // due wakes the threads of a run whose time has come.
 func (m *machine) due(e *evaluator, r *run, call *rules.Call, out *rules.Outcome) {
+	if !r.turn.IsZero() && r.turn.Equal(call.Now) {
+		return // its timer of the queue, which fired together with what ended that
+	}
 	at := r.due
 	if call.Now.After(at) {
 		at = call.Now
 	}
 	r.stands = false
-	if r.flow.tooLate(call.Late) || r.queued {
+	if r.queued {
+		m.stillQueued(e, r, call, out)
+		return
+	}
+	if r.flow.tooLate(call.Late) {
 		out.Missed = true
 		if next := m.end(r, call, out); next != nil {
 			m.goOn(e, next, call, out)
@@ -415,7 +444,7 @@ func (m *machine) overhear(e *evaluator, p *part, call *rules.Call, out *rules.O
 		g := &goes{m: m, e: e, run: r, call: call, out: out}
 		woken := false
 		for _, t := range r.threads {
-			if t.Wait == forUntil && w.code[t.PC].hidden == call.Rule && g.isFor(t, p.wait) {
+			if t.Wait == forUntil && w.code[t.PC].hidden == call.Rule && t.since != call.Message && g.isFor(t, p.wait) {
 				g.woken(t, call.Message)
 				woken = true
 			}
