@@ -97,6 +97,9 @@ func (m *memory) hear(msg *message.Message) {
 	}
 	r := at.Value.(*remembered)
 	m.bytes += len(msg.Payload) - len(r.payload)
+	if cap(r.payload) > 2*len(msg.Payload)+64 {
+		r.payload = nil // what a longer one took is not counted any more
+	}
 	r.payload = append(r.payload[:0], msg.Payload...)
 	r.decoded, r.value = false, nil
 	for len(m.topics) > maxStateTopics || m.bytes > maxStateBytes {

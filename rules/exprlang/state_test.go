@@ -3,6 +3,7 @@ package exprlang_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -150,6 +151,27 @@ func TestStateIsBounded(t *testing.T) {
 	if there("large0") {
 		t.Error("a payload that is too long leaves the one before")
 	}
+}
+
+func TestStateDoesNotKeepWhatLongPayloadsTook(t *testing.T) {
+	p := compile(t, ruleIf(`state("s/" + payload.n) != nil`))
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	long := strings.Repeat("x", 250<<10)
+	for i := range 200 {
+		name := fmt.Sprint("s/", i)
+		tell(t, p, name, long)
+		tell(t, p, name, "1")
+	}
+	if grown := int64(heap()) - int64(before); grown > 20<<20 {
+		t.Errorf("200 short payloads take %d bytes", grown)
+	}
+	runtime.KeepAlive(p)
 }
 
 func TestRefusedStates(t *testing.T) {
