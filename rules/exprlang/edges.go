@@ -362,6 +362,9 @@ func (t *trigger) change(e *evaluator, key []byte) (string, error) {
 
 // near reports whether two numbers differ by no more than what counts.
 func (t *trigger) near(before, now string) (bool, error) {
+	if t.by == 0 && isWhole(before) && isWhole(now) {
+		return false, nil // their digits differ, be it beyond those of a float64
+	}
 	a, errA := strconv.ParseFloat(before, 64)
 	b, errB := strconv.ParseFloat(now, 64)
 	switch {
@@ -371,6 +374,12 @@ func (t *trigger) near(before, now string) (bool, error) {
 		return false, nil
 	}
 	return false, &notEvaluated{reason: "the value is not a number, so it cannot change by so much"}
+}
+
+// isWhole reports whether JSON is a whole number in its one way of writing.
+func isWhole(text string) bool {
+	i, err := strconv.ParseInt(text, 10, 64)
+	return err == nil && strconv.FormatInt(i, 10) == text
 }
 
 func (t *trigger) each(visit func(*expression)) {

@@ -35,6 +35,7 @@ func TestEdges(t *testing.T) {
 		{value + "above: 60; if: payload.on", "x 61 = -, x 50 = -, x 61,\"on\":true = rising"},
 		{value + "changed: true", "x 1 = -, x 1 = -, x 2 = changed, x 2 = -, x \"a\" = changed, x \"a\" = -, x null = changed, x 1 = changed, y 1 = -"},
 		{value + "changed: true", "x 1.0 = -, x 1 = -, x {\"a\":1} = changed, x {\"a\":1} = -, x {\"a\":2} = changed"},
+		{value + "changed: true", "x 9007199254740993 = -, x 9007199254740992 = changed, x 9007199254740992 = -, x 9007199254740993 = changed"},
 		{value + "changed: 0.5", "x 1 = -, x 1.5 = -, x 1.6 = changed, x 1.2 = -, x 1 = changed, x \"a\" = ?, x 3 = changed"},
 	} {
 		t.Run(c.keys+"/"+c.steps, func(t *testing.T) {
