@@ -124,7 +124,10 @@ func (in *input) takes(v any) bool {
 		_, ok := v.(bool)
 		return ok
 	case "duration":
-		_, err := time.ParseDuration(text)
+		_, err := time.ParseDuration(text) // below 0, too: an offset
+		if err != nil {
+			_, err = parseDuration(text, longestRule)
+		}
 		return err == nil
 	case "topic":
 		return isText && rules.CheckTopic(text) == nil

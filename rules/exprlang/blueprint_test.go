@@ -39,6 +39,26 @@ filters:
     drop: payload.n < -$(limit)
 `
 
+func TestDaysOfBlueprintsAndWindows(t *testing.T) {
+	folder := fstest.MapFS{
+		"b.yaml": {Data: []byte(`
+inputs:
+  span: {type: duration, default: 7d}
+rules:
+  - name: r
+    on: a
+    windows: {n: {count: "true", over: $(span)}}
+    do: [{wait: $(span)}, {publish: b, payload: "${windows.n}"}]
+`)},
+		"t.yaml": {Data: []byte("rules:\n  - {use: b.yaml, with: {span: 2d}}\n")},
+	}
+	for _, name := range []string{"b.yaml", "t.yaml"} {
+		if _, err := compileIn(folder, name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestBlueprints(t *testing.T) {
 	folder := fstest.MapFS{
 		"blueprints/motion.yaml": {Data: []byte(motion)},

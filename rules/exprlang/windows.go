@@ -191,8 +191,8 @@ func (f *ruleFile) extent(w *window, p pair) {
 		}
 		w.points, w.extent = n, map[string]extent{"last": extentLast, "per": extentPer}[p.key]
 	default:
-		d, err := time.ParseDuration(s.value)
-		if err != nil || d < shortestSpan || d > longestSpan {
+		d, err := parseDuration(s.value, longestSpan)
+		if err != nil || d < shortestSpan {
 			f.errorf(f.start(p.value), "%s is a duration from %v to %v, such as 5m", p.key, shortestSpan, longestSpan)
 		}
 		w.span, w.extent = d.Milliseconds(), map[string]extent{"over": extentOver, "every": extentEvery}[p.key]
