@@ -103,6 +103,32 @@ on('all', () => publish('all', ['sum', 'mean', 'min', 'max', 'first', 'last', 'm
 on('fail', () => { ten.add('add', 1000); throw new Error('no') })
 on('empty', () => publish('empty', ['sum', 'mean', 'min', 'max', 'first', 'last', 'median', 'rate', 'ema', 'count'].map((f) => ten[f]('x') ?? null)))`
 
+func TestWindowsAndAClockThatWasWrong(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `const w = window({ over: '5m' })
+on('add', (m) => { w.add(m.payload); publish('sum', w.sum()) })`)
+	const years = 50 * 365 * 24 * time.Hour
+	for i, step := range []struct {
+		after   time.Duration
+		payload string
+		want    string
+	}{
+		{0, "1", "1"},
+		{years, "2", "2"},
+		{-years, "4", "6"}, // what was of the future is of now
+		{4 * time.Minute, "8", "14"},
+		{2 * time.Minute, "16", "24"},
+	} {
+		s.now = s.now.Add(step.after)
+		if i == 4 {
+			s.killWorker(t)
+		}
+		if got, want := show(s.hear(t, p, 0, "add", step.payload)), `publish sum "`+step.want+`" q0`; got != want {
+			t.Errorf("step %d: %s, not %s", i, got, want)
+		}
+	}
+}
+
 func TestWindows(t *testing.T) {
 	s := start(t)
 	p := s.compile(t, "a.js", windowed)

@@ -127,8 +127,12 @@ func (r *recall) add(specs []windowSpec, a added) {
 	}
 }
 
-// trim drops what is not in the window any more. What it returns may be written.
+// trim drops what is not in the window any more; what a clock that was wrong says of the
+// future is of now. What it returns may be written.
 func (w *windowSpec) trim(points []point, now int64) []point {
+	for i := range points {
+		points[i].At = min(points[i].At, now)
+	}
 	drop := 0
 	if most := w.most(); len(points) > most {
 		drop = len(points) - most
