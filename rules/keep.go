@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -190,7 +191,7 @@ func (l *lane) save(u *unit, k *keeping) {
 		return
 	}
 	var refused error
-	u.prog.Save(func(key string, value []byte) {
+	put := func(key string, value []byte) {
 		if len(key) > maxMemoryKey {
 			refused = fmt.Errorf("a key of %d bytes is longer than %d", len(key), maxMemoryKey)
 			return
@@ -200,8 +201,9 @@ func (l *lane) save(u *unit, k *keeping) {
 			return
 		}
 		l.out.keep(recordMemory, u.file, key, value)
-	})
-	if refused != nil {
+	}
+	err := guarded(context.Background(), func(context.Context) error { u.prog.Save(put); return nil })
+	if refused = cmp.Or(err, refused); refused != nil {
 		u.own.failed(l.engine.clock.Now(), refused.Error())
 		l.engine.complain(u.own, l.engine.clock.Now(), RanFailed, fmt.Errorf("what it remembers is not kept: %w", refused))
 	}

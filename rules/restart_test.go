@@ -344,6 +344,22 @@ func TestWhatProgramsSave(t *testing.T) {
 	})
 }
 
+// A program that panics when it is asked what it has to keep costs only that.
+func TestAProgramThatCannotSave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := echo("bad", "in")
+		bad.save = func(func(string, []byte)) { panic("oops") }
+		l := newLives(t, map[string]toyProgram{"bad": bad, "good": echo("good", "in")}, nil)
+		l.start("a.toy", "bad")
+		l.house.publish(msg("in", "1"))
+		wait(time.Minute)
+		l.house.load("a.toy", "good")
+		l.house.publish(msg("in", "2"))
+		l.want("out/#", "1", "2")
+		l.house.stop()
+	})
+}
+
 func TestWhatCannotBeReadIsDropped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLives(t, map[string]toyProgram{"p": waiting("old")}, nil)

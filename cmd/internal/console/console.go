@@ -32,9 +32,10 @@ type Options struct {
 	History Historian
 	// Store says how the durable state is; nil is nothing.
 	Store func() Store
-	// Hook runs the rules of the webhook called name; nil is none. Its errors are
-	// [ErrToken] and [ErrNoHook], and any other for what did not go well.
-	Hook func(ctx context.Context, name, token string, body []byte, contentType string) error
+	// Hook runs the rules of the webhook called name; nil is none. It reads the body once
+	// it has found the token right. Its errors are [ErrToken], [ErrNoHook], that of body,
+	// and any other for what did not go well.
+	Hook func(ctx context.Context, name, token string, body func() ([]byte, error), contentType string) error
 	// Record writes what is published on topic filters, as lines, until ctx ends or write
 	// returns an error; nil: it is not told here. Else the error says what is wrong with a
 	// filter, or that too many ask.

@@ -13,6 +13,8 @@ var (
 	ErrNoHook = errors.New("no rule has this webhook")
 )
 
+var errHookBody = errors.New("the body is longer than 1 MiB, or was cut off")
+
 // mostHookBody bounds the body of a webhook, which becomes a payload.
 const mostHookBody = 1 << 20
 
@@ -23,14 +25,18 @@ func (c *Console) hook(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		token = r.Header.Get("X-Gatehouse-Token")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostHookBody))
-	if err != nil {
-		http.Error(w, "the body is longer than 1 MiB, or was cut off", http.StatusRequestEntityTooLarge)
-		return
+	body := func() ([]byte, error) { // read for who has the token
+		b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, mostHookBody))
+		if err != nil {
+			return nil, errHookBody
+		}
+		return b, nil
 	}
 	switch err := c.opt.Hook(r.Context(), r.PathValue("name"), token, body, r.Header.Get("Content-Type")); {
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
+	case errors.Is(err, errHookBody):
+		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 	case errors.Is(err, ErrToken):
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		http.Error(w, err.Error(), http.StatusUnauthorized)

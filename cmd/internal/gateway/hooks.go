@@ -33,13 +33,17 @@ func newHooks(engine *rules.Engine, all []config.Hook) (*hooks, error) {
 
 // run runs the rules of a webhook, for who shows its token. Who does not learns nothing
 // of which there are.
-func (h *hooks) run(ctx context.Context, name, token string, body []byte, contentType string) error {
+func (h *hooks) run(ctx context.Context, name, token string, body func() ([]byte, error), contentType string) error {
 	want, known := h.tokens[name]
 	shown := sha256.Sum256([]byte(token))
 	if subtle.ConstantTimeCompare(want[:], shown[:]) != 1 || !known {
 		return console.ErrToken
 	}
-	err := h.rules.Hook(ctx, name, message.Message{Payload: body, ContentType: contentType})
+	payload, err := body()
+	if err != nil {
+		return err
+	}
+	err = h.rules.Hook(ctx, name, message.Message{Payload: payload, ContentType: contentType})
 	if errors.Is(err, rules.ErrNoHook) {
 		return console.ErrNoHook
 	}
