@@ -75,9 +75,7 @@ func (s *script) jsDebounce(call goja.FunctionCall) goja.Value {
 		}
 		args := slices.Clone(call.Arguments)
 		f := s.rt.ToValue(func(goja.FunctionCall) goja.Value {
-			id := waits[key]
-			delete(waits, key)
-			s.in.undo = append(s.in.undo, func() { waits[key] = id })
+			delete(waits, key) // for good: its timer does not come back if this fails
 			v, err := p.call(goja.Undefined(), args...)
 			if err != nil {
 				panic(err)

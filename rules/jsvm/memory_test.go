@@ -310,6 +310,29 @@ on('rare fails', (m) => { rare(m.payload, 'x'); throw new Error('no') })`)
 	want(hear(3, "x", "5"), `publish rare "5" q0`)
 }
 
+func TestDebounceForgetsWhatFailed(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `
+const bad = debounce('2s', (key) => { throw new Error('no ' + key) }, { key: (key) => key })
+on('all', () => { for (let i = 0; i < 1000; i++) bad('k' + i) })
+on('one', () => bad('another'))`)
+	if o := s.hear(t, p, 0, "all", ""); o.Err != nil || len(o.Timers) != 1000 {
+		t.Fatalf("%d timers, %v", len(o.Timers), o.Err)
+	}
+	calls := make([]rules.Call, 1000)
+	for i := range calls {
+		calls[i] = rules.Call{Trigger: rules.OnTimer, Timer: fmt.Sprintf("run/1.%d", i+1), Now: s.now}
+	}
+	for i, o := range p.Run(t.Context(), calls) {
+		if o.Err == nil || !strings.Contains(o.Err.Error(), "no k") {
+			t.Fatalf("timer %d: %v", i, o.Err)
+		}
+	}
+	if o := s.hear(t, p, 1, "one", ""); o.Err != nil {
+		t.Errorf("after they have failed: %v", o.Err)
+	}
+}
+
 func TestBytes(t *testing.T) {
 	s := start(t)
 	p := s.compile(t, "a.js", `
