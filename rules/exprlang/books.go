@@ -26,7 +26,7 @@ func (m *machine) start(call *rules.Call, out *rules.Outcome) {
 	for _, w := range m.flows {
 		slices.SortFunc(w.runs, func(a, b *run) int { return cmp.Compare(a.number(), b.number()) })
 	}
-	m.recall(out)
+	m.recall(call.Now, out)
 	m.orphans = m.orphans[:0]
 	for name, value := range call.Kept {
 		m.open(name, value, call.Now)
@@ -142,7 +142,7 @@ func (w *flow) fits(t *thread) bool {
 }
 
 // recall finds the marks in the file's state, and removes those of rules that are gone.
-func (m *machine) recall(out *rules.Outcome) {
+func (m *machine) recall(now time.Time, out *rules.Outcome) {
 	for name := range m.state.Snapshot() {
 		mark, own := strings.CutPrefix(name, ownKey(""))
 		if !own {
@@ -157,6 +157,9 @@ func (m *machine) recall(out *rules.Outcome) {
 			m.count++
 		case w != nil && kind == kindSilent && w.heard != nil:
 			w.heard[key] = &lastHeard{quiet: true}
+			if at, err := strconv.ParseInt(string(m.state.Value(name)), 10, 64); err == nil {
+				w.heard[key] = &lastHeard{at: ago(at, now)}
+			}
 		case w != nil && kind == kindOnce && w.once != "" && string(m.state.Value(name)) == strconv.Quote(w.once):
 		case kind == kindHold || kind == kindSilent || kind == kindOnce:
 			m.mark(mark, nil, out)
@@ -213,12 +216,15 @@ func (m *machine) open(name string, value []byte, now time.Time) {
 	}
 	w.saved = true
 	for key, s := range all {
-		at := now.Add(-max(now.Round(0).Sub(time.UnixMilli(s.At)), 0))
+		at := ago(s.At, now)
 		switch {
 		case kind == kindSilent && w.heard != nil:
 			l := &lastHeard{at: at, msg: s.Msg.message()}
 			if old := w.heard[key]; old != nil {
 				l.quiet = old.quiet
+				if old.at.After(at) {
+					l.at = old.at
+				}
 			}
 			w.heard[key] = l
 		case kind == kindPassed && w.passed != nil:
@@ -230,6 +236,12 @@ func (m *machine) open(name string, value []byte, now time.Time) {
 			}
 		}
 	}
+}
+
+// ago is a time of the wall clock, in milliseconds, by the clock that goes on; now if it
+// is to come.
+func ago(at int64, now time.Time) time.Time {
+	return now.Add(-max(now.Round(0).Sub(time.UnixMilli(at)), 0))
 }
 
 // save gives what has changed of what no timer holds.

@@ -294,6 +294,22 @@ func TestTimedRules(t *testing.T) {
 
 func TestSilence(t *testing.T) {
 	playAll(t, []scenario{
+		{"what was heard of again just before a power cut is not silent", `
+    on: beat/+
+    silent: 10m
+    do: [{publish: lost}]`, `
+		> beat/a
+		+ 10m
+		= lost
+		restart 1s
+		> beat/a
+		+ 1s
+		restart 1s cut
+		+ 9m
+		+ 58s
+		= lost
+		restart
+		+ 1h`},
 		{"each topic that was heard of, once, until it comes back", `
     on: beat/+
     silent: 10m
