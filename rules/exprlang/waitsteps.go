@@ -3,6 +3,7 @@ package exprlang
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,14 +16,23 @@ import (
 
 var errNoTime = errors.New("it must be above 0")
 
+// mostDays is more days than anything lasts here, and few enough for a time.Duration.
+const mostDays = 100_000
+
+var errNoDays = errors.New("no number of days")
+
 // parseDuration reads "5s", "1h30m" or "7d".
 func parseDuration(s string, longest time.Duration) (time.Duration, error) {
 	s = strings.TrimSpace(s)
 	d, err := time.ParseDuration(s)
 	if days, found := strings.CutSuffix(s, "d"); found {
 		var n float64
-		n, err = strconv.ParseFloat(days, 64)
-		d = time.Duration(n * float64(24*time.Hour))
+		if n, err = strconv.ParseFloat(days, 64); err == nil && !(math.Abs(n) <= mostDays) { // NaN is not, either
+			err = errNoDays
+		}
+		if err == nil {
+			d = time.Duration(n * float64(24*time.Hour))
+		}
 	}
 	switch {
 	case err != nil && isNumber(s):
