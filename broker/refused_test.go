@@ -135,6 +135,7 @@ func TestRefusedWill(t *testing.T) {
 					full.full.Store(true)
 					_ = c.Close()
 					<-time.After(time.Minute)
+					synctest.Wait() // it is tried at this very moment
 					if n := queuedOf(s.Clients(), "away"); n != 0 {
 						t.Errorf("%d wait, and the store has none", n)
 					}
@@ -154,6 +155,7 @@ func TestRefusedWill(t *testing.T) {
 					}
 					full.full.Store(false)
 					<-time.After(time.Minute)
+					synctest.Wait() // it is tried at this very moment
 					if n, want := queuedOf(s.Clients(), "away"), int(min(qos, 1)); n != want {
 						t.Errorf("there is room, and %d wait", n)
 					}
