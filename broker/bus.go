@@ -52,22 +52,12 @@ func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 	b := srv.newBatch(ctx, nil)
 	defer b.free()
 	for i := range msgs {
-		m := msgs[i]
-		if reason := srv.checkMessage(&m); reason != nil {
+		if reason := b.accept(msgs[i], i); reason != nil {
 			if err := b.finish(ctx); err != nil {
 				return err
 			}
-			return &message.RefusedError{Index: i, Topic: m.Topic, Err: reason}
+			return &message.RefusedError{Index: i, Topic: msgs[i].Topic, Err: reason}
 		}
-		if m.Hops > message.MaxHops {
-			srv.stats.drop(dropHops)
-			continue
-		}
-		if m.At.IsZero() {
-			m.At = b.now
-		}
-		srv.stats.published.Add(1)
-		b.add(pub{msg: m, private: isSystem(m.Topic), index: i})
 		if b.full() {
 			if err := b.finish(ctx); err != nil {
 				return err
@@ -75,6 +65,25 @@ func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 		}
 	}
 	return b.finish(ctx)
+}
+
+// accept adds a message from inside to the batch. One that has passed through too many
+// rules is dropped, which is not an error.
+func (b *batch) accept(m message.Message, index int) error {
+	srv := b.srv
+	if reason := srv.checkMessage(&m); reason != nil {
+		return reason
+	}
+	if m.Hops > message.MaxHops {
+		srv.stats.drop(dropHops)
+		return nil
+	}
+	if m.At.IsZero() {
+		m.At = b.now
+	}
+	srv.stats.published.Add(1)
+	b.add(pub{msg: m, private: isSystem(m.Topic), bound: b.lenient && len(b.changes) > 0, index: index})
+	return nil
 }
 
 func (srv *Server) checkMessage(m *message.Message) error {
@@ -111,14 +120,25 @@ func (b *batch) finish(ctx context.Context) error {
 		}
 		wait = wait || p.msg.QoS > 0
 	}
-	if wait && b.last != nil {
-		for _, ticket := range append(b.earlier, b.last) {
-			if err := ticket.Wait(ctx); err != nil {
-				return err
-			}
+	if wait {
+		if err := b.safe(ctx); err != nil {
+			return err
 		}
 	}
 	return refused
+}
+
+// safe waits until what a batch from inside has changed is safe.
+func (b *batch) safe(ctx context.Context) error {
+	if b.last == nil {
+		return nil
+	}
+	for _, ticket := range append(b.earlier, b.last) {
+		if err := ticket.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Subscribe implements [message.Bus]. What waits for the handler is bounded as the

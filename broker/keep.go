@@ -36,20 +36,9 @@ func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...m
 	}
 	var refused []error
 	for i := range msgs {
-		m := msgs[i]
-		if reason := srv.checkMessage(&m); reason != nil {
-			refused = append(refused, &message.RefusedError{Index: i, Tried: len(msgs), Topic: m.Topic, Err: reason})
-			continue
+		if reason := b.accept(msgs[i], i); reason != nil {
+			refused = append(refused, &message.RefusedError{Index: i, Tried: len(msgs), Topic: msgs[i].Topic, Err: reason})
 		}
-		if m.Hops > message.MaxHops {
-			srv.stats.drop(dropHops)
-			continue
-		}
-		if m.At.IsZero() {
-			m.At = b.now
-		}
-		srv.stats.published.Add(1)
-		b.add(pub{msg: m, private: isSystem(m.Topic), bound: len(b.changes) > 0, index: i})
 	}
 	if len(b.ops) == 0 {
 		srv.commit(b, func() {})
@@ -62,12 +51,8 @@ func (srv *Server) Commit(ctx context.Context, records []store.Change, msgs ...m
 			refused = append(refused, &message.RefusedError{Index: p.index, Tried: len(msgs), Topic: p.msg.Topic, Err: p.reason})
 		}
 	}
-	if b.last != nil {
-		for _, ticket := range append(b.earlier, b.last) {
-			if err := ticket.Wait(ctx); err != nil {
-				return err
-			}
-		}
+	if err := b.safe(ctx); err != nil {
+		return err
 	}
 	return errors.Join(refused...)
 }

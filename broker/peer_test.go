@@ -228,7 +228,9 @@ func mergeCopies(all []hearing) []hearing {
 // and not at those that a member that is away may have been chosen for.
 func hideMember(o *observed) {
 	o.eachMessage(o.without(o.open))
+	ordered := true
 	for _, id := range []string{"a", "b"} {
+		from := len(o.Shared)
 		o.Heard[id] = slices.DeleteFunc(o.Heard[id], func(h hearing) bool {
 			shared := strings.HasPrefix(h.Topic, "s/")
 			if shared {
@@ -237,8 +239,33 @@ func hideMember(o *observed) {
 			}
 			return shared
 		})
+		ordered = ordered && inOrder(o.Shared[from:])
 	}
 	o.Shared = mergeCopies(o.Shared)
+	if ordered { // by each member; which of them is first depends on who was chosen
+		slices.SortStableFunc(o.Shared, func(a, b hearing) int { return number(a.Payload) - number(b.Payload) })
+	}
+}
+
+// inOrder reports whether a client heard what was published in one way as it was
+// published.
+func inOrder(all []hearing) bool {
+	last := make(map[string]int)
+	for _, h := range all {
+		n, way := number(h.Payload), flow(h.Payload)
+		if n < last[way] {
+			return false
+		}
+		last[way] = n
+	}
+	return true
+}
+
+// number is that of a message, as payloads of scripts begin with it.
+func number(payload string) int {
+	text, _, _ := strings.Cut(payload, " ")
+	n, _ := strconv.Atoi(text) // none is 0
+	return n
 }
 
 // peer is a broker under comparison, seen by its clients.
