@@ -107,7 +107,9 @@ func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 		if time.Since(began) > pause.last {
 			pause.reset()
 		}
-		s.idle(ctx, pause.next())
+		if s.rest(ctx, e, pause.next(), err) {
+			pause.reset()
+		}
 	}
 }
 

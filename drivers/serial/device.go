@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -49,6 +50,15 @@ func (*Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, er
 	}
 	go d.listen()
 	return d, nil
+}
+
+// Await implements drivers.Awaiter: it waits for the port.
+func (*Driver) Await(ctx context.Context, cfg drivers.Config, why error) error {
+	s, err := understand(cfg)
+	if err != nil {
+		return err
+	}
+	return Appear(ctx, s.port.Port, errors.Is(why, fs.ErrNotExist))
 }
 
 func (s *spec) list() []drivers.Point {

@@ -55,4 +55,12 @@
 // end with Close, and work with any descriptor: they go through Go's poller, not
 // through the serial library's select, which panics above descriptor 1023. A port
 // that is unplugged gives an error that is drivers.ErrLost.
+//
+// A port is a path or "usb:VID:PID[:SERIAL[:INTERFACE]]", which is looked up in sysfs
+// each time it is opened; [Ports] lists what is there, without opening any. The driver
+// is a drivers.Awaiter: a port that is plugged in again, under whatever name, is
+// opened within a second, however long it was away.
+//
+// The sender of an RS-485 line is switched by the adapter itself, by the kernel
+// (TIOCSRS485), or by RTS: then a Write returns when the last bit is out.
 package serial

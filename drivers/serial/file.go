@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -26,6 +27,10 @@ type deviceFile struct {
 	Parity         string               `yaml:"parity"`
 	DataBits       int                  `yaml:"data_bits"`
 	StopBits       int                  `yaml:"stop_bits"`
+	Flow           string               `yaml:"flow"`
+	DTR            Level                `yaml:"dtr"`
+	RTS            Level                `yaml:"rts"`
+	RS485          rs485File            `yaml:"rs485"`
 	Delimiter      string               `yaml:"delimiter"`
 	MaxLine        int                  `yaml:"max_line"`
 	Format         string               `yaml:"format"`
@@ -34,6 +39,21 @@ type deviceFile struct {
 	Pattern        string               `yaml:"pattern"`
 	Write          string               `yaml:"write"`
 	Points         map[string]pointFile `yaml:"points"`
+}
+
+type rs485File struct {
+	By          string        `yaml:"by"`
+	RTSOnSend   Level         `yaml:"rts_on_send"`
+	DelayBefore time.Duration `yaml:"delay_before"`
+	DelayAfter  time.Duration `yaml:"delay_after"`
+	Receive     bool          `yaml:"receive"`
+}
+
+func (f *deviceFile) portConfig() PortConfig {
+	return PortConfig{
+		Port: f.Port, Baud: f.Baud, Parity: f.Parity, DataBits: f.DataBits, StopBits: f.StopBits,
+		Flow: f.Flow, DTR: f.DTR, RTS: f.RTS, RS485: RS485(f.RS485),
+	}
 }
 
 type pointFile struct {
@@ -77,7 +97,7 @@ func understand(cfg drivers.Config) (*spec, error) {
 		return nil, err
 	}
 	s := &spec{
-		port:      PortConfig{Port: f.Port, Baud: f.Baud, Parity: f.Parity, DataBits: f.DataBits, StopBits: f.StopBits},
+		port:      f.portConfig(),
 		delimiter: f.Delimiter,
 		maxLine:   f.MaxLine,
 		index:     make(map[string]int),

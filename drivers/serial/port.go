@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -16,51 +17,6 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// PortConfig says how to open a serial port.
-type PortConfig struct {
-	Port     string // "/dev/ttyUSB0"
-	Baud     int    // 0 means 9600
-	Parity   string // "none", "even", "odd", "mark" or "space"; empty means none
-	DataBits int    // 5 to 8; 0 means 8
-	StopBits int    // 1 or 2; 0 means 1
-}
-
-// mode checks the configuration. The error names a key of a device file.
-func (c PortConfig) mode() (*bugst.Mode, error) {
-	parities := map[string]bugst.Parity{
-		"": bugst.NoParity, "none": bugst.NoParity, "even": bugst.EvenParity, "odd": bugst.OddParity,
-		"mark": bugst.MarkParity, "space": bugst.SpaceParity,
-	}
-	stopBits := map[int]bugst.StopBits{0: bugst.OneStopBit, 1: bugst.OneStopBit, 2: bugst.TwoStopBits}
-	m := &bugst.Mode{BaudRate: orDefault(c.Baud, 9600), DataBits: orDefault(c.DataBits, 8)}
-	var known bool
-	if m.BaudRate < 50 || m.BaudRate > 4_000_000 {
-		return nil, &keyError{"baud", fmt.Sprintf("baud must be 50 to 4000000, not %d", c.Baud)}
-	}
-	if m.DataBits < 5 || m.DataBits > 8 {
-		return nil, &keyError{"data_bits", fmt.Sprintf("data_bits must be 5 to 8, not %d", c.DataBits)}
-	}
-	if m.Parity, known = parities[c.Parity]; !known {
-		return nil, &keyError{"parity", fmt.Sprintf("parity must be none, even, odd, mark or space, not %q", c.Parity)}
-	}
-	if m.StopBits, known = stopBits[c.StopBits]; !known {
-		return nil, &keyError{"stop_bits", fmt.Sprintf("stop_bits must be 1 or 2, not %d", c.StopBits)}
-	}
-	return m, nil
-}
-
-func orDefault(n, d int) int {
-	if n == 0 {
-		return d
-	}
-	return n
-}
-
-// keyError is something wrong with one key.
-type keyError struct{ key, msg string }
-
-func (e *keyError) Error() string { return e.msg }
-
 // Port is an open serial port. One goroutine may read while another writes; Close
 // may be called by a third, at any time, more than once.
 type Port struct {
@@ -68,39 +24,57 @@ type Port struct {
 	file    *os.File   // what is read and written, and carries the lock
 	setup   bugst.Port // holds the settings and the exclusive mode; neither read nor written
 	char    time.Duration
-	timeout atomic.Int64 // of a Read, in nanoseconds; 0 is none
+	rs485   RS485         // with By "rts": Write switches the sender itself
+	lines   lines         // of file
+	timeout atomic.Int64  // of a Read, in nanoseconds; 0 is none
+	closing chan struct{} // closed by Close: ends what waits in Write and Break
 	closed  atomic.Bool
 }
 
 // Open opens and locks a serial port and sets its mode. A port that somebody else
 // has, that is not there or is no serial port is an error that leaves its settings
-// alone. On a pseudo-terminal, parity and data bits have no effect.
+// alone. The error is fs.ErrNotExist if the port is not there: [Appear] waits for it.
+// On a pseudo-terminal, parity and data bits have no effect, and there are no modem
+// lines.
 func Open(ctx context.Context, c PortConfig) (*Port, error) {
+	p, err := open(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, err)
+	}
+	return p, nil
+}
+
+func open(ctx context.Context, c PortConfig) (*Port, error) {
 	mode, err := c.mode()
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, err)
+		return nil, err
+	}
+	path, err := (Finder{}).Path(c.Port)
+	if err != nil {
+		return nil, err
 	}
 	// Without O_NONBLOCK the open may wait for a carrier for ever.
-	file, err := os.OpenFile(c.Port, os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, cause(err))
+		return nil, cause(err)
 	}
-	setup, err := claim(file, c.Port, mode)
+	setup, err := claim(file, path, mode)
 	if err != nil {
 		_ = file.Close() // the error is the one above
-		return nil, fmt.Errorf("cannot open port %q: %w", c.Port, err)
+		return nil, err
 	}
-	bits := 1 + mode.DataBits + orDefault(c.StopBits, 1)
-	if mode.Parity != bugst.NoParity {
-		bits++
+	p := &Port{
+		name: c.Port, file: file, setup: setup, char: c.Char(),
+		rs485: c.RS485, lines: modemLines{file}, closing: make(chan struct{}),
 	}
-	return &Port{
-		name: c.Port, file: file, setup: setup,
-		char: time.Duration(bits) * time.Second / time.Duration(mode.BaudRate),
-	}, nil
+	if err := p.prepare(c); err != nil {
+		_ = p.Close() // likewise
+		return nil, err
+	}
+	return p, nil
 }
 
 // claim locks the port and then sets its mode: as root, opening it for the mode
@@ -147,6 +121,9 @@ func cause(err error) error {
 	if errors.Is(err, syscall.EBUSY) {
 		return errors.New("it is in use")
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w (is the user in the group dialout?)", err)
+	}
 	return err
 }
 
@@ -183,12 +160,20 @@ func (p *Port) Read(b []byte) (int, error) {
 // Write hands all bytes to the port. It gives up, with an error that is
 // os.ErrDeadlineExceeded, after 2 s and twice the time that they take on the line:
 // flow control or a dead adapter must not hold up its caller for ever.
+//
+// On an RS-485 line whose sender is not switched by the kernel, it returns once the
+// last character is out and the sender is off.
 func (p *Port) Write(b []byte) (int, error) {
-	limit := 2*time.Second + 2*time.Duration(len(b))*p.char
-	if err := p.file.SetWriteDeadline(time.Now().Add(limit)); err != nil {
+	deadline := time.Now().Add(2*time.Second + 2*time.Duration(len(b))*p.char + p.rs485.DelayBefore + p.rs485.DelayAfter)
+	if err := p.file.SetWriteDeadline(deadline); err != nil {
 		return 0, p.lost("write", err)
 	}
-	n, err := p.file.Write(b)
+	n, err := 0, error(nil)
+	if p.rs485.By == byRTS {
+		n, err = p.writeSwitched(b, deadline)
+	} else {
+		n, err = p.file.Write(b)
+	}
 	if err != nil {
 		return n, p.lost("write", err)
 	}
@@ -231,6 +216,7 @@ func (p *Port) Close() error {
 	if p.closed.Swap(true) {
 		return nil
 	}
+	close(p.closing)
 	// What waits to be sent is forgotten: a close would wait for it.
 	_ = control(p.file, func(fd int) { _ = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCOFLUSH) })
 	err := p.setup.Close()
