@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/store"
+	"github.com/gatehouse/gatehouse/broker/topic"
 )
 
 // What may wait in memory to be written.
@@ -121,6 +123,25 @@ func (h *History) load(ctx context.Context) error {
 	}
 }
 
+// Keep adds a number of a series, which is a topic or TOPIC#FIELD, that someone knows
+// without hearing it. One that is over an hour ahead of the clock is not kept; one whose topic is heard is passed over, or it would be there
+// twice. It may be called by any goroutine, at any time.
+func (h *History) Keep(name string, at time.Time, value float64) {
+	heard, _, _ := strings.Cut(name, "#")
+	for _, f := range h.opt.Topics {
+		if topic.Match(f, heard) {
+			return
+		}
+	}
+	now, plausible := h.opt.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !plausible || at.UnixMilli() < 0 || at.After(now.Add(time.Hour)) || !h.add(name, at.UnixMilli(), value) {
+		h.stats.Unkept++
+	}
+	h.hurry()
+}
+
 func (h *History) hear(batch []message.Message) {
 	_, plausible := h.opt.Now()
 	h.mu.Lock()
@@ -137,6 +158,11 @@ func (h *History) hear(batch []message.Message) {
 			}
 		})
 	}
+	h.hurry()
+}
+
+// hurry has what waits written at once if it is much. h.mu is held.
+func (h *History) hurry() {
 	if h.waiting >= flushBytes {
 		select {
 		case h.full <- struct{}{}:

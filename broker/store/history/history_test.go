@@ -88,7 +88,10 @@ type subject struct {
 
 func begin(t *testing.T, s *watched, o history.Options) *subject {
 	t.Helper()
-	o.Store, o.Topics, o.Log = s, []string{"#"}, slog.New(slog.DiscardHandler)
+	o.Store, o.Log = s, slog.New(slog.DiscardHandler)
+	if o.Topics == nil {
+		o.Topics = []string{"#"}
+	}
 	if o.Now == nil {
 		o.Now = func() (time.Time, bool) { return time.Now(), true } // the bubble's clock begins in 2000
 	}
@@ -179,6 +182,28 @@ func TestPointsComeBack(t *testing.T) {
 		if st := s.Stats(); st.Series != 2 || st.Points != 100 || st.Lost+st.Damaged+st.Unkept != 0 {
 			t.Errorf("got %+v", st)
 		}
+	})
+}
+
+// What someone knows by itself is kept at its own time, and once.
+func TestKeep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := begin(t, &watched{Store: mem.New()}, history.Options{Topics: []string{"heard/#"}})
+		at := time.Now().Add(-time.Minute)
+		s.Keep("plc/t", at, 21.5)
+		s.Keep("plc#t", at, 1)
+		s.Keep("heard/t", at, 3) // it comes as a message, too
+		s.Keep("heard#t", at, 3)
+		s.Keep("plc/t", time.Now().Add(2*time.Hour), 4)
+		s.Keep("plc/t", time.UnixMilli(-1), 5)
+		same(t, "plc/t", s.points(history.Query{Series: "plc/t"}), []history.Point{{At: at, Value: 21.5}})
+		same(t, "plc#t", s.points(history.Query{Series: "plc#t"}), []history.Point{{At: at, Value: 1}})
+		same(t, "heard/t", s.points(history.Query{Series: "heard/t"}), nil)
+		same(t, "heard#t", s.points(history.Query{Series: "heard#t"}), nil)
+		if st := s.Stats(); st.Points != 2 || st.Unkept != 2 {
+			t.Errorf("got %+v", st)
+		}
+		s.end()
 	})
 }
 
