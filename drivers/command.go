@@ -28,11 +28,19 @@ type result struct {
 	value   []byte // JSON, when it was carried out
 	warning string // it was carried out, but
 	err     string // why it was not
+
+	confirm string    // the token to send it again with
+	expires time.Time // of confirm
 }
 
 func (r result) json() []byte {
 	if r.err != "" {
-		return append(appendText([]byte(`{"ok":false,"error":`), strings.ToValidUTF8(r.err, "\uFFFD")), '}')
+		b := appendText([]byte(`{"ok":false,"error":`), strings.ToValidUTF8(r.err, "\uFFFD"))
+		if r.confirm != "" {
+			b = appendText(append(b, `,"confirm":`...), r.confirm)
+			b = appendText(append(b, `,"expires":`...), r.expires.UTC().Format(time.RFC3339))
+		}
+		return append(b, '}')
 	}
 	b := append([]byte(`{"ok":true,"value":`), r.value...)
 	if r.warning != "" {
@@ -118,12 +126,19 @@ func (s *slot) refuseQueued(ctx context.Context) {
 // command carries out one command and answers it. It returns an error if the
 // device must be opened again.
 func (x *session) command(ctx context.Context, c command) error {
-	writes, strange, err := x.parse(c)
+	err := stillWanted(&c.msg)
+	var writes []pointWrite
+	var strange []string
+	var back result
 	if err == nil {
-		err = stillWanted(&c.msg)
+		writes, strange, back, err = x.judge(ctx, c)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		x.slot.refuse(ctx, c, err.Error())
+		return nil
+	case back.confirm != "":
+		x.slot.host.answer(ctx, x.slot.bus, &c.msg, back)
 		return nil
 	}
 	for _, w := range writes {
@@ -161,32 +176,81 @@ func stillWanted(m *message.Message) error {
 // pointWrite is one point to write.
 type pointWrite struct {
 	point string
-	value Value
+	value Value // as it was said: a name
+	raw   Value // as the device gets it
 }
 
-// parse says what a command is to write. All of it is judged before any is written.
-func (x *session) parse(c command) (writes []pointWrite, strange []string, err error) {
-	payload := c.msg.Payload
-	switch {
-	case len(payload) == 0:
-		return nil, nil, errors.New("the payload is empty")
-	case len(payload) > MaxCommandBytes:
-		return nil, nil, fmt.Errorf("the payload is over %d bytes", MaxCommandBytes)
-	case !utf8.Valid(payload):
-		return nil, nil, errors.New("the payload is not UTF-8")
-	}
-	writes = []pointWrite{{point: c.point}}
-	if c.point == "" {
-		if writes, err = parseObject(payload); err == nil {
-			writes, strange, err = x.known(writes)
-		}
-	} else if writes[0].value, err = ParseValue(payload); errors.Is(err, ErrNotJSON) {
-		writes[0].value, err = TextValue(string(payload)), nil
+// judge says what a command is to write, or that it is to be confirmed before. All of
+// it is judged before any is written.
+func (x *session) judge(ctx context.Context, c command) (writes []pointWrite, strange []string, back result, err error) {
+	writes, token, err := x.parse(c)
+	if c.point == "" && err == nil {
+		writes, strange, err = x.known(writes)
 	}
 	if err == nil {
 		err = x.writable(writes)
 	}
-	return writes, strange, err
+	for i := range writes {
+		if err == nil {
+			err = x.resolve(ctx, &writes[i])
+		}
+	}
+	if err == nil {
+		back, err = x.confirmed(&c.msg, writes, token)
+	}
+	return writes, strange, back, err
+}
+
+// parse reads a command, and the token that it carries.
+func (x *session) parse(c command) (writes []pointWrite, token string, err error) {
+	payload := c.msg.Payload
+	switch {
+	case len(payload) == 0:
+		return nil, "", errors.New("the payload is empty")
+	case len(payload) > MaxCommandBytes:
+		return nil, "", fmt.Errorf("the payload is over %d bytes", MaxCommandBytes)
+	case !utf8.Valid(payload):
+		return nil, "", errors.New("the payload is not UTF-8")
+	}
+	if c.point == "" {
+		writes, token, err = x.parseTogether(payload)
+	} else {
+		var w pointWrite
+		w, token, err = x.parseOne(c.point, payload)
+		writes = []pointWrite{w}
+	}
+	if t := tokenOf(&c.msg); t != "" {
+		token = t
+	}
+	return writes, token, err
+}
+
+// parseOne reads the value of one point.
+func (x *session) parseOne(point string, payload []byte) (w pointWrite, token string, err error) {
+	w.point = point
+	if i, known := x.entry.index[point]; known && x.entry.points[i].Confirm {
+		payload, token = unwrap(payload)
+	}
+	if w.value, err = ParseValue(payload); errors.Is(err, ErrNotJSON) {
+		w.value, err = TextValue(string(payload)), nil
+	}
+	return w, token, err
+}
+
+// parseTogether reads an object of points and values, and perhaps a token.
+func (x *session) parseTogether(payload []byte) (writes []pointWrite, token string, err error) {
+	all, err := parseObject(payload)
+	for _, w := range all {
+		if _, known := x.entry.index[w.point]; !known && w.point == confirmKey && w.value.Kind() == Text {
+			token = w.value.String()
+			continue
+		}
+		writes = append(writes, w)
+	}
+	if err == nil && len(writes) == 0 {
+		err = errors.New("the payload has no points to write")
+	}
+	return writes, token, err
 }
 
 // known leaves out what is no point of the device: rules like to say more than it
@@ -220,6 +284,34 @@ func (x *session) writable(writes []pointWrite) error {
 	return nil
 }
 
+// resolve finds what the device is to get, and refuses what it must not.
+func (x *session) resolve(ctx context.Context, w *pointWrite) (err error) {
+	pt := &x.entry.points[x.entry.index[w.point]]
+	if w.raw, err = pt.raw(w.value, func() (Value, error) { return x.now(ctx, w.point) }); err != nil {
+		return fmt.Errorf("point %q: %w", w.point, err)
+	}
+	return pt.permits(w.raw)
+}
+
+// now reads one point.
+func (x *session) now(ctx context.Context, point string) (Value, error) {
+	readings, err := x.read(ctx, []string{point})
+	if err != nil {
+		return Value{}, err
+	}
+	x.slot.take(ctx, x.entry, readings, origin{})
+	for i := range readings {
+		switch r := &readings[i]; {
+		case r.Point != point:
+		case r.Quality == Good:
+			return r.Value, nil
+		case r.Err != nil:
+			return Value{}, r.Err
+		}
+	}
+	return Value{}, errors.New("it cannot be read")
+}
+
 // parseObject reads an object of points and values, in its order.
 func parseObject(payload []byte) ([]pointWrite, error) {
 	notObject := errors.New("the payload is not a JSON object of points and values")
@@ -242,7 +334,7 @@ func parseObject(payload []byte) ([]pointWrite, error) {
 		if err != nil {
 			return nil, fmt.Errorf("point %q: %w", name, err)
 		}
-		writes = append(writes, pointWrite{name, v})
+		writes = append(writes, pointWrite{point: name, value: v})
 	}
 	if len(writes) == 0 {
 		return nil, notObject
@@ -278,7 +370,7 @@ func (x *session) writeDevice(ctx context.Context, w pointWrite) (err error) {
 			err = x.slot.panicked(p)
 		}
 	}()
-	return x.dev.Write(ctx, w.point, w.value)
+	return x.dev.Write(ctx, w.point, w.raw)
 }
 
 // readBack reads what was written, publishes it, and says what became of the
@@ -300,7 +392,7 @@ func (x *session) readBack(ctx context.Context, c command, writes []pointWrite) 
 			switch {
 			case r.Point != w.point:
 			case r.Quality == Good:
-				v = r.Value
+				v = x.entry.points[x.entry.index[w.point]].shown(r.Value)
 			case r.Err != nil:
 				res.warning = fmt.Sprintf("point %q cannot be read back: %v", w.point, r.Err)
 			}

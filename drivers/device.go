@@ -198,6 +198,8 @@ type session struct {
 	schedule *schedule
 	pause    backoff
 	silent   bool // the device does not answer
+
+	unconfirmed confirmations // commands that were asked back
 }
 
 // maxCommandsAhead is how many commands in a row go ahead of what else is due.

@@ -16,6 +16,11 @@ var ErrLost = errors.New("device lost")
 // before it changes.
 var ErrConfig = errors.New("device file")
 
+// ErrUncertain says that a write was sent and no answer told what became of it: the
+// equipment may have taken it. Write wraps it. The Host takes [context.DeadlineExceeded]
+// and, after a write began, [ErrLost] for the same.
+var ErrUncertain = errors.New("unknown: may have been written")
+
 // Driver is a kind of equipment. Its methods may be called by any goroutine.
 type Driver interface {
 	// Check decodes the device file strictly, without touching the equipment,
@@ -34,9 +39,11 @@ type Device interface {
 	// that it could judge: one that the device refused has Quality Bad and an
 	// Err. An error means that the device did not answer at all. It is called
 	// with the point that was just written, too, even if that is not polled. It
-	// does not keep the slice.
+	// does not keep the slice; the readings are the device's again with the next
+	// call, so that it may use their memory anew.
 	Read(ctx context.Context, points []string) ([]Reading, error)
-	// Write writes one point. A refusal by the device is an error, too.
+	// Write writes one point. A refusal by the device is an error, too; one that
+	// leaves open whether it was written wraps ErrUncertain.
 	Write(ctx context.Context, point string, v Value) error
 	// Close gives the equipment back. It waits for what the device started.
 	Close() error
@@ -55,16 +62,6 @@ type Pusher interface {
 type Pushed struct {
 	Readings []Reading
 	Err      error
-}
-
-// Point is one value of a device.
-type Point struct {
-	Name     string        // one or more topic levels, without wildcards
-	Unit     string        // "°C"; empty is none
-	Writable bool          // has a control topic
-	Every    time.Duration // how often it is read; 0 is never: it is pushed
-	Deadband float64       // as in PointCommon
-	Longest  time.Duration // as in PointCommon
 }
 
 // Quality says how far a reading can be trusted.
@@ -111,6 +108,29 @@ type Reading struct {
 	Quality Quality
 	At      time.Time
 	Err     error // why it is Bad; nil otherwise
+}
+
+// Codec compiles a script that reads and makes what a device says. cmd hands it to
+// drivers (from rules/jsvm). The name is for errors: the device's. An error says what is
+// wrong in the source, with line and column there.
+//
+// The script is JavaScript with a function decode(bytes), which gets a Uint8Array and
+// returns an object of points and values, or null for nothing; and, if something is
+// writable, a function encode(point, value), which returns the bytes to send as an
+// array of numbers, a Uint8Array, or text.
+type Codec func(name, source string) (Coder, error)
+
+// Coder is a compiled script. It is called by one goroutine.
+type Coder interface {
+	// Decode reads one frame. The values are those of the names that the script
+	// returned, whether they are points or not; none is not an error.
+	Decode(ctx context.Context, frame []byte) (map[string]Value, error)
+	// Encode makes what is sent to write a point; a script without the function
+	// encode is an error.
+	Encode(ctx context.Context, point string, v Value) ([]byte, error)
+	// Close gives back what the script took. It is called once, by the goroutine that
+	// called the others.
+	Close() error
 }
 
 // Formula compiles an expression into a function of the values of named variables.

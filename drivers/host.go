@@ -37,6 +37,10 @@ type Options struct {
 	// Queue is how many commands wait for one device; one more is answered
 	// "busy". 0 means 64.
 	Queue int
+	// History keeps what points with the key "history" were; nil keeps nothing. It is
+	// called by the goroutines of devices and must not wait. It does not keep the
+	// slice.
+	History func([]Sample)
 	// ReportEvery is how often an error that repeats is logged. 0 means 1 min.
 	ReportEvery time.Duration
 }

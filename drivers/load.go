@@ -43,6 +43,7 @@ type entry struct {
 	together   bool
 	points     []Point
 	topics     []string       // of points, in their order
+	series     []string       // likewise: what their history is called
 	index      map[string]int // of points, by name
 	claims     []string       // every topic that is the device's own
 }
@@ -288,6 +289,9 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	if err := cfg.checkEvery(); err != nil {
 		return nil, err
 	}
+	if common.Payload != "" && common.Payload != PayloadValue && common.Payload != PayloadObject {
+		return nil, cfg.Errorf("$.payload", "payload is %s or %s, not %q", PayloadValue, PayloadObject, common.Payload)
+	}
 	if common.Driver == "" {
 		return nil, cfg.Errorf("$.driver", `the key "driver" is missing`)
 	}
@@ -375,6 +379,11 @@ func (e *entry) claim() error {
 		e.index[p.Name] = i
 		t := e.topic + "/" + p.Name
 		e.topics = append(e.topics, t)
+		if e.together {
+			e.series = append(e.series, e.topic+"#"+p.Name)
+		} else {
+			e.series = append(e.series, t)
+		}
 		for _, t := range []string{t, t + "/set", t + "/set/result"} {
 			if own[t] {
 				return e.cfg.Errorf(PointPath(p.Name), "topic %q belongs to this device already", t)
@@ -396,6 +405,9 @@ func (e *entry) checkPoint(p Point) error {
 		return e.cfg.Errorf(PointPath(p.Name, "longest"), "point %q: longest must not be negative", p.Name)
 	case !(p.Deadband >= 0): // NaN, too
 		return e.cfg.Errorf(PointPath(p.Name, "deadband"), "point %q: deadband must be a number from 0", p.Name)
+	}
+	if key, err := p.check(); err != nil {
+		return e.cfg.Errorf(PointPath(p.Name, key), "point %q: %v", p.Name, err)
 	}
 	return nil
 }

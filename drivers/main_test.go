@@ -262,10 +262,7 @@ func (h *house) load(files map[string]string) {
 }
 
 func (h *house) tryLoad(files map[string]string) error {
-	h.fs = fstest.MapFS{}
-	for name, text := range files {
-		h.fs[name] = &fstest.MapFile{Data: []byte(text)}
-	}
+	h.fs = folder(files)
 	return h.host.Load(h.t.Context(), h.fs)
 }
 
@@ -359,4 +356,12 @@ func wantPoints(t *testing.T, d drivers.DeviceStatus, want map[string]string) {
 	if got := points(d); !maps.Equal(got, want) {
 		t.Errorf("points of %s: want %v, got %v", d.Name, want, got)
 	}
+}
+
+func folder(files map[string]string) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for name, text := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return fsys
 }

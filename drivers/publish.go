@@ -21,26 +21,44 @@ type origin struct {
 	hops    uint8 // of the command, so that a loop through a device ends
 }
 
+// news is what readings are worth.
+type news struct {
+	msgs    []message.Message
+	indexes []int    // of the points of msgs; -1 is all
+	samples []Sample // for the history
+	bad     *Reading // one that is bad, if any
+}
+
+// Sample is a number that a point was, for the history.
+type Sample struct {
+	Series string // TOPIC/POINT or, of a device with its points together, TOPIC#POINT
+	At     time.Time
+	Value  float64 // false and true are 0 and 1
+}
+
 // take notes readings and publishes those that are news.
 func (s *slot) take(ctx context.Context, e *entry, readings []Reading, from origin) {
 	if len(readings) == 0 {
 		return
 	}
-	msgs, indexes, bad := s.note(e, readings, from)
-	if bad != nil {
-		if n, due := s.reports.due("bad"); due {
-			s.log.Warn("point has no good value", "point", bad.Point, "error", bad.Err, "count", n)
+	n := s.note(e, readings, from)
+	if n.bad != nil {
+		if count, due := s.reports.due("bad"); due {
+			s.log.Warn("point has no good value", "point", n.bad.Point, "error", n.bad.Err, "count", count)
 		}
 	}
-	if len(msgs) == 0 {
+	if len(n.samples) > 0 {
+		s.host.opts.History(n.samples)
+	}
+	if len(n.msgs) == 0 {
 		return
 	}
-	err := s.bus.Publish(ctx, msgs...)
+	err := s.bus.Publish(ctx, n.msgs...)
 	if err == nil {
-		s.count(func(c *Counters) { c.Published += uint64(len(msgs)) })
+		s.count(func(c *Counters) { c.Published += uint64(len(n.msgs)) })
 		return
 	}
-	s.publishSingly(ctx, msgs, indexes, err)
+	s.publishSingly(ctx, n.msgs, n.indexes, err)
 }
 
 // missing notes that the values of points that were asked for are stale, if the
@@ -95,13 +113,12 @@ func (s *slot) unpublished(index int) {
 	}
 }
 
-// note keeps readings and returns the messages that they are worth, each with the
-// index of its point; bad is one that is bad, if any.
-func (s *slot) note(e *entry, readings []Reading, from origin) (msgs []message.Message, indexes []int, bad *Reading) {
+// note keeps readings and returns what they are worth.
+func (s *slot) note(e *entry, readings []Reading, from origin) (n news) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	news := false
+	changed := false
 	for i := range readings {
 		r := &readings[i]
 		index, known := e.index[r.Point]
@@ -109,41 +126,44 @@ func (s *slot) note(e *entry, readings []Reading, from origin) (msgs []message.M
 			s.state.counters.Malformed++
 			continue
 		}
-		p := &s.state.points[index]
+		pt, p := &e.points[index], &s.state.points[index]
 		if r.Quality == Bad {
-			bad = r
+			n.bad = r
 		}
-		if !s.keep(p, r, now) {
+		if !s.keep(pt, p, r, now) {
 			continue
 		}
-		if !from.command && !p.isNews(&e.points[index], now) {
+		if !from.command && !p.isNews(pt, now) {
 			continue
 		}
-		news = true
+		changed = true
 		p.published, p.publishedAt, p.isPublished = p.value, now, true
+		if v, ok := p.raw.Float(); ok && pt.History && s.host.opts.History != nil {
+			n.samples = append(n.samples, Sample{Series: e.series[index], At: p.at, Value: v})
+		}
 		if !e.together {
-			msgs = append(msgs, s.retained(e.topics[index], p.value.AppendJSON(make([]byte, 0, 16)), from))
-			indexes = append(indexes, index)
+			n.msgs = append(n.msgs, s.retained(e.topics[index], p.value.AppendJSON(make([]byte, 0, 16)), from))
+			n.indexes = append(n.indexes, index)
 		}
 	}
-	if e.together && news {
-		return []message.Message{s.retained(e.topic, s.object(e), from)}, []int{-1}, bad
+	if e.together && changed {
+		n.msgs, n.indexes = []message.Message{s.retained(e.topic, s.object(e), from)}, []int{-1}
 	}
-	return msgs, indexes, bad
+	return n
 }
 
 // keep notes one reading and reports whether it is a good value. s.mu is held.
-func (s *slot) keep(p *pointState, r *Reading, now time.Time) bool {
+func (s *slot) keep(pt *Point, p *pointState, r *Reading, now time.Time) bool {
 	p.at, p.quality, p.err = r.At, r.Quality, ""
 	if p.at.IsZero() {
 		p.at = now
 	}
 	switch r.Quality {
 	case Good:
-		p.value, p.known = r.Value, true
+		p.hold(pt, r.Value)
 		return true
 	case Stale:
-		p.value, p.known = r.Value, true
+		p.hold(pt, r.Value)
 	case Bad:
 		s.state.counters.Bad++
 		if r.Err != nil {
@@ -151,6 +171,17 @@ func (s *slot) keep(p *pointState, r *Reading, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// hold keeps a value that was read.
+func (p *pointState) hold(pt *Point, v Value) {
+	switch {
+	case len(pt.Names) == 0 && len(pt.Flags) == 0:
+		p.value = v
+	case !p.known || p.raw != v:
+		p.value = pt.shown(v)
+	}
+	p.raw, p.known = v, true
 }
 
 // isNews reports whether the value is to be published: it was not yet, it went

@@ -34,6 +34,14 @@ type PointStatus struct {
 	Topic    string `json:"topic"` // where its value is published
 	Unit     string `json:"unit,omitempty"`
 	Writable bool   `json:"writable"`
+	// Min, Max, Step, Confirm, History, Names and Flags are those of the point.
+	Min     Value `json:"min,omitzero"`
+	Max     Value `json:"max,omitzero"`
+	Step    Value `json:"step,omitzero"`
+	Confirm bool  `json:"confirm,omitempty"`
+	History bool  `json:"history,omitempty"`
+	Names   Names `json:"names,omitempty"`
+	Flags   Flags `json:"flags,omitempty"`
 	// Value is the last good value; null before the first.
 	Value   Value     `json:"value"`
 	Quality Quality   `json:"quality"` // Bad before the first reading
@@ -71,7 +79,8 @@ type state struct {
 }
 
 type pointState struct {
-	value   Value
+	value   Value // as others see it
+	raw     Value // as the device said it
 	quality Quality
 	known   bool // value was read
 	at      time.Time
@@ -129,6 +138,7 @@ func (s *slot) status(d *DeviceStatus) {
 		pt := e.points[i]
 		st := PointStatus{
 			Name: pt.Name, Topic: e.topics[i], Unit: pt.Unit, Writable: pt.Writable,
+			Min: pt.Min, Max: pt.Max, Step: pt.Step, Confirm: pt.Confirm, History: pt.History, Names: pt.Names, Flags: pt.Flags,
 			Value: p.value, Quality: p.quality, At: p.at, Error: p.err, Published: p.publishedAt,
 		}
 		if e.together {

@@ -69,7 +69,9 @@ func checkDevices(ctx context.Context, folder string, manifests []plugins.Manife
 			offered[name] = true
 		}
 	}
-	host, err := newDevices(opt.Log, func(name string) (drivers.Driver, bool) { return unchecked{}, offered[name] })
+	host, err := newDevices(drivers.Options{
+		Log: opt.Log, Lookup: func(name string) (drivers.Driver, bool) { return unchecked{}, offered[name] },
+	})
 	if err != nil {
 		return err
 	}

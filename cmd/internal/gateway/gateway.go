@@ -121,14 +121,24 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	kept.server = g.broker
-	if g.devices, err = newDevices(opt.Log.With("part", "devices"), g.plugins.Lookup); err != nil {
-		return nil, err
-	}
 	g.history, err = history.New(history.Options{
 		Store: g.store, Log: opt.Log.With("part", "history"),
 		Topics: cfg.History.Topics, Age: cfg.History.Age, Bytes: cfg.History.Bytes, Series: cfg.History.Series,
 	})
+	if err != nil {
+		return nil, err
+	}
+	g.devices, err = newDevices(drivers.Options{
+		Lookup: g.plugins.Lookup, History: g.keepSamples, Log: opt.Log.With("part", "devices"),
+	})
 	return g, err
+}
+
+// keepSamples takes numbers of devices into the history.
+func (g *Gateway) keepSamples(samples []drivers.Sample) {
+	for _, s := range samples {
+		g.history.Keep(s.Series, s.At, s.Value)
+	}
 }
 
 // adminListener is the name of the Unix socket whose clients act as the local admin:

@@ -25,26 +25,23 @@ func newLanguages(opt Options) ([]rules.Language, func() error, error) {
 	return []rules.Language{exprlang.New(), scripts}, scripts.Close, nil
 }
 
-// newDevices chooses the drivers; more finds those of plugins.
-func newDevices(log *slog.Logger, more func(string) (drivers.Driver, bool)) (*drivers.Host, error) {
+// newDevices chooses the drivers.
+func newDevices(o drivers.Options) (*drivers.Host, error) {
 	bus, err := modbus.New(modbus.Options{
 		OpenSerial: openSerial,
 		Formula:    exprlang.Formula,
-		Log:        log,
+		Log:        o.Log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return drivers.NewHost(drivers.Options{
-		Drivers: map[string]drivers.Driver{
-			"modbus":           bus,
-			"modbus-simulator": bus.Simulator(),
-			"serial":           serial.New(),
-			"sim":              sim.New(exprlang.Formula),
-		},
-		Lookup: more,
-		Log:    log,
-	})
+	o.Drivers = map[string]drivers.Driver{
+		"modbus":           bus,
+		"modbus-simulator": bus.Simulator(),
+		"serial":           serial.New(),
+		"sim":              sim.New(exprlang.Formula),
+	}
+	return drivers.NewHost(o)
 }
 
 // openSerial opens a serial port for Modbus: siblings do not know each other.
