@@ -45,6 +45,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newPub(), newSub(), newTest(), newRecord(), newReplay(), newRules(), newPasswd(), newStore(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newPub(), newSub(), newTest(), newRecord(), newReplay(), newRules(), newDevice(), newPasswd(), newStore(), newVersion())
 	return root
 }

@@ -3,6 +3,7 @@ package modbus
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"slices"
@@ -33,6 +34,7 @@ const (
 // deviceFile is a device file of the driver.
 type deviceFile struct {
 	drivers.Common `yaml:",inline"`
+	Map            mapFile `yaml:",inline"`
 	// TCP is the host and perhaps the port (502) of a Modbus TCP device.
 	TCP string `yaml:"tcp"`
 	// Serial is the line of an RTU device.
@@ -126,10 +128,14 @@ func (s *deviceSpec) bus() string {
 	return "serial " + s.serial.Port
 }
 
-// decodeDevice reads a device file. The error is a *drivers.ConfigError.
-func decodeDevice(cfg drivers.Config) (*deviceSpec, error) {
+// decodeDevice reads a device file and the profile that it names. The error is a
+// *drivers.ConfigError.
+func decodeDevice(cfg drivers.Config, profiles fs.FS) (*deviceSpec, error) {
 	var f deviceFile
 	if err := cfg.Decode(&f); err != nil {
+		return nil, err
+	}
+	if err := f.applyProfile(cfg, profiles); err != nil {
 		return nil, err
 	}
 	s := &deviceSpec{unit: defaultUnit, timeout: defaultTimeout}

@@ -3,6 +3,7 @@ package modbus
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -24,6 +25,9 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Formula compiles the simulator's formulas; nil is that there are none.
 	Formula drivers.Formula
+	// Profiles has the register maps of real devices, one NAME.yaml each, which device
+	// files name with "profile"; nil is that there are none.
+	Profiles fs.FS
 	// Log is for what concerns no single device; nil is nowhere.
 	Log *slog.Logger
 }
@@ -55,7 +59,7 @@ func New(opts Options) (*Driver, error) {
 
 // Check implements [drivers.Driver].
 func (d *Driver) Check(cfg drivers.Config) ([]drivers.Point, error) {
-	spec, err := decodeDevice(cfg)
+	spec, err := decodeDevice(cfg, d.opts.Profiles)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +78,7 @@ func pointsOf(specs []pointSpec) []drivers.Point {
 // device has done so, and asks the unit for one point: an exception is an answer,
 // too. An error wraps [drivers.ErrLost] if the bus cannot be connected.
 func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, error) {
-	spec, err := decodeDevice(cfg)
+	spec, err := decodeDevice(cfg, d.opts.Profiles)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
+	"github.com/gatehouse/gatehouse/drivers/profiles"
 	"github.com/gatehouse/gatehouse/drivers/serial"
 	"github.com/gatehouse/gatehouse/drivers/sim"
 	"github.com/gatehouse/gatehouse/rules"
@@ -31,6 +32,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 		OpenSerial: openSerial,
 		Formula:    exprlang.Formula,
 		Log:        o.Log,
+		Profiles:   profiles.FS(),
 	})
 	if err != nil {
 		return nil, err
