@@ -200,6 +200,7 @@ type session struct {
 	silent   bool // the device does not answer
 
 	unconfirmed confirmations // commands that were asked back
+	fed         *fed          // nil if the device shows no topics
 }
 
 // maxCommandsAhead is how many commands in a row go ahead of what else is due.
@@ -207,6 +208,12 @@ const maxCommandsAhead = 64
 
 // run is the life of an open device: commands first, then polls and what it says.
 func (x *session) run(ctx context.Context) error {
+	if err := x.serving(ctx); err != nil {
+		return err
+	}
+	if x.fed != nil {
+		defer func() { _ = x.fed.end() }() // its error was heard while it mattered
+	}
 	if x.schedule.empty() {
 		x.slot.up(ctx, x.entry)
 	}
@@ -251,6 +258,9 @@ func (x *session) overdue(ctx context.Context) error {
 
 // next waits for the next thing to do, and does it.
 func (x *session) next(ctx context.Context, timer *time.Timer) error {
+	if x.fed != nil {
+		return x.nextFed(ctx, timer)
+	}
 	var poll <-chan time.Time
 	if at, ok := x.schedule.next(); ok {
 		timer.Reset(time.Until(at))
@@ -265,5 +275,26 @@ func (x *session) next(ctx context.Context, timer *time.Timer) error {
 		return x.hear(ctx, p, ok)
 	case <-poll:
 		return x.poll(ctx)
+	}
+}
+
+// nextFed is next for a device that shows topics.
+func (x *session) nextFed(ctx context.Context, timer *time.Timer) error {
+	var old <-chan time.Time
+	if !x.fed.stale.IsZero() {
+		timer.Reset(time.Until(x.fed.stale))
+		old = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case c := <-x.slot.cmds:
+		return x.command(ctx, c)
+	case a, ok := <-x.fed.asked:
+		return x.obey(ctx, a, ok)
+	case <-x.fed.wake:
+		return x.refresh(ctx)
+	case <-old:
+		return x.refresh(ctx)
 	}
 }

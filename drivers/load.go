@@ -251,7 +251,9 @@ func (p *plan) targets() map[string]*target {
 	all := make(map[string]*target)
 	for name, e := range p.entries {
 		for i, pt := range e.points {
-			all[e.topics[i]+"/set"] = &target{device: name, point: pt.Name}
+			if pt.Feed.Topic == "" {
+				all[e.topics[i]+"/set"] = &target{device: name, point: pt.Name}
+			}
 		}
 		if e.together {
 			all[e.topic+"/set"] = &target{device: name}
@@ -378,6 +380,10 @@ func (e *entry) claim() error {
 		}
 		e.index[p.Name] = i
 		t := e.topic + "/" + p.Name
+		if p.Feed.Topic != "" {
+			e.topics, e.series = append(e.topics, p.Feed.Topic), append(e.series, "")
+			continue
+		}
 		e.topics = append(e.topics, t)
 		if e.together {
 			e.series = append(e.series, e.topic+"#"+p.Name)
@@ -405,6 +411,12 @@ func (e *entry) checkPoint(p Point) error {
 		return e.cfg.Errorf(PointPath(p.Name, "longest"), "point %q: longest must not be negative", p.Name)
 	case !(p.Deadband >= 0): // NaN, too
 		return e.cfg.Errorf(PointPath(p.Name, "deadband"), "point %q: deadband must be a number from 0", p.Name)
+	}
+	if key, err := p.checkFeed(); err != nil {
+		return e.cfg.Errorf(PointPath(p.Name, key), "point %q: %v", p.Name, err)
+	}
+	if e.together && p.Feed.Topic != "" {
+		return e.cfg.Errorf("$.together", "together is for points that are published")
 	}
 	if key, err := p.check(); err != nil {
 		return e.cfg.Errorf(PointPath(p.Name, key), "point %q: %v", p.Name, err)

@@ -114,3 +114,7 @@ func TestBus(t *testing.T) {
 		})
 	})
 }
+
+func TestServerPassesTheSuite(t *testing.T) {
+	drivertest.Run(t, drivertest.NewServer(), drivertest.Config(t, "panel", "driver: server\npoints: {t: {topic: hall/t}, lamp: {topic: lamp, writable: true}}\n"))
+}

@@ -47,6 +47,7 @@ func Run(t *testing.T, driver drivers.Driver, cfgs ...drivers.Config) {
 			t.Run("what is not writable is not written", s.writeRefused)
 			t.Run("closing leaves no goroutine and can be opened again", s.reopen)
 			t.Run("closing ends what is pushed", s.pushed)
+			t.Run("what is fed is taken", s.fed)
 		})
 	}
 }
@@ -66,6 +67,16 @@ func (s suite) open(t *testing.T) drivers.Device {
 		t.Fatalf("Open: %v", err)
 	}
 	t.Cleanup(func() { closeInTime(t, dev) })
+	return dev
+}
+
+// polled opens the device, and skips the test if that is never read.
+func (s suite) polled(t *testing.T) drivers.Device {
+	t.Helper()
+	dev := s.open(t)
+	if _, serves := dev.(drivers.Server); serves {
+		t.Skip("a device that shows topics is not read")
+	}
 	return dev
 }
 
@@ -180,7 +191,7 @@ func (s suite) openEnded(t *testing.T) {
 }
 
 func (s suite) read(t *testing.T) {
-	dev := s.open(t)
+	dev := s.polled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	all := names(dev.Points())
@@ -223,7 +234,7 @@ func judge(readings []drivers.Reading, asked []string) error {
 }
 
 func (s suite) readSome(t *testing.T) {
-	dev := s.open(t)
+	dev := s.polled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for _, name := range names(dev.Points()) {
@@ -246,7 +257,7 @@ func (s suite) readSome(t *testing.T) {
 }
 
 func (s suite) readEnded(t *testing.T) {
-	dev := s.open(t)
+	dev := s.polled(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	inTime(t, "Read", func() {
@@ -258,7 +269,7 @@ func (s suite) readEnded(t *testing.T) {
 }
 
 func (s suite) writeRefused(t *testing.T) {
-	dev := s.open(t)
+	dev := s.polled(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	refused := []string{"no such point"}
@@ -287,9 +298,10 @@ func (s suite) reopen(t *testing.T) {
 			cancel()
 			t.Fatalf("Open: %v", err)
 		}
-		_, err = dev.Read(ctx, names(dev.Points()))
-		if err != nil {
-			t.Errorf("Read: %v", err)
+		if _, serves := dev.(drivers.Server); !serves {
+			if _, err = dev.Read(ctx, names(dev.Points())); err != nil {
+				t.Errorf("Read: %v", err)
+			}
 		}
 		closeInTime(t, dev)
 		cancel()
@@ -319,4 +331,34 @@ func (s suite) pushed(t *testing.T) {
 		for range said { // ends when the channel is closed
 		}
 	})
+}
+
+func (s suite) fed(t *testing.T) {
+	dev, serves := s.open(t).(drivers.Server)
+	if !serves {
+		t.Skip("it shows no topics")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for _, r := range []drivers.Reading{
+		{Quality: drivers.Bad, Err: errors.New("nothing was heard yet")},
+		{Value: drivers.IntValue(1)},
+		{Value: drivers.IntValue(1), Quality: drivers.Stale},
+		{Value: drivers.TextValue("no number")},
+		{Value: drivers.FloatValue(1e300)},
+	} {
+		var all []drivers.Reading
+		for _, p := range dev.Points() {
+			if p.Feed.Topic == "" {
+				t.Errorf("point %q shows no topic", p.Name)
+			}
+			r.Point, r.At = p.Name, time.Now()
+			all = append(all, r)
+		}
+		inTime(t, "Feed", func() {
+			if err := dev.Feed(ctx, all); err != nil {
+				t.Errorf("Feed of %s %v: %v", r.Value, r.Quality, err)
+			}
+		})
+	}
 }
