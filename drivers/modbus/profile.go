@@ -320,8 +320,8 @@ type identityFile struct {
 	Text    string    `yaml:"text"`   // that the registers begin with
 }
 
-// Identity is registers that tell a device from others.
-type Identity struct {
+// Mark is registers that tell a kind of device from others.
+type Mark struct {
 	Function Function // ReadInputRegisters or ReadHoldingRegisters
 	Address  uint16
 	Count    uint16   // of registers
@@ -330,15 +330,15 @@ type Identity struct {
 }
 
 // Matches reports whether registers, as they came, are those of the device.
-func (i Identity) Matches(registers []byte) bool {
+func (i Mark) Matches(registers []byte) bool {
 	if i.Text != "" {
 		return strings.HasPrefix(string(registers), i.Text)
 	}
 	return len(registers) >= 2 && slices.Contains(i.Values, uint16(registers[0])<<8|uint16(registers[1]))
 }
 
-func (f identityFile) check() (Identity, error) {
-	i := Identity{Function: ReadInputRegisters, Count: 1, Text: f.Text}
+func (f identityFile) check() (Mark, error) {
+	i := Mark{Function: ReadInputRegisters, Count: 1, Text: f.Text}
 	at := f.Input
 	if at == nil {
 		i.Function, at = ReadHoldingRegisters, f.Holding
@@ -376,10 +376,10 @@ type Profile struct {
 	Unit    uint8        // as the device leaves the factory
 	Serial  SerialConfig // without a port; Baud is 0 if the device has no serial line
 	TCP     uint16       // its port; 0 if it has no Ethernet socket
-	// Identity are the registers that tell the device; it has to match all of them.
+	// Marks are the registers that tell the device; it has to match all of them.
 	// Nothing is that it cannot be told from others.
-	Identity []Identity
-	Text     []byte // the file
+	Marks []Mark
+	Text  []byte // the file
 }
 
 // Profiles tells of every profile, by name. The error joins a *drivers.ConfigError for
@@ -440,7 +440,7 @@ func oneProfile(profiles fs.FS, name string) (Profile, error) {
 		if err != nil { // it was checked
 			return p, err
 		}
-		p.Identity = append(p.Identity, one)
+		p.Marks = append(p.Marks, one)
 	}
 	return p, nil
 }
