@@ -27,7 +27,7 @@ const (
 // goroutine runs it; what it learned of the units outlives that.
 type bus struct {
 	name    string // "tcp 192.168.1.20:502"
-	line    SerialConfig
+	line    transport
 	connect func(context.Context) (link, error)
 	log     *slog.Logger
 	lengths lengths
@@ -41,7 +41,9 @@ type bus struct {
 	writes  []*job
 	reads   []*job
 	units   [256]health
-	oddness time.Time // when something came that was not asked for
+	oddness time.Time          // when something came that was not asked for
+	ended   [256]time.Time     // when the last exchange with a unit did
+	delays  [256]time.Duration // the pauses between two exchanges that units ask for
 
 	// Of the goroutine alone.
 	link     link
@@ -56,9 +58,12 @@ type job struct {
 	ctx    context.Context
 	req    request
 	timing timing
-	done   chan struct{} // closed when the rest is set
-	reply  reply
-	err    error
+	// steps, if there are any, are done in place of req, without another job in between;
+	// req is the first of them.
+	steps func(ask func(request) (reply, error)) error
+	done  chan struct{} // closed when the rest is set
+	reply reply
+	err   error
 }
 
 func newBus(name string, log *slog.Logger, connect func(context.Context) (link, error)) *bus {
@@ -137,13 +142,28 @@ func (b *bus) next() *job {
 
 // do queues a request and waits for its end. One that has begun ends soon after ctx.
 func (b *bus) do(ctx context.Context, r request, t timing) (reply, error) {
-	j := &job{ctx: ctx, req: r, timing: t, done: make(chan struct{})}
+	return b.queue(&job{ctx: ctx, req: r, timing: t, done: make(chan struct{})})
+}
+
+// inOneTurn does several requests to a unit, of which first is the first, without a
+// request of somebody else in between.
+func (b *bus) inOneTurn(ctx context.Context, first request, t timing, steps func(ask func(request) (reply, error)) error) error {
+	_, err := b.queue(&job{ctx: ctx, req: first, timing: t, steps: steps, done: make(chan struct{})})
+	return err
+}
+
+// queue queues a job and waits for its end.
+func (b *bus) queue(j *job) (reply, error) {
+	ctx, r := j.ctx, j.req
+	if err := b.rest(ctx, r.unit); err != nil {
+		return reply{}, err
+	}
 	b.mu.Lock()
 	if len(b.reads)+len(b.writes) >= maxQueue {
 		b.mu.Unlock()
 		return reply{}, fmt.Errorf("%s: %d requests wait already", b.name, maxQueue)
 	}
-	if r.fn.reads() {
+	if r.fn.reads() && j.steps == nil {
 		b.reads = append(b.reads, j)
 	} else {
 		b.writes = append(b.writes, j)
@@ -162,6 +182,27 @@ func (b *bus) do(ctx context.Context, r request, t timing) (reply, error) {
 		<-j.done
 	}
 	return j.reply, j.err
+}
+
+// setDelay sets the pause between two exchanges that a unit asks for.
+func (b *bus) setDelay(unit uint8, d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.delays[unit] = d
+}
+
+// rest waits until a unit may be asked again; others are asked meanwhile.
+func (b *bus) rest(ctx context.Context, unit uint8) error {
+	b.mu.Lock()
+	d := b.delays[unit]
+	if d > 0 {
+		d -= time.Since(b.ended[unit])
+	}
+	b.mu.Unlock()
+	if d <= 0 {
+		return nil
+	}
+	return pause(ctx, d)
 }
 
 // withdraw takes a job out of the queue, if it has not begun.
@@ -190,7 +231,15 @@ func (b *bus) serve(j *job) {
 			j.err = errLost("the bus broke", fmt.Errorf("panic: %v", p))
 		}
 	}()
-	j.reply, j.err = b.perform(j)
+	if j.steps == nil {
+		j.reply, j.err = b.perform(j)
+		return
+	}
+	j.err = j.steps(func(r request) (reply, error) {
+		step := *j
+		step.req = r
+		return b.perform(&step)
+	})
 }
 
 // perform does one job: on a connection that the device closed meanwhile it begins
@@ -199,8 +248,11 @@ func (b *bus) perform(j *job) (reply, error) {
 	if err := j.ctx.Err(); err != nil {
 		return reply{}, err
 	}
-	if err := b.mayAsk(j.req.unit); err != nil {
+	if err := b.mayAsk(j.req.unit); err != nil && !j.timing.insist {
 		return reply{}, err
+	}
+	if j.timing.calm && time.Now().Before(b.condition(j.req.unit, j.timing.timeout).calm) {
+		return reply{}, errWary
 	}
 	for again := false; ; again = true {
 		if err := b.relink(j.ctx); err != nil {
@@ -209,6 +261,7 @@ func (b *bus) perform(j *job) (reply, error) {
 		got, err := b.link.exchange(j.ctx, j.req, j.timing)
 		got.data = append([]byte(nil), got.data...)
 		b.learn(j, got, err)
+		b.end(j.req.unit)
 		if errors.Is(err, drivers.ErrLost) {
 			b.unlink()
 		}
@@ -217,6 +270,15 @@ func (b *bus) perform(j *job) (reply, error) {
 			continue
 		}
 		return got, err
+	}
+}
+
+// end notes when a unit was asked last.
+func (b *bus) end(unit uint8) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.delays[unit] > 0 {
+		b.ended[unit] = time.Now()
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,42 +16,26 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// The defaults of a device file; those of the line are the standard's (Modbus over
-// Serial Line V1.02 §2.5.1).
+// The defaults and limits of a device file.
 const (
 	defaultTimeout = time.Second
 	defaultUnit    = 1
-	defaultBaud    = 19200
-	defaultPort    = "502"
 	minTimeout     = time.Millisecond
 	maxTimeout     = time.Minute
-	maxSerialUnit  = 247
-	maxBaud        = 4_000_000 // that a serial port takes
 	maxPoints      = 10000
 )
 
 // deviceFile is a device file of the driver.
 type deviceFile struct {
 	drivers.Common `yaml:",inline"`
-	Map            mapFile `yaml:",inline"`
-	// TCP is the host and perhaps the port (502) of a Modbus TCP device.
-	TCP string `yaml:"tcp"`
-	// Serial is the line of an RTU device.
-	Serial *serialFile `yaml:"serial"`
+	Map            mapFile       `yaml:",inline"`
+	Transport      transportFile `yaml:",inline"`
 	// Unit is the unit identifier: 1 to 247, over TCP 0 to 255; 1 if absent.
 	Unit *scalar `yaml:"unit"`
 	// Timeout is from the end of a request to its answer, 1 ms to 1 minute; 1 s if
 	// absent.
 	Timeout time.Duration        `yaml:"timeout"`
 	Points  map[string]pointFile `yaml:"points"`
-}
-
-// serialFile is a serial line.
-type serialFile struct {
-	Port     string  `yaml:"port"`
-	Baud     *scalar `yaml:"baud"`      // 19200 if absent
-	Parity   string  `yaml:"parity"`    // none, even (the default) or odd
-	StopBits *scalar `yaml:"stop_bits"` // 1 (the default) or 2
 }
 
 // pointFile is a point: where it is, and how it becomes a value.
@@ -113,19 +96,11 @@ type pointSpec struct {
 
 // deviceSpec is a device file, checked.
 type deviceSpec struct {
-	address string // host and port; "" is serial
-	serial  SerialConfig
+	transport
 	unit    uint8
+	delay   time.Duration // see transportFile
 	timeout time.Duration
 	points  []pointSpec // by name
-}
-
-// bus is the name of the bus that the device is on.
-func (s *deviceSpec) bus() string {
-	if s.address != "" {
-		return "tcp " + s.address
-	}
-	return "serial " + s.serial.Port
 }
 
 // decodeDevice reads a device file and the profile that it names. The error is a
@@ -139,7 +114,12 @@ func decodeDevice(cfg drivers.Config, profiles fs.FS) (*deviceSpec, error) {
 		return nil, err
 	}
 	s := &deviceSpec{unit: defaultUnit, timeout: defaultTimeout}
-	if err := s.setLine(cfg, &f); err != nil {
+	var err error
+	if s.transport, err = f.Transport.check(cfg); err != nil {
+		return nil, err
+	}
+	s.delay = f.Transport.Delay
+	if s.unit, err = s.unitOf(cfg, f.Unit); err != nil {
 		return nil, err
 	}
 	if f.Timeout != 0 && f.Timeout < minTimeout || f.Timeout > maxTimeout {
@@ -160,81 +140,6 @@ func decodeDevice(cfg drivers.Config, profiles fs.FS) (*deviceSpec, error) {
 		s.points = append(s.points, p)
 	}
 	return s, nil
-}
-
-// setLine checks what leads to the device.
-func (s *deviceSpec) setLine(cfg drivers.Config, f *deviceFile) error {
-	lowest, highest := int64(0), int64(255)
-	var err error
-	switch {
-	case (f.TCP == "") == (f.Serial == nil):
-		return cfg.Errorf("$.driver", "a Modbus device needs either tcp or serial")
-	case f.Serial != nil:
-		lowest, highest = 1, maxSerialUnit
-		s.serial, err = f.Serial.check(cfg)
-	default:
-		s.address, err = tcpAddress(f.TCP)
-		if err != nil {
-			err = cfg.Errorf("$.tcp", "%v", err)
-		}
-	}
-	if err != nil || f.Unit == nil {
-		return err
-	}
-	unit, err := f.Unit.whole("unit", lowest, highest)
-	if err != nil {
-		return cfg.Errorf("$.unit", "%v", err)
-	}
-	s.unit = uint8(unit)
-	return nil
-}
-
-// tcpAddress checks a host with or without a port.
-func tcpAddress(s string) (string, error) {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil {
-		host, port = strings.Trim(s, "[]"), defaultPort
-		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
-			return "", fmt.Errorf("%q is not a host and a port", s)
-		}
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
-		return "", fmt.Errorf("%q is not a host and a port", s)
-	}
-	return net.JoinHostPort(host, port), nil
-}
-
-func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
-	c := SerialConfig{Port: f.Port, Baud: defaultBaud, Parity: f.Parity, DataBits: 8, StopBits: 1}
-	if c.Port == "" {
-		return c, cfg.Errorf("$.serial", "serial needs a port")
-	}
-	for _, n := range []struct {
-		name      string
-		text      *scalar
-		low, high int64
-		to        *int
-	}{
-		{"baud", f.Baud, 50, maxBaud, &c.Baud},
-		{"stop_bits", f.StopBits, 1, 2, &c.StopBits},
-	} {
-		if n.text == nil {
-			continue
-		}
-		v, err := n.text.whole(n.name, n.low, n.high)
-		if err != nil {
-			return c, cfg.Errorf("$.serial."+n.name, "%v", err)
-		}
-		*n.to = int(v)
-	}
-	switch c.Parity {
-	case "":
-		c.Parity = "even"
-	case "none", "even", "odd":
-	default:
-		return c, cfg.Errorf("$.serial.parity", "parity must be none, even or odd")
-	}
-	return c, nil
 }
 
 // pointNames checks the names of the points and sorts them.

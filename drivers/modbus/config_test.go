@@ -42,8 +42,18 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 	point := func(p string) string { return "driver: modbus\ntcp: plc\npoints:\n  x: " + p }
 	sim := func(rest string) string { return "driver: modbus-simulator\n" + rest }
 	for _, c := range []struct{ name, file, want string }{
-		{"no line", "driver: modbus\npoints:\n  x: {coil: 1}", "1:9: a Modbus device needs either tcp or serial"},
-		{"two lines", "driver: modbus\ntcp: a\nserial: {port: b}\npoints:\n  x: {coil: 1}", "needs either tcp or serial"},
+		{"no line", "driver: modbus\npoints:\n  x: {coil: 1}", "1:9: a Modbus device needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
+		{"two lines", "driver: modbus\ntcp: a\nserial: {port: b}\npoints:\n  x: {coil: 1}", "needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
+		{"mode", "driver: modbus\nserial: {port: a, mode: jbus}\npoints:\n  x: {coil: 1}", "2:25: mode must be rtu or ascii"},
+		{"seven bits of RTU", "driver: modbus\nserial: {port: a, data_bits: 7}\npoints:\n  x: {coil: 1}", "2:30: data_bits must be 8 to 8"},
+		{"stream", "driver: modbus\nrtu_tcp: a:b\npoints:\n  x: {coil: 1}", `2:10: "a:b" is not a host and a port`},
+		{"unit of a stream", "driver: modbus\nascii_tcp: a\nunit: 0\npoints:\n  x: {coil: 1}", "3:7: unit must be 1 to 247"},
+		{"silence over TCP", "driver: modbus\ntcp: a\nsilence: 5ms\npoints:\n  x: {coil: 1}", "3:10: there is no such thing over tcp, only on a line"},
+		{"long silence", "driver: modbus\nrtu_tcp: a\nsilence: 5s\npoints:\n  x: {coil: 1}", "3:10: silence must be 0 to 1s"},
+		{"long delay", "driver: modbus\ntcp: a\ndelay: 5m\npoints:\n  x: {coil: 1}", "3:8: delay must be 0 to 10s"},
+		{"TLS without an address", "driver: modbus\ntls: {ca: a}\npoints:\n  x: {coil: 1}", "2:6: tls needs an address"},
+		{"TLS without its file", "driver: modbus\ntls: {address: a, ca: missing.pem}\npoints:\n  x: {coil: 1}", "2:23: cannot read the certificates: open missing.pem"},
+		{"TLS with half a pair", "driver: modbus\ntls: {address: a, certificate: a.pem}\npoints:\n  x: {coil: 1}", "certificate and key go together"},
 		{"unknown key", "driver: modbus\ntpc: plc", `2:1: unknown field "tpc"`},
 		{"bad port", "driver: modbus\ntcp: plc:99999\npoints:\n  x: {coil: 1}", `2:6: "plc:99999" is not a host and a port`},
 		{"unit of a serial line", "driver: modbus\nserial: {port: a}\nunit: 248\npoints:\n  x: {coil: 1}", "3:7: unit must be 1 to 247"},

@@ -1,14 +1,14 @@
-// Package modbus is the driver of Modbus equipment: over TCP, and over a serial
-// line with RTU framing. Its first law is that a point never shows another
-// register's value: where the answer cannot be told from a stale one, there is no
-// reading.
+// Package modbus is the driver of Modbus equipment: over TCP, with or without TLS, and
+// over lines in RTU or ASCII mode, which are serial ports or streams to serial device
+// servers. Its first law is that a point never shows another register's value: where
+// the answer cannot be told from a stale one, there is no reading.
 //
 // Its words are those of the Modbus Application Protocol V1.1b3: coil, discrete
 // input, input register, holding register, unit identifier, function code,
 // exception code, PDU, ADU.
 //
 //	driver: modbus
-//	tcp: 192.168.1.20:502     # or serial: {port: /dev/ttyUSB0, baud: 9600, parity: even, stop_bits: 1}
+//	tcp: 192.168.1.20:502     # or tls, rtu_tcp, ascii_tcp, serial: {port: /dev/ttyUSB0, baud: 9600}
 //	unit: 1
 //	timeout: 1s
 //	every: 1s
@@ -53,6 +53,10 @@
 // that does not answer at all is asked again after a back-off of 1 s to 30 s, and
 // costs the line one time-out each. A write is never sent twice; on a serial line one
 // that got no answer holds the unit's next write back for three time-outs.
+//
+// [Client] asks what a person or another program wants to know, by the rules of the
+// same bus. It chooses the lengths of its answers itself, so after anything odd it
+// waits until no stale answer is under way.
 //
 // What nothing can tell apart: a frame with a good CRC that is no answer to anything
 // that was asked, if it happens to fit the request under way.

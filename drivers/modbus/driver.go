@@ -5,16 +5,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
-
-// dialTimeout is how long a connection may take to come about.
-const dialTimeout = 5 * time.Second
 
 // Options are what the driver needs of its surroundings.
 type Options struct {
@@ -82,10 +77,11 @@ func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, 
 	if err != nil {
 		return nil, err
 	}
-	b, err := d.acquire(spec)
+	b, err := d.acquire(spec.transport)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot open unit %d: %w", spec.unit, err)
 	}
+	b.setDelay(spec.unit, spec.delay)
 	dev := newDevice(spec, b)
 	if err := dev.probe(ctx); err != nil {
 		b.release()
@@ -94,70 +90,21 @@ func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, 
 	return dev, nil
 }
 
-// acquire gives the bus of a device, running. The error is not that of a file, since
+// acquire gives the bus of a transport, running. The error is not that of a file, since
 // it ends with the other device: who changes the speed of a line saves one file after
 // the other.
-func (d *Driver) acquire(spec *deviceSpec) (*bus, error) {
+func (d *Driver) acquire(t transport) (*bus, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name := spec.bus()
+	name := t.bus()
 	b := d.buses[name]
 	if b == nil {
-		b = d.newBus(name, spec)
+		b = d.newBus(t)
 		d.buses[name] = b
 	}
-	if !b.setLine(spec.serial) {
-		return nil, fmt.Errorf("cannot open unit %d: another device has %s open with other settings", spec.unit, spec.serial.Port)
+	if !b.setLine(t) {
+		return nil, fmt.Errorf("another device has %s open with other settings", t.place())
 	}
 	b.acquire()
 	return b, nil
-}
-
-func (d *Driver) newBus(name string, spec *deviceSpec) *bus {
-	if spec.address != "" {
-		address := spec.address
-		return newBus(name, d.opts.Log, func(ctx context.Context) (link, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-			defer cancel()
-			conn, err := d.opts.Dial(ctx, "tcp", address)
-			if err != nil {
-				return nil, fmt.Errorf("cannot connect to %q: %w", address, err)
-			}
-			return newTCPLink(conn, uint16(rand.Uint32())), nil
-		})
-	}
-	b := newBus(name, d.opts.Log, nil)
-	b.rtu = true
-	var last *rtuLink
-	b.connect = func(ctx context.Context) (link, error) {
-		line := b.lineConfig()
-		port, err := d.opts.OpenSerial(ctx, line)
-		if err != nil {
-			return nil, err
-		}
-		l := newRTULink(port, line)
-		if last != nil {
-			l.echoes = last.echoes // the first request may be a write
-		}
-		last = l
-		return l, nil
-	}
-	return b
-}
-
-// setLine sets the parameters of a serial line; devices in use must have the same.
-func (b *bus) setLine(line SerialConfig) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.refs > 0 {
-		return b.line == line
-	}
-	b.line = line
-	return true
-}
-
-func (b *bus) lineConfig() SerialConfig {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.line
 }

@@ -17,10 +17,11 @@ type Request struct {
 	Fn          Function
 	Addr, Count uint16
 	Data        []byte
+	Raw         bool
 }
 
 func (r Request) inner() request {
-	return request{unit: r.Unit, fn: r.Fn, addr: r.Addr, count: r.Count, data: r.Data}
+	return request{unit: r.Unit, fn: r.Fn, addr: r.Addr, count: r.Count, data: r.Data, raw: r.Raw}
 }
 
 // PDU is the request's PDU.
@@ -44,6 +45,36 @@ func (r Request) Scan(heard []byte, echoes bool) (verdict string, data []byte, h
 	f := scanRTU(r.inner(), r.Frame(), heard, echoes)
 	return verdictName(f.verdict), f.data, f.hunted
 }
+
+// ScanASCII looks for the answer in what came on an ASCII line.
+func (r Request) ScanASCII(heard []byte, echoes bool) (verdict string, data []byte, odd bool) {
+	f := asciiMode{}.scan(r.inner(), r.FrameASCII(), heard, echoes)
+	return verdictName(f.verdict), f.data, f.odd
+}
+
+// FrameASCII is the request's ASCII frame.
+func (r Request) FrameASCII() []byte { return AppendASCII(nil, r.Unit, r.PDU()) }
+
+// AppendASCII adds an ASCII frame.
+func AppendASCII(b []byte, unit uint8, pdu []byte) []byte { return asciiMode{}.append(b, unit, pdu) }
+
+// CutASCII takes the ASCII frame that b begins with.
+func CutASCII(b []byte) (unit uint8, pdu []byte, ok bool) {
+	adu, _, ok := cutASCII(b)
+	if !ok {
+		return 0, nil, false
+	}
+	return adu[0], adu[1:], true
+}
+
+// ParseRequest reads the PDU of a request.
+func ParseRequest(unit uint8, pdu []byte) Request {
+	p := parseRequest(unit, pdu)
+	return Request{Unit: p.unit, Fn: p.fn, Addr: p.addr, Count: p.count, Data: p.data, Raw: p.raw}
+}
+
+// AppendAnswer is the PDU of the answer that grants a request.
+func (r Request) AppendAnswer(data []byte) []byte { return r.inner().appendAnswer(nil, data) }
 
 // AnswerLen is the length of the PDU that grants the request.
 func (r Request) AnswerLen() int { return r.inner().answerLen() }

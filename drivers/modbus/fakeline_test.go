@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -114,6 +116,7 @@ type fakeLine struct {
 	rng       *rand.Rand
 	units     map[uint8]*fakeUnit
 	faulty    bool
+	ascii     bool
 	echo      []byte // what comes before the echo of a request; nil is a line without
 	spoilEcho bool
 	percent   int     // of the exchanges that go wrong, when faulty
@@ -187,6 +190,14 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 		}
 		p.deliver(0, heard)
 	}
+	asked := frame
+	if l.ascii {
+		unit, pdu, ok := modbus.CutASCII(frame)
+		if !ok {
+			return
+		}
+		frame = modbus.AppendCRC(append([]byte{unit}, pdu...))
+	}
 	u := l.units[frame[0]]
 	if u == nil {
 		return
@@ -216,15 +227,25 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 		return
 	}
 	answer := modbus.AppendCRC(append([]byte{frame[0]}, pdu...))
-	l.inject(p, f, u, frame, answer)
-	l.history = append(l.history, sentFrame{at: time.Now(), frame: answer})
+	l.inject(p, f, u, frame, answer, asked)
+	l.history = append(l.history, sentFrame{at: time.Now(), frame: l.wire(answer)})
 	if len(l.history) > 50 {
 		l.history = l.history[1:]
 	}
 }
 
-// inject delivers an answer as the fault has it.
-func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, answer []byte) {
+// wire is an RTU frame as it travels on the line.
+func (l *fakeLine) wire(frame []byte) []byte {
+	if l.ascii {
+		return modbus.AppendASCII(nil, frame[0], frame[1:len(frame)-2])
+	}
+	return frame
+}
+
+// inject delivers an answer as the fault has it. Request and plain, the answer, are RTU
+// frames; asked is the request as it travels.
+func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, plain, asked []byte) {
+	answer := l.wire(plain)
 	at := u.latency + time.Duration(l.rng.IntN(20))*time.Millisecond
 	long := func() time.Duration { return time.Duration(l.rng.Int64N(int64(l.timeout * 5 / 2))) }
 	noise := make([]byte, 1+l.rng.IntN(12))
@@ -250,19 +271,19 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, answer []b
 	case faultTruncatedThenWhole:
 		p.deliver(at, append(slices.Clone(answer[:1+l.rng.IntN(len(answer)-1)]), answer...))
 	case faultForeignFirst, faultForeignOnly:
-		p.deliver(at, modbus.AppendCRC(append([]byte{77}, u.answer(77, request[1:])...)))
+		p.deliver(at, l.wire(modbus.AppendCRC(append([]byte{77}, u.answer(77, request[1:])...))))
 		if f == faultForeignFirst {
 			p.deliver(at+5*time.Millisecond, answer)
 		}
 	case faultForeignRequest:
-		p.deliver(at, modbus.AppendCRC([]byte{request[0], 3, 0, byte(l.rng.IntN(9)), 0, 4}))
+		p.deliver(at, l.wire(modbus.AppendCRC([]byte{request[0], 3, 0, byte(l.rng.IntN(9)), 0, 4})))
 		p.deliver(at+5*time.Millisecond, answer)
 	case faultEchoed:
-		p.deliver(0, request)
+		p.deliver(0, asked)
 		p.deliver(at, answer)
 	case faultWrongUnit:
 		other := request[0] ^ (1 + byte(l.rng.IntN(7)))
-		p.deliver(at, modbus.AppendCRC(append([]byte{other}, u.answer(other, request[1:])...)))
+		p.deliver(at, l.wire(modbus.AppendCRC(append([]byte{other}, u.answer(other, request[1:])...))))
 	case faultPause:
 		cut := 1 + l.rng.IntN(len(answer)-1)
 		p.deliver(at, answer[:cut])
@@ -272,24 +293,26 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, answer []b
 	case faultClosed:
 		p.breakDown()
 	default:
-		l.spoil(p, f, at, noise, answer)
+		l.spoil(p, f, at, noise, plain)
 	}
 }
 
 // spoil delivers something that is not quite the answer.
-func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, answer []byte) {
+func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, plain []byte) {
+	answer := l.wire(plain)
 	bad := slices.Clone(answer)
 	switch f {
 	case faultCRC:
 		bad[l.rng.IntN(len(bad))] ^= 1 << l.rng.IntN(8)
 	case faultWrongFunction:
+		bad = slices.Clone(plain)
 		bad[1] = bad[1]%4 + 1
-		p.lie(at, reseal(bad))
+		p.lie(at, l.wire(reseal(bad)))
 		return
 	case faultWrongLength:
-		bad = append(bad[:len(bad)-2], 0, 0, 0, 0)
+		bad = append(slices.Clone(plain[:len(plain)-2]), 0, 0, 0, 0)
 		bad[2] += 2
-		p.lie(at, reseal(bad))
+		p.lie(at, l.wire(reseal(bad)))
 		return
 	case faultNoiseBefore:
 		bad = append(noise, answer...)
@@ -448,3 +471,28 @@ func (p *fakePort) ResetInput() error {
 	p.rx = nil
 	return nil
 }
+
+// dial is Options.Dial: the line through a serial device server.
+func (l *fakeLine) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	if _, err := l.open(ctx, modbus.SerialConfig{}); err != nil {
+		return nil, err
+	}
+	return &fakeConn{fakePort: l.port}, nil
+}
+
+// fakeConn is a fakePort as a connection.
+type fakeConn struct{ *fakePort }
+
+func (c *fakeConn) Read(b []byte) (int, error) {
+	n, err := c.fakePort.Read(b)
+	if n == 0 && err == nil {
+		err = os.ErrDeadlineExceeded
+	}
+	return n, err
+}
+
+func (c *fakeConn) SetReadDeadline(t time.Time) error { return c.SetReadTimeout(time.Until(t)) }
+func (*fakeConn) SetWriteDeadline(time.Time) error    { return nil }
+func (c *fakeConn) SetDeadline(t time.Time) error     { return c.SetReadDeadline(t) }
+func (*fakeConn) LocalAddr() net.Addr                 { return &net.TCPAddr{} }
+func (*fakeConn) RemoteAddr() net.Addr                { return &net.TCPAddr{} }

@@ -17,6 +17,10 @@ var fuzzRequests = []modbus.Request{
 	{Unit: 1, Fn: 6, Addr: 3, Count: 1, Data: []byte{0, 9}},
 	{Unit: 1, Fn: 15, Addr: 3, Count: 2, Data: []byte{3}},
 	{Unit: 1, Fn: 16, Addr: 3, Count: 2, Data: []byte{0, 9, 8, 7}},
+	{Unit: 1, Fn: 22, Addr: 3, Count: 1, Data: []byte{0, 9, 8, 7}},
+	{Unit: 1, Fn: 23, Addr: 3, Count: 2, Data: []byte{0, 9, 0, 1, 2, 8, 7}},
+	{Unit: 1, Fn: 43, Data: []byte{14, 1, 0}},
+	{Unit: 1, Fn: 100, Data: []byte{1, 2}, Raw: true},
 }
 
 // FuzzRTU: whatever is heard, an answer that is found stands in it whole.
@@ -33,6 +37,25 @@ func FuzzRTU(f *testing.F) {
 			frame := append([]byte{r.Unit, byte(r.Fn), byte(len(data))}, data...)
 			if !bytes.Contains(heard, modbus.AppendCRC(frame)) || len(data) != r.AnswerLen()-2 {
 				t.Errorf("% x gives % x", heard, data)
+			}
+		}
+	})
+}
+
+// FuzzASCII: whatever is heard, an answer that is found stands in it whole.
+func FuzzASCII(f *testing.F) {
+	for i, r := range fuzzRequests {
+		f.Add(uint8(i), r.FrameASCII(), false)
+	}
+	f.Add(uint8(2), []byte(":01030400010002F5\r\n"), false)
+	f.Add(uint8(2), []byte(":0103:\x00:01030400010002f5\n"), true)
+	f.Fuzz(func(t *testing.T, which uint8, heard []byte, echoes bool) {
+		r := fuzzRequests[int(which)%len(fuzzRequests)]
+		verdict, data, _ := r.ScanASCII(heard, echoes)
+		if verdict == "granted" && r.Fn <= 4 {
+			frame := modbus.AppendASCII(nil, r.Unit, append([]byte{byte(r.Fn), byte(len(data))}, data...))
+			if !bytes.Contains(bytes.ToUpper(heard), frame[:len(frame)-2]) || len(data) != r.AnswerLen()-2 {
+				t.Errorf("%q gives % x", heard, data)
 			}
 		}
 	})

@@ -1,14 +1,11 @@
 package modbus
 
-import (
-	"encoding/binary"
-	"fmt"
-)
+import "fmt"
 
 // Function is a function code (Modbus Application Protocol V1.1b3 §6).
 type Function uint8
 
-// The function codes that the driver and the simulator know.
+// The function codes that the package knows; others travel as they are.
 const (
 	ReadCoils              Function = 1  // §6.1
 	ReadDiscreteInputs     Function = 2  // §6.2
@@ -16,8 +13,12 @@ const (
 	ReadInputRegisters     Function = 4  // §6.4
 	WriteSingleCoil        Function = 5  // §6.5
 	WriteSingleRegister    Function = 6  // §6.6
+	Diagnostics            Function = 8  // §6.8
 	WriteMultipleCoils     Function = 15 // §6.11
 	WriteMultipleRegisters Function = 16 // §6.12
+	MaskWriteRegister      Function = 22 // §6.16
+	ReadWriteRegisters     Function = 23 // §6.17
+	EncapsulatedInterface  Function = 43 // §6.19; with MEI type 14 the device identification, §6.21
 )
 
 // exceptionBit marks the function code of an exception response.
@@ -29,6 +30,7 @@ const (
 	maxReadRegisters  = 125
 	maxWriteBits      = 1968
 	maxWriteRegisters = 123
+	maxWriteWithRead  = 121
 	maxPDU            = 253
 )
 
@@ -54,10 +56,18 @@ func (f Function) String() string {
 		name = "write single coil"
 	case WriteSingleRegister:
 		name = "write single register"
+	case Diagnostics:
+		name = "diagnostics"
 	case WriteMultipleCoils:
 		name = "write multiple coils"
 	case WriteMultipleRegisters:
 		name = "write multiple registers"
+	case MaskWriteRegister:
+		name = "mask write register"
+	case ReadWriteRegisters:
+		name = "read/write multiple registers"
+	case EncapsulatedInterface:
+		name = "encapsulated interface transport"
 	default:
 		return fmt.Sprintf("function %d", uint8(f))
 	}
@@ -129,68 +139,3 @@ func (e Exception) Error() string { return e.Code.String() + " from " + e.Functi
 
 // unreached reports whether it is a gateway's word for a unit that does not answer.
 func (e Exception) unreached() bool { return e.Code == GatewayPath || e.Code == GatewayNoResponse }
-
-// request is one request to a unit.
-type request struct {
-	unit  uint8
-	fn    Function
-	addr  uint16
-	count uint16 // bits or registers; 1 for the single writes
-	data  []byte // what is written: the value's word for the single writes
-}
-
-// appendPDU adds the request's PDU to b.
-func (r request) appendPDU(b []byte) []byte {
-	b = append(b, byte(r.fn))
-	b = binary.BigEndian.AppendUint16(b, r.addr)
-	switch r.fn {
-	case WriteSingleCoil, WriteSingleRegister:
-		return append(b, r.data...)
-	case WriteMultipleCoils, WriteMultipleRegisters:
-		b = binary.BigEndian.AppendUint16(b, r.count)
-		b = append(b, byte(len(r.data)))
-		return append(b, r.data...)
-	default:
-		return binary.BigEndian.AppendUint16(b, r.count)
-	}
-}
-
-// answerLen is the length of the PDU of the answer that grants the request.
-func (r request) answerLen() int {
-	if r.fn.reads() {
-		return 2 + r.fn.bytes(int(r.count))
-	}
-	return 5
-}
-
-// verdict is what a PDU is to a request.
-type verdict uint8
-
-const (
-	foreign verdict = iota // the answer to something else, or none at all
-	granted                // the answer
-	refused                // an exception response to this function code
-)
-
-// judge says what a PDU from the request's unit is to the request. Data is what was
-// read, as bytes that belong to pdu.
-func (r request) judge(pdu []byte) (v verdict, data []byte, code Code) {
-	if len(pdu) == 2 && pdu[0] == byte(r.fn)|exceptionBit && pdu[1] != 0 {
-		return refused, nil, Code(pdu[1])
-	}
-	if len(pdu) != r.answerLen() || pdu[0] != byte(r.fn) {
-		return foreign, nil, 0
-	}
-	if r.fn.reads() {
-		if int(pdu[1]) != len(pdu)-2 {
-			return foreign, nil, 0
-		}
-		return granted, pdu[2:], 0
-	}
-	// A write is answered with its address and its value or quantity.
-	var echo [maxPDU + 8]byte
-	if want := r.appendPDU(echo[:0]); string(want[:5]) != string(pdu) {
-		return foreign, nil, 0
-	}
-	return granted, nil, 0
-}

@@ -34,6 +34,18 @@ var pduVectors = []struct {
 	{"§6.6 write single register", modbus.Request{Fn: 6, Addr: 1, Count: 1, Data: []byte{0, 3}}, "06 00 01 00 03", "06 00 01 00 03", "", "86 02"},
 	{"§6.11 write multiple coils", modbus.Request{Fn: 15, Addr: 0x13, Count: 10, Data: []byte{0xCD, 1}}, "0F 00 13 00 0A 02 CD 01", "0F 00 13 00 0A", "", "8F 02"},
 	{"§6.12 write multiple registers", modbus.Request{Fn: 16, Addr: 1, Count: 2, Data: []byte{0, 10, 1, 2}}, "10 00 01 00 02 04 00 0A 01 02", "10 00 01 00 02", "", "90 03"},
+	{"§6.16 mask write register", modbus.Request{Fn: 22, Addr: 4, Count: 1, Data: []byte{0, 0xF2, 0, 0x25}}, "16 00 04 00 F2 00 25", "16 00 04 00 F2 00 25", "", "96 02"},
+	{
+		"§6.17 read/write multiple registers",
+		modbus.Request{Fn: 23, Addr: 3, Count: 6, Data: []byte{0, 14, 0, 3, 6, 0, 255, 0, 255, 0, 255}},
+		"17 00 03 00 06 00 0E 00 03 06 00 FF 00 FF 00 FF", "17 0C 00 FE 0A CD 00 01 00 03 00 0D 00 FF", "00 FE 0A CD 00 01 00 03 00 0D 00 FF", "97 02",
+	},
+	{
+		"§6.21 read device identification",
+		modbus.Request{Fn: 43, Data: []byte{14, 1, 0}},
+		"2B 0E 01 00",
+		"2B 0E 01 01 00 00 02 00 02 41 42 01 00", "2B 0E 01 01 00 00 02 00 02 41 42 01 00", "AB 01",
+	},
 }
 
 func TestPDUExamplesOfTheStandard(t *testing.T) {
@@ -59,10 +71,11 @@ func TestPDUThatIsAnotherAnswerIsForeign(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			good := unhex(t, v.answer)
 			others := [][]byte{nil, good[:1], good[:len(good)-1], append(good[:len(good):len(good)], 0), {good[0] | 0x80}, {good[0] | 0x80, 0}}
+			shown := map[modbus.Function]int{5: 5, 6: 5, 15: 5, 16: 5, 22: 7, 43: 3} // bytes that show the request
 			for i := range good {
 				bad := append([]byte(nil), good...)
 				bad[i]++
-				if i < 2 || v.request.Fn > 4 {
+				if i < max(2, shown[v.request.Fn]) {
 					others = append(others, bad)
 				}
 			}
@@ -72,6 +85,28 @@ func TestPDUThatIsAnotherAnswerIsForeign(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPDUOfARequestIsReadBack(t *testing.T) {
+	for _, v := range pduVectors {
+		r := modbus.ParseRequest(0, unhex(t, v.pdu))
+		if diff := cmp.Diff(v.request, r); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", v.name, diff)
+		}
+		if answer := r.AppendAnswer(unhex(t, v.data)); !cmp.Equal(answer, unhex(t, v.answer)) {
+			t.Errorf("%s: the answer becomes % x", v.name, answer)
+		}
+	}
+	for _, s := range []string{
+		"03", "03 00 00 00 00", "03 00 00 00 7E", "01 00 00 07 D1", "03 00 00 00 01 00", "05 00 00 FF", "16 00 00 00 00 00",
+		"10 00 00 00 01 03 00 00", "10 00 00 00 02 02 00 00", "0F 00 00 00 09 01 FF", "17 00 00 00 01 00 00 00 01 01 00", "2B 0D 01 00", "2B 0E 05 00", "07",
+	} {
+		pdu := unhex(t, s)
+		r := modbus.ParseRequest(9, pdu)
+		if want := (modbus.Request{Unit: 9, Fn: modbus.Function(pdu[0]), Data: pdu[1:], Raw: true}); !cmp.Equal(r, want) {
+			t.Errorf("%s gives %+v", s, r)
+		}
 	}
 }
 
@@ -99,6 +134,11 @@ func TestRTUScan(t *testing.T) {
 	bits := modbus.Request{Unit: 1, Fn: 1, Addr: 0x3EF, Count: 17}
 	coil := modbus.Request{Unit: 1, Fn: 5, Addr: 3, Count: 1, Data: []byte{0xFF, 0}}
 	several := modbus.Request{Unit: 1, Fn: 16, Addr: 3, Count: 1, Data: []byte{0, 9}}
+	identify := modbus.Request{Unit: 1, Fn: 43, Data: []byte{14, 1, 0}}
+	unknown := modbus.Request{Unit: 1, Fn: 100, Data: []byte{7, 8}, Raw: true}
+	loop := modbus.Request{Unit: 1, Fn: 8, Data: []byte{0, 0, 0xAB, 0xCD}, Raw: true}
+	mask := modbus.Request{Unit: 1, Fn: 22, Addr: 3, Count: 1, Data: []byte{0, 9, 0, 1}}
+	both := modbus.Request{Unit: 1, Fn: 23, Addr: 3, Count: 1, Data: []byte{0, 9, 0, 1, 2, 0, 7}}
 	for _, c := range []struct {
 		name    string
 		request modbus.Request
@@ -133,6 +173,20 @@ func TestRTUScan(t *testing.T) {
 		{"noise and an echo that looks like an answer", bits, join([]byte{0}, bits.Frame()), false, "foreign", false},
 		{"a long write's echo and answer", several, join(several.Frame(), seal("01 10 00 03 00 01")), false, "granted", false},
 		{"a long write's echo", several, several.Frame(), false, "foreign", false},
+		{"an identification", identify, seal("01 2B 0E 01 01 00 00 01 00 02 41 42"), false, "granted", false},
+		{"another unit's identification first", identify, join(seal("02 2B 0E 01 01 00 00 01 00 02 41 42"), seal("01 2B 0E 01 01 00 00 01 00 02 41 42")), false, "granted", false},
+		{"a part of an identification", identify, unhex(t, "01 2B 0E 01 01 00 00 01 00 02 41"), false, "foreign", false},
+		{"an identification with noise before it", identify, join([]byte{1, 9}, seal("01 2B 0E 01 01 00 00 01 00 02 41 42")), false, "granted", true},
+		{"an answer of any length, which ends where silence follows", unknown, seal("01 64 01 02 03"), false, "granted", true},
+		{"one with something behind it", unknown, join(seal("01 64 01 02 03"), []byte{9}), false, "foreign", false},
+		{"one of another function", unknown, seal("01 65 01 02 03"), false, "foreign", false},
+		{"its echo only", unknown, unknown.Frame(), false, "foreign", false},
+		{"its echo and answer", unknown, join(unknown.Frame(), seal("01 64 01 02 03")), false, "granted", true},
+		{"an exception to it", unknown, seal("01 E4 01"), false, "refused", false},
+		{"a loop back", loop, loop.Frame(), false, "granted", true},
+		{"a loop back's echo on a line that repeats", loop, loop.Frame(), true, "foreign", false},
+		{"a mask write's answer", mask, mask.Frame(), false, "granted", false},
+		{"a read/write's echo and answer", both, join(both.Frame(), seal("01 17 02 00 07")), false, "granted", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if verdict, _, hunted := c.request.Scan(c.heard, c.echoes); verdict != c.verdict || hunted != c.hunted {
@@ -142,6 +196,55 @@ func TestRTUScan(t *testing.T) {
 	}
 	if crc := modbus.AppendCRC([]byte{2, 7}); crc[2] != 0x41 || crc[3] != 0x12 {
 		t.Errorf("CRC of 02 07 is % x, want 41 12 (Modbus over Serial Line, appendix B)", crc[2:])
+	}
+}
+
+func TestASCIIScan(t *testing.T) {
+	if frame := string(modbus.AppendASCII(nil, 0xF7, []byte{3, 0x13, 0x89, 0, 0x0A})); frame != ":F7031389000A60\r\n" {
+		t.Errorf("the frame is %q", frame)
+	}
+	read := modbus.Request{Unit: 1, Fn: 3, Addr: 0x6B, Count: 2}
+	coil := modbus.Request{Unit: 1, Fn: 5, Addr: 3, Count: 1, Data: []byte{0xFF, 0}}
+	unknown := modbus.Request{Unit: 1, Fn: 100, Data: []byte{7, 8}, Raw: true}
+	const answer = ":01030400010002F5\r\n"
+	for _, c := range []struct {
+		name    string
+		request modbus.Request
+		heard   string
+		echoes  bool
+		verdict string
+		odd     bool
+	}{
+		{"the answer", read, answer, false, "granted", false},
+		{"in small letters, without CR", read, ":01030400010002f5\n", false, "granted", false},
+		{"nothing", read, "", false, "foreign", false},
+		{"a part of it", read, answer[:9], false, "foreign", false},
+		{"an exception", read, ":0183027A\r\n", false, "refused", false},
+		{"a wrong LRC", read, ":01030400010002F6\r\n", false, "foreign", true},
+		{"an odd digit", read, ":01030400010002F\r\n", false, "foreign", true},
+		{"no digit", read, ":010304000100G2F5\r\n", false, "foreign", true},
+		{"an empty frame", read, ":\r\n" + answer, false, "granted", true},
+		{"a torn one first", read, answer[:9] + answer, false, "granted", true},
+		{"noise first", read, "\x00\xFF\r\n" + answer, false, "granted", true},
+		{"another unit's answer first", read, ":02030400010002F4\r\n" + answer, false, "granted", true},
+		{"another length first", read, ":0103020009F1\r\n" + answer, false, "granted", true},
+		{"its own echo first", read, string(read.FrameASCII()) + answer, false, "granted", false},
+		{"its own echo only", read, string(read.FrameASCII()), false, "foreign", false},
+		{"a write's answer", coil, string(coil.FrameASCII()), false, "granted", false},
+		{"a write's echo on a line that repeats", coil, string(coil.FrameASCII()), true, "foreign", false},
+		{"a write's echo and answer", coil, string(coil.FrameASCII()) + string(coil.FrameASCII()), true, "granted", false},
+		{"an answer of any length", unknown, string(modbus.AppendASCII(nil, 1, []byte{100, 1, 2})), false, "granted", false},
+		{"no end", read, ":" + strings.Repeat("01", 300), false, "foreign", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			verdict, data, odd := c.request.ScanASCII([]byte(c.heard), c.echoes)
+			if verdict != c.verdict || odd != c.odd {
+				t.Errorf("%s (odd %v), want %s (%v)", verdict, odd, c.verdict, c.odd)
+			}
+			if verdict == "granted" && c.request.Fn == 3 && hex.EncodeToString(data) != "00010002" {
+				t.Errorf("the data are %x", data)
+			}
+		})
 	}
 }
 

@@ -160,13 +160,13 @@ func (f *deviceFile) applyLine(p *profileFile) {
 	if f.Unit == nil {
 		f.Unit = p.Unit
 	}
-	if p.TCP != nil && f.TCP != "" && !hasPort(f.TCP) {
-		f.TCP = strings.TrimSuffix(f.TCP, ":") + ":" + string(*p.TCP)
+	if p.TCP != nil && f.Transport.TCP != "" && !hasPort(f.Transport.TCP) {
+		f.Transport.TCP = strings.TrimSuffix(f.Transport.TCP, ":") + ":" + string(*p.TCP)
 	}
-	if f.Serial == nil || p.Serial == nil {
+	if f.Transport.Serial == nil || p.Serial == nil {
 		return
 	}
-	merged := *f.Serial
+	merged := *f.Transport.Serial
 	if merged.Baud == nil {
 		merged.Baud = p.Serial.Baud
 	}
@@ -176,7 +176,7 @@ func (f *deviceFile) applyLine(p *profileFile) {
 	if merged.StopBits == nil {
 		merged.StopBits = p.Serial.StopBits
 	}
-	f.Serial = &merged
+	f.Transport.Serial = &merged
 }
 
 // hasPort reports whether an address has a port; that of IPv6 needs brackets for it.

@@ -26,9 +26,16 @@ type SerialConfig struct {
 	Port     string // "/dev/ttyUSB0"
 	Baud     int
 	Parity   string // "none", "even" or "odd"
-	DataBits int    // 8
+	DataBits int    // 8; 7 or 8 in ASCII mode
 	StopBits int    // 1 or 2
+	Mode     string // transmission mode: "rtu" (also if empty) or "ascii"
 }
+
+// The transmission modes (Modbus over Serial Line V1.02 §2.5).
+const (
+	modeRTU   = "rtu"
+	modeASCII = "ascii"
+)
 
 // char is how long one character takes on the line.
 func (c SerialConfig) char() time.Duration {
@@ -51,8 +58,16 @@ const (
 	// waryTimeouts is for how many time-outs an anomaly makes a line wary.
 	waryTimeouts = 3
 	// huntSilence is how long nothing may follow an answer that noise came before:
-	// more than the pauses that USB adapters put into a frame.
-	huntSilence = 20 * time.Millisecond
+	// more than the pauses that USB adapters put into a frame, or a network into a
+	// stream.
+	huntSilence       = 20 * time.Millisecond
+	huntSilenceStream = 200 * time.Millisecond
+	// streamChar is how long a character takes on the line behind a stream, at most, but
+	// for slow ones: many device servers pass a frame on when it has ended.
+	streamChar = 1200 * time.Microsecond
+	// turnaround is how long units may take to do what is broadcast (Modbus over
+	// Serial Line V1.02 §2.4.1).
+	turnaround = 150 * time.Millisecond
 	// readSlice is how long one Read may take, so that a context's end is noticed.
 	readSlice = 100 * time.Millisecond
 	// maxHeard is how much is kept of what came on the line in one exchange.
@@ -81,6 +96,8 @@ type reply struct {
 type timing struct {
 	timeout time.Duration // from the end of transmission to the answer
 	confirm time.Duration // listen so long after the answer: nothing may follow
+	calm    bool          // not while a stale answer may be under way: errWary
+	insist  bool          // though the unit counts as dead
 }
 
 // link is an open connection to one or more units. One goroutine, the bus's, uses it.
@@ -92,27 +109,44 @@ type link interface {
 	close() error
 }
 
-// rtuLink is an RTU line. It is a plain state machine but for the port's waiting.
-type rtuLink struct {
+// lineLink is a line on which frames carry nothing that tells which request they
+// belong to: RTU or ASCII, on a serial port or through a TCP stream. It is a plain
+// state machine but for the port's waiting.
+type lineLink struct {
 	port    Port
-	char    time.Duration
+	mode    mode
+	char    time.Duration // 0 for a stream, which tells nothing of the line behind it
 	silence time.Duration
+	hunt    time.Duration // see huntSilence
+	stream  bool          // it may be dead without a word
+	learns  bool          // finds out by itself whether the line echoes
 
 	waryUntil time.Time
 	echoes    bool          // the line repeats what is sent
+	silent    int           // requests in a row that got not a byte
 	timeout   time.Duration // as the port has it
 	heard     []byte        // since the request was sent
 	frame     []byte        // the request
 }
 
-func newRTULink(p Port, c SerialConfig) *rtuLink {
-	return &rtuLink{port: p, char: c.char(), silence: c.silence(), timeout: -1, heard: make([]byte, 0, maxHeard)}
+func newLineLink(p Port, t transport) *lineLink {
+	l := &lineLink{
+		port: p, mode: rtuMode{}, char: t.serial.char(), silence: t.gap(), hunt: huntSilence,
+		learns: t.echo == echoLearnt, echoes: t.echo == echoYes, timeout: -1, heard: make([]byte, 0, maxHeard),
+	}
+	if t.ascii() {
+		l.mode = asciiMode{}
+	}
+	if t.kind != kindSerial {
+		l.char, l.hunt, l.stream = 0, huntSilenceStream, true
+	}
+	return l
 }
 
-func (l *rtuLink) close() error { return l.port.Close() }
+func (l *lineLink) close() error { return l.port.Close() }
 
 // exchange implements link.
-func (l *rtuLink) exchange(ctx context.Context, r request, t timing) (reply, error) {
+func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, error) {
 	odd, err := l.settle(ctx, t)
 	if err != nil {
 		return reply{odd: odd}, err
@@ -120,6 +154,9 @@ func (l *rtuLink) exchange(ctx context.Context, r request, t timing) (reply, err
 	sent, err := l.send(r)
 	if err != nil {
 		return reply{odd: odd}, err
+	}
+	if r.unit == broadcast {
+		return reply{odd: odd}, pause(ctx, turnaround+time.Until(sent))
 	}
 	f, first, err := l.receive(ctx, r, sent, t.timeout)
 	if err == nil && t.confirm > 0 {
@@ -132,7 +169,7 @@ func (l *rtuLink) exchange(ctx context.Context, r request, t timing) (reply, err
 	if err != nil {
 		return reply{odd: odd}, err
 	}
-	if r.fn.reads() && (f.echo || !f.odd) { // an echo may have been spoiled
+	if l.learns && !r.repeats() && (f.echo || !f.odd) { // an echo may have been spoiled
 		l.echoes = f.echo
 	}
 	if f.verdict == refused {
@@ -142,8 +179,9 @@ func (l *rtuLink) exchange(ctx context.Context, r request, t timing) (reply, err
 }
 
 // send writes the request and says when its last character is on the line.
-func (l *rtuLink) send(r request) (sent time.Time, err error) {
-	l.frame = appendCRC(r.appendPDU(append(l.frame[:0], r.unit)))
+func (l *lineLink) send(r request) (sent time.Time, err error) {
+	var pdu [maxPDU + 1]byte
+	l.frame = l.mode.append(l.frame[:0], r.unit, r.appendPDU(pdu[:0]))
 	start := time.Now()
 	n, err := l.port.Write(l.frame)
 	if err == nil && n != len(l.frame) {
@@ -160,31 +198,34 @@ func (l *rtuLink) send(r request) (sent time.Time, err error) {
 	return sent, nil
 }
 
-func (l *rtuLink) wary(now time.Time) bool { return now.Before(l.waryUntil) }
+func (l *lineLink) wary(now time.Time) bool { return now.Before(l.waryUntil) }
 
 // alarm makes the line wary.
-func (l *rtuLink) alarm(timeout time.Duration) {
+func (l *lineLink) alarm(timeout time.Duration) {
 	l.waryUntil = time.Now().Add(waryTimeouts * timeout)
 }
 
 // settle waits until the line is silent, and forgets what comes until then. Odd says
 // that something came.
-func (l *rtuLink) settle(ctx context.Context, t timing) (odd bool, err error) {
+func (l *lineLink) settle(ctx context.Context, t timing) (odd bool, err error) {
 	quiet := l.silence
 	start := time.Now()
 	if l.wary(start) {
-		quiet = max(2*l.silence, huntSilence)
+		quiet = max(2*l.silence, l.hunt)
 	}
 	for {
 		n, err := l.read(l.heard[:cap(l.heard)], quiet)
 		if err != nil {
+			if l.stream { // nothing was sent
+				err = fmt.Errorf("%w: %w", errIdleClosed, err)
+			}
 			return odd, errLost("cannot read from the port", err)
 		}
 		if n == 0 {
 			break
 		}
 		l.alarm(t.timeout)
-		odd, quiet = true, max(2*l.silence, huntSilence)
+		odd, quiet = true, max(2*l.silence, l.hunt)
 		if err := ctx.Err(); err != nil {
 			return odd, err
 		}
@@ -200,10 +241,14 @@ func (l *rtuLink) settle(ctx context.Context, t timing) (odd bool, err error) {
 
 // receive waits for the answer. First is when its first byte came, or that of noise
 // before it.
-func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeout time.Duration) (f find, first time.Time, err error) {
+func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeout time.Duration) (f find, first time.Time, err error) {
 	l.heard = l.heard[:0]
 	// An answer that has begun in time may end.
-	deadline := sent.Add(timeout + time.Duration(r.answerLen()+rtuOverhead)*l.char)
+	chars, char := l.mode.chars(r.mostLen()), l.char
+	if l.stream {
+		chars, char = chars+len(l.frame), streamChar
+	}
+	deadline := sent.Add(timeout + time.Duration(chars)*char)
 	for {
 		now := time.Now()
 		if ctx.Err() != nil {
@@ -211,7 +256,7 @@ func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeou
 		}
 		wait := min(readSlice, deadline.Sub(now))
 		if f.hunted {
-			wait = max(2*l.silence, huntSilence)
+			wait = max(2*l.silence, l.hunt)
 		} else if wait <= 0 {
 			return f, first, l.failure(timeout)
 		}
@@ -232,8 +277,8 @@ func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeou
 		if known {
 			first = time.Now()
 		}
-		l.heard = l.heard[:len(l.heard)+n]
-		if f = scanRTU(r, l.frame, l.heard, l.echoes); f.verdict != foreign && !f.hunted {
+		l.heard, l.silent = l.heard[:len(l.heard)+n], 0
+		if f = l.mode.scan(r, l.frame, l.heard, l.echoes); f.verdict != foreign && !f.hunted {
 			f.odd = f.odd || f.used < len(l.heard)
 			return f, first, nil
 		}
@@ -243,8 +288,11 @@ func (l *rtuLink) receive(ctx context.Context, r request, sent time.Time, timeou
 	}
 }
 
-func (l *rtuLink) failure(timeout time.Duration) error {
+func (l *lineLink) failure(timeout time.Duration) error {
 	if len(l.heard) == 0 {
+		if l.silent++; l.stream && l.silent >= maxSilence {
+			return errLost("the connection is dead", fmt.Errorf("%w within %v, %d times", errSilent, timeout, l.silent))
+		}
 		return fmt.Errorf("%w within %v", errSilent, timeout)
 	}
 	return fmt.Errorf("%w within %v, but %d bytes that are none", errGarbled, timeout, len(l.heard))
@@ -252,7 +300,7 @@ func (l *rtuLink) failure(timeout time.Duration) error {
 
 // sleepOut waits for most of the rest of an answer that has begun: reading byte by
 // byte would cost ten times the CPU.
-func (l *rtuLink) sleepOut(ctx context.Context, f find, deadline time.Time) error {
+func (l *lineLink) sleepOut(ctx context.Context, f find, deadline time.Time) error {
 	d := time.Duration(f.need) * l.char * 85 / 100
 	if f.verdict != foreign || d < time.Millisecond {
 		return nil
@@ -261,7 +309,7 @@ func (l *rtuLink) sleepOut(ctx context.Context, f find, deadline time.Time) erro
 }
 
 // confirm listens on: a second answer would mean that the first was a stale one.
-func (l *rtuLink) confirm(ctx context.Context, f *find, d time.Duration) error {
+func (l *lineLink) confirm(ctx context.Context, f *find, d time.Duration) error {
 	var stray [16]byte
 	for end := time.Now().Add(d); !f.odd; {
 		left := time.Until(end)
@@ -281,7 +329,7 @@ func (l *rtuLink) confirm(ctx context.Context, f *find, d time.Duration) error {
 }
 
 // read reads for d at most.
-func (l *rtuLink) read(b []byte, d time.Duration) (int, error) {
+func (l *lineLink) read(b []byte, d time.Duration) (int, error) {
 	if d != l.timeout {
 		if err := l.port.SetReadTimeout(d); err != nil {
 			return 0, err

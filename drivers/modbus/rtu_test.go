@@ -106,23 +106,31 @@ func (c *checker) see(points []fakePoint, readings []drivers.Reading) (complete 
 	return len(byName) == 0
 }
 
-func TestRTUNeverGivesAnotherRegistersValue(t *testing.T) {
+func TestLineNeverGivesAnotherRegistersValue(t *testing.T) {
 	const rounds = 400
 	for seed := range uint64(4) {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				tortureRTU(t, seed, rounds)
+		for _, line := range []string{
+			"serial: {port: /dev/fake, baud: 9600}",
+			"serial: {port: /dev/fake, baud: 9600, mode: ascii}",
+			"rtu_tcp: fake:4001",
+			"ascii_tcp: fake:4001",
+		} {
+			t.Run(fmt.Sprintf("%s seed %d", line[:9], seed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					tortureLine(t, seed, rounds, line)
+				})
 			})
-		})
+		}
 	}
 }
 
-func tortureRTU(t *testing.T, seed uint64, rounds int) {
+func tortureLine(t *testing.T, seed uint64, rounds int, transport string) {
 	const timeout = 300 * time.Millisecond
 	line := newFakeLine(seed, timeout, 1)
-	d := newDriver(t, modbus.Options{OpenSerial: line.open})
+	line.ascii = strings.Contains(transport, "ascii")
+	d := newDriver(t, modbus.Options{OpenSerial: line.open, Dial: line.dial})
 	points := fakePoints()
-	file := rtuFile(1, timeout, points)
+	file := strings.Replace(rtuFile(1, timeout, points), "serial: {port: /dev/fake, baud: 9600}", transport, 1)
 	dev, err := d.Open(t.Context(), config(t, file))
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +179,7 @@ func tortureRTU(t *testing.T, seed uint64, rounds int) {
 	if c.bad > 0 {
 		t.Errorf("%d points that are there were refused", c.bad)
 	}
-	if line.hasty > 0 {
+	if rtu := strings.HasSuffix(transport, "9600}"); rtu && line.hasty > 0 {
 		t.Errorf("%d requests without a silence of 3.5 characters before them", line.hasty)
 	}
 	later(time.Minute) // what is still under way arrives

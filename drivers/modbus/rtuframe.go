@@ -55,7 +55,7 @@ func frameLen(b []byte) int {
 	if len(b) < 4 {
 		return 0
 	}
-	var lens [3]int
+	var lens [2]int // of a response, of a request
 	switch fn := Function(b[1]); {
 	case b[1]&exceptionBit != 0:
 		lens[0] = rtuException
@@ -68,6 +68,15 @@ func frameLen(b []byte) int {
 		}
 	case fn == WriteSingleCoil || fn == WriteSingleRegister:
 		lens[0] = rtuFixed
+	case fn == MaskWriteRegister:
+		lens[0] = rtuFixed + 2
+	case fn == ReadWriteRegisters:
+		lens[0] = 5 + int(b[2])
+		if len(b) > 10 {
+			lens[1] = 13 + int(b[10])
+		}
+	case fn == EncapsulatedInterface:
+		lens[0], lens[1] = rtuOverhead+identificationLen(b[1:]), rtuFixed-1
 	default:
 		return 0
 	}
@@ -93,17 +102,13 @@ type find struct {
 	need   int  // at least so many bytes are missing
 }
 
-// scanRTU looks in b, which is what came since the request was sent, for the answer
-// to r; sent is the request's frame. Frames of others are skipped whole, so that
-// nothing inside them can pass for ours.
-//
-// echoed says that the line is known to repeat what is sent.
+// scanRTU is the scan of the RTU mode.
 func scanRTU(r request, sent, b []byte, echoed bool) find {
 	var f find
-	// The answer to a single write looks like its echo: the first one is an echo only
+	// The answer to some writes looks like their echo: the first one is an echo only
 	// on a line that is known to repeat. A request to read bits whose address begins
 	// with 3 looks like an answer of 3 bytes.
-	likeAnswer := (r.fn == WriteSingleCoil || r.fn == WriteSingleRegister) && !echoed
+	likeAnswer := r.repeats() && !echoed
 	pos := 0
 	for {
 		rest := b[pos:]
@@ -116,7 +121,7 @@ func scanRTU(r request, sent, b []byte, echoed bool) find {
 			}
 		}
 		switch {
-		case isEcho:
+		case isEcho && !likeAnswer:
 			f.echo = true
 			pos += len(sent)
 		case n > 0:
@@ -136,7 +141,7 @@ func scanRTU(r request, sent, b []byte, echoed bool) find {
 // a frame. They begin at f.used. Sent is what is not the answer the first time that it
 // is heard; nil is nothing.
 func hunt(r request, sent, b []byte, f find) find {
-	full, start := r.answerLen()+rtuOverhead, f.used
+	full, start := r.mostLen()+rtuOverhead, f.used
 	for pos := start; pos < len(b); pos++ {
 		rest := b[pos:]
 		if rest[0] != r.unit {
@@ -147,7 +152,7 @@ func hunt(r request, sent, b []byte, f find) find {
 			pos += len(sent) - 1
 			continue
 		}
-		for _, n := range [2]int{full, rtuException} {
+		for _, n := range [2]int{r.answerEnd(rest), rtuException} {
 			if !sealed(rest, n) {
 				continue
 			}
@@ -156,13 +161,29 @@ func hunt(r request, sent, b []byte, f find) find {
 				continue
 			}
 			f.verdict, f.data, f.code = v, data, code
-			f.used, f.hunted, f.odd = pos+n, true, true
+			f.used, f.hunted, f.odd = pos+n, true, f.odd || !r.raw || pos > start
 			return f
 		}
 	}
-	f.need = max(1, full-(len(b)-start))
+	f.need = 1
+	if !r.whole() {
+		f.need = max(1, full-(len(b)-start))
+	}
 	if rest := b[start:]; len(rest) > 1 && rest[1] == byte(r.fn)|exceptionBit {
 		f.need = max(1, rtuException-len(rest))
 	}
 	return f
+}
+
+// answerEnd is where the frame ends that begins b, if it is the answer; 0 is that it
+// is not told yet.
+func (r request) answerEnd(b []byte) int {
+	switch n := r.answerLen(); {
+	case n > 0:
+		return n + rtuOverhead
+	case r.raw:
+		return min(len(b), maxRTUFrame)
+	default:
+		return identificationLen(b[1:]) + rtuOverhead
+	}
 }

@@ -23,6 +23,7 @@ func (s *simulator) answer(b []byte, unit uint8, pdu []byte) []byte {
 		b, code = s.serveSingle(b, fn, pdu)
 	case WriteMultipleCoils, WriteMultipleRegisters:
 		b, code = s.serveMultiple(b, fn, pdu)
+	default:
 	}
 	if code != 0 {
 		return append(b[:start], byte(fn)|exceptionBit, byte(code))
