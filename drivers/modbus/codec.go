@@ -2,114 +2,106 @@ package modbus
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
+	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// valueType is how registers make a value.
-type valueType uint8
-
-const (
-	typeBool valueType = iota
-	typeInt16
-	typeUint16
-	typeInt32
-	typeUint32
-	typeInt64
-	typeUint64
-	typeFloat32
-	typeFloat64
-)
-
-// typeNames are the words of a device file.
-var typeNames = map[string]valueType{
-	"bool": typeBool, "int16": typeInt16, "uint16": typeUint16, "int32": typeInt32, "uint32": typeUint32,
-	"int64": typeInt64, "uint64": typeUint64, "float32": typeFloat32, "float64": typeFloat64,
-}
-
-// String gives the word of a device file.
-func (t valueType) String() string {
-	for name, other := range typeNames {
-		if other == t {
-			return name
-		}
-	}
-	return fmt.Sprintf("valueType(%d)", uint8(t))
-}
-
-// size is how many bytes a value takes.
-func (t valueType) size() int {
-	switch t {
-	case typeInt16, typeUint16:
-		return 2
-	case typeInt32, typeUint32, typeFloat32:
-		return 4
-	case typeInt64, typeUint64, typeFloat64:
-		return 8
-	case typeBool:
-	}
-	return 1
-}
-
-func (t valueType) float() bool { return t == typeFloat32 || t == typeFloat64 }
-
-func (t valueType) signed() bool { return t == typeInt16 || t == typeInt32 || t == typeInt64 }
-
-// orderNames are the orders of bytes over the wire, A being the most significant;
-// the numbers say which byte of the value comes there.
-var orderNames = map[string][]int{
-	"AB": {0, 1}, "BA": {1, 0},
-	"ABCD": {0, 1, 2, 3}, "CDAB": {2, 3, 0, 1}, "BADC": {1, 0, 3, 2}, "DCBA": {3, 2, 1, 0},
-	"ABCDEFGH": {0, 1, 2, 3, 4, 5, 6, 7}, "GHEFCDAB": {6, 7, 4, 5, 2, 3, 0, 1},
-	"BADCFEHG": {1, 0, 3, 2, 5, 4, 7, 6}, "HGFEDCBA": {7, 6, 5, 4, 3, 2, 1, 0},
-}
+// errNotFinite is why a float is a bad reading. One that is not a number (NaN) is
+// null: that is how devices say that they have none.
+var errNotFinite = errors.New("the registers hold an infinite number, or one that is too large")
 
 // codec turns bytes from the wire into a value and back. For a coil or a discrete
 // input, the bytes are one that is 0 or 1.
 type codec struct {
-	kind   valueType
-	order  []int // nil is as it comes
-	scaled bool  // scale and offset are set
-	scale  decimal
-	offset decimal
+	kind       valueType
+	bytes      int   // on the wire
+	order      []int // nil is as it comes; of a text or datetime, that of each register
+	low, width uint8 // the bits that count, from the least significant; width 0 is all
+	flag       bool  // one bit, which is true or false
+	scaled     bool  // scale and offset are set
+	scale      decimal
+	offset     decimal
+	none       []uint64 // the bits that say that there is no value
+
+	blank    bool // a text ends in blanks, not in NUL
+	encoding encoding
+	layout   []dateField // of a datetime, by byte
+	zone     *time.Location
 }
 
 // String gives the type, the scale and the offset.
-func (c codec) String() string {
-	if !c.scaled {
-		return c.kind.String()
+func (c *codec) String() string {
+	name := c.kind.String()
+	if _, half := c.kind.half(); c.width > 0 && half == 0 {
+		name = fmt.Sprintf("bits %d..%d of %s", c.low, c.low+c.width-1, name)
 	}
-	if c.offset.coefficient.Sign() == 0 {
-		return fmt.Sprintf("%v with scale %v", c.kind, c.scale.value())
+	switch {
+	case !c.scaled:
+		return name
+	case c.offset.coefficient.Sign() == 0:
+		return fmt.Sprintf("%s with scale %v", name, c.scale.value())
 	}
-	return fmt.Sprintf("%v with scale %v and offset %v", c.kind, c.scale.value(), c.offset.value())
+	return fmt.Sprintf("%s with scale %v and offset %v", name, c.scale.value(), c.offset.value())
 }
 
-// decode gives the value of the bytes; ok is false for a float that is none, or that
-// scale and offset carry beyond all numbers.
-func (c codec) decode(wire []byte) (v drivers.Value, ok bool) {
-	if c.kind == typeBool {
-		return drivers.BoolValue(wire[0] != 0), true
+// decode gives the value of the bytes: null where they say that there is none. The
+// error is why they are no value of the type.
+func (c *codec) decode(wire []byte) (drivers.Value, error) {
+	switch c.kind.form() {
+	case formBool:
+		return drivers.BoolValue(wire[0] != 0), nil
+	case formText:
+		return c.decodeText(wire)
+	case formDatetime:
+		return c.decodeDatetime(wire)
+	case formSigned, formUnsigned, formFloat, formBCD, formMod10k, formUnix, formCP56:
 	}
 	raw := c.raw(wire)
-	switch {
-	case c.kind.float():
-		return c.decodeFloat(raw)
-	case c.scaled:
-		return c.decodeScaled(raw), true
-	case !c.kind.signed() && raw > math.MaxInt64:
-		return drivers.UintValue(raw), true
+	if slices.Contains(c.none, raw) {
+		return drivers.Value{}, nil
 	}
-	return drivers.IntValue(c.signed(raw)), true
+	var err error
+	switch c.kind.form() {
+	case formFloat:
+		return c.decodeFloat(raw)
+	case formUnix:
+		return c.decodeUnix(raw)
+	case formCP56:
+		return c.decodeCP56(raw)
+	case formBCD:
+		raw, err = fromBCD(raw)
+	case formMod10k:
+		raw, err = fromMod10k(raw)
+	case formBool, formSigned, formUnsigned, formDatetime, formText:
+	}
+	if err != nil {
+		return drivers.Value{}, err
+	}
+	return c.decodeInteger(raw), nil
 }
 
-// raw puts the bytes in order, into the low bits.
-func (c codec) raw(wire []byte) uint64 {
+func (c *codec) decodeInteger(raw uint64) drivers.Value {
+	switch {
+	case c.flag:
+		return drivers.BoolValue(raw != 0)
+	case c.scaled:
+		return c.decodeScaled(raw)
+	case !c.kind.signed() && raw > math.MaxInt64:
+		return drivers.UintValue(raw)
+	}
+	return drivers.IntValue(c.signed(raw))
+}
+
+// raw puts the bytes in order, and those that count into the low bits.
+func (c *codec) raw(wire []byte) uint64 {
 	var b [8]byte
-	low := b[8-c.kind.size():]
+	low := b[8-c.bytes:]
 	for i := range low {
 		if c.order == nil {
 			low[i] = wire[i]
@@ -117,23 +109,32 @@ func (c codec) raw(wire []byte) uint64 {
 			low[c.order[i]] = wire[i]
 		}
 	}
-	return binary.BigEndian.Uint64(b[:])
+	raw := binary.BigEndian.Uint64(b[:])
+	if c.width > 0 {
+		raw = raw >> c.low & (1<<c.width - 1)
+	}
+	return raw
+}
+
+// bits is how many bits count.
+func (c *codec) bits() uint {
+	if c.width > 0 {
+		return uint(c.width)
+	}
+	return 8 * uint(c.bytes)
 }
 
 // signed extends the sign, if the type has one.
-func (c codec) signed(raw uint64) int64 {
-	switch c.kind {
-	case typeInt16:
-		return int64(int16(raw))
-	case typeInt32:
-		return int64(int32(raw))
-	default:
+func (c *codec) signed(raw uint64) int64 {
+	if !c.kind.signed() {
 		return int64(raw)
 	}
+	unused := 64 - c.bits()
+	return int64(raw<<unused) >> unused
 }
 
 // decodeScaled is the raw integer times scale plus offset.
-func (c codec) decodeScaled(raw uint64) drivers.Value {
+func (c *codec) decodeScaled(raw uint64) drivers.Value {
 	n, factor, exp := c.signed(raw), c.scale.coefficient, c.scale.exponent
 	small := c.offset.coefficient.Sign() == 0 && exp <= 0 && exp >= decimalPlaces &&
 		(c.kind.signed() || raw <= math.MaxInt32) && int64(int32(n)) == n
@@ -143,118 +144,172 @@ func (c codec) decodeScaled(raw uint64) drivers.Value {
 	return c.bigInt(raw).mul(c.scale).add(c.offset).value()
 }
 
-func (c codec) bigInt(raw uint64) decimal {
+func (c *codec) bigInt(raw uint64) decimal {
 	if c.kind.signed() {
 		return decimalOf(c.signed(raw), 0)
 	}
 	return decimal{new(big.Int).SetUint64(raw), 0}
 }
 
-func (c codec) decodeFloat(raw uint64) (drivers.Value, bool) {
-	f, bits := math.Float64frombits(raw), 64
-	if c.kind == typeFloat32 {
-		f, bits = float64(math.Float32frombits(uint32(raw))), 32
-	}
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return drivers.Value{}, false
-	}
-	if bits == 64 && !c.scaled {
-		return drivers.FloatValue(f), true
+// scaledBy is the codec with a scale that is 10^exponent times as much.
+func (c *codec) scaledBy(exponent int) *codec {
+	by := *c
+	by.scaled = true
+	by.scale.exponent += exponent
+	return &by
+}
+
+func (c *codec) decodeFloat(raw uint64) (drivers.Value, error) {
+	f := floatOf(raw, c.bytes)
+	switch {
+	case math.IsNaN(f):
+		return drivers.Value{}, nil
+	case math.IsInf(f, 0):
+		return drivers.Value{}, errNotFinite
+	case c.bytes == 8 && !c.scaled:
+		return drivers.FloatValue(f), nil
 	}
 	// What the device meant is the shortest decimal: 21.3, not 21.299999.
-	d, err := floatDecimal(f, bits)
+	d, err := floatDecimal(f, 8*c.bytes)
 	if err != nil {
-		return drivers.Value{}, false
+		return drivers.Value{}, err
 	}
 	if c.scaled {
 		v := d.mul(c.scale).add(c.offset).value()
-		return v, !v.IsNull()
+		if v.IsNull() {
+			return v, errNotFinite
+		}
+		return v, nil
 	}
 	f, _ = d.rat().Float64()
-	return drivers.FloatValue(f), true
+	return drivers.FloatValue(f), nil
 }
 
 // encode gives the bytes of a value, which the type must hold exactly: nothing is
-// wrapped, clipped or, but for floats, rounded.
-func (c codec) encode(v drivers.Value) ([]byte, error) { return c.encodeRounded(v, false) }
+// wrapped, clipped or, but for floats, rounded. Bits that do not count are 0; see
+// mask.
+func (c *codec) encode(v drivers.Value) ([]byte, error) { return c.encodeRounded(v, false) }
 
 // encodeRounded is encode; rounded takes the nearest step for any number.
-func (c codec) encodeRounded(v drivers.Value, rounded bool) ([]byte, error) {
-	if c.kind == typeBool {
-		return encodeBool(v)
+func (c *codec) encodeRounded(v drivers.Value, rounded bool) ([]byte, error) {
+	switch c.kind.form() {
+	case formBool:
+		bit, err := flagOf(v)
+		return []byte{byte(bit)}, err
+	case formText:
+		return c.encodeText(v)
+	case formDatetime:
+		return c.encodeDatetime(v)
+	case formSigned, formUnsigned, formFloat, formBCD, formMod10k, formUnix, formCP56:
+	}
+	bits, err := c.bitsOf(v, rounded)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(c.none, bits) {
+		return nil, fmt.Errorf("%s is what says that there is no value", v)
+	}
+	return c.wire(bits << c.low), nil
+}
+
+// bitsOf gives the bits that count.
+func (c *codec) bitsOf(v drivers.Value, rounded bool) (bits uint64, err error) {
+	switch {
+	case c.flag:
+		return flagOf(v)
+	case c.kind.form() == formUnix:
+		return c.unixBits(v)
+	case c.kind.form() == formCP56:
+		return c.cp56Bits(v)
 	}
 	d, ok := valueDecimal(v)
 	if !ok {
-		return nil, fmt.Errorf("%s is not a number", v)
+		return 0, fmt.Errorf("%s is not a number", v)
 	}
 	raw := d.rat()
 	if c.scaled {
 		raw = d.add(c.offset.neg()).rat()
 		raw.Quo(raw, c.scale.rat())
 	}
-	var bits uint64
-	var err error
 	if c.kind.float() {
 		bits, err = c.floatBits(raw)
 	} else {
 		bits, err = c.intBits(raw, v.Kind() == drivers.Float, rounded)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %w", v, err)
+		return 0, fmt.Errorf("%s %w", v, err)
 	}
-	return c.wire(bits), nil
+	return bits, nil
 }
 
-func encodeBool(v drivers.Value) ([]byte, error) {
-	switch n, ok := v.Int(); {
-	case ok && n == 0:
-		return []byte{0}, nil
-	case ok && n == 1:
-		return []byte{1}, nil
+func flagOf(v drivers.Value) (uint64, error) {
+	if n, ok := v.Int(); ok && (n == 0 || n == 1) {
+		return uint64(n), nil
 	}
-	return nil, fmt.Errorf("%s is not true or false", v)
+	return 0, fmt.Errorf("%s is not true or false", v)
 }
 
-func (c codec) floatBits(raw *big.Rat) (uint64, error) {
-	if c.kind == typeFloat32 {
-		f, _ := raw.Float32()
-		if math.IsInf(float64(f), 0) {
-			return 0, fmt.Errorf("does not fit %s", c)
+func (c *codec) floatBits(raw *big.Rat) (uint64, error) {
+	switch c.bytes {
+	case 2:
+		f, _ := raw.Float64()
+		if bits, ok := halfBits(f); ok {
+			return uint64(bits), nil
 		}
-		return uint64(math.Float32bits(f)), nil
+	case 4:
+		if f, _ := raw.Float32(); !math.IsInf(float64(f), 0) {
+			return uint64(math.Float32bits(f)), nil
+		}
+	default:
+		if f, _ := raw.Float64(); !math.IsInf(f, 0) {
+			return math.Float64bits(f), nil
+		}
 	}
-	f, _ := raw.Float64()
-	if math.IsInf(f, 0) {
-		return 0, fmt.Errorf("does not fit %s", c)
-	}
-	return math.Float64bits(f), nil
+	return 0, fmt.Errorf("does not fit %s", c)
 }
 
-func (c codec) intBits(raw *big.Rat, loose, rounded bool) (uint64, error) {
+func (c *codec) intBits(raw *big.Rat, loose, rounded bool) (uint64, error) {
 	n, ok := nearInteger(raw, loose)
 	if !ok && !rounded {
 		return 0, fmt.Errorf("falls between two steps of %s", c)
 	}
-	size := uint(8 * c.kind.size())
-	low, high := new(big.Int), new(big.Int).Lsh(big.NewInt(1), size)
-	if c.kind.signed() {
-		high.Rsh(high, 1)
-		low.Neg(high)
-	}
+	low, high := c.limits()
 	if n.Cmp(low) < 0 || n.Cmp(high) >= 0 {
 		return 0, fmt.Errorf("does not fit %s", c)
 	}
-	if n.Sign() < 0 {
-		return uint64(n.Int64()), nil
+	switch c.kind.form() {
+	case formBCD:
+		return toBCD(n.Uint64()), nil
+	case formMod10k:
+		return toMod10k(n.Uint64()), nil
+	case formSigned:
+		return uint64(n.Int64()) & (math.MaxUint64 >> (64 - c.bits())), nil
+	default:
+		return n.Uint64(), nil
 	}
-	return n.Uint64(), nil
+}
+
+// limits are the least integer of the type, and the one above the greatest.
+func (c *codec) limits() (low, high *big.Int) {
+	low = new(big.Int)
+	switch c.kind.form() {
+	case formBCD:
+		return low, power(2 * c.bytes)
+	case formMod10k:
+		return low, power(2 * c.bytes)
+	case formSigned:
+		high = new(big.Int).Lsh(big.NewInt(1), c.bits()-1)
+		return low.Neg(high), high
+	default:
+		return low, new(big.Int).Lsh(big.NewInt(1), c.bits())
+	}
 }
 
 // wire puts the low bytes of raw in the order of the wire.
-func (c codec) wire(raw uint64) []byte {
+func (c *codec) wire(raw uint64) []byte {
 	var b [8]byte
 	binary.BigEndian.PutUint64(b[:], raw)
-	low := b[8-c.kind.size():]
+	low := b[8-c.bytes:]
 	out := make([]byte, len(low))
 	for i := range out {
 		if c.order == nil {
@@ -264,4 +319,27 @@ func (c codec) wire(raw uint64) []byte {
 		}
 	}
 	return out
+}
+
+// mask has a 1 for each bit of the registers that is the point's, in the order of the
+// wire; nil is all of them. The other bits belong to somebody else, and what is
+// written must not change them.
+func (c *codec) mask() []byte {
+	if c.width == 0 || int(c.width) == 8*c.bytes {
+		return nil
+	}
+	return c.wire((1<<c.width - 1) << c.low)
+}
+
+// zero is the value of registers that nobody has set.
+func (c *codec) zero() drivers.Value {
+	switch {
+	case c.flag, c.kind.form() == formBool:
+		return drivers.BoolValue(false)
+	case c.kind.form() == formText:
+		return drivers.TextValue("")
+	case c.kind.number():
+		return drivers.IntValue(0)
+	}
+	return drivers.TextValue("2000-01-01T00:00:00Z")
 }

@@ -44,18 +44,6 @@ type pointFile struct {
 	Table               tableFile `yaml:",inline"`
 }
 
-// tableFile says which registers a point is; exactly one of the tables is set.
-type tableFile struct {
-	Coil     *scalar `yaml:"coil"`
-	Discrete *scalar `yaml:"discrete"`
-	Input    *scalar `yaml:"input"`
-	Holding  *scalar `yaml:"holding"`
-	Type     string  `yaml:"type"`
-	Order    string  `yaml:"order"`
-	Scale    *scalar `yaml:"scale"`
-	Offset   *scalar `yaml:"offset"`
-}
-
 // scalar is a number as it is written: the YAML library would round 0.1 and cut 1.5
 // to 1, and give errors without a place.
 type scalar string
@@ -69,6 +57,14 @@ func (s *scalar) UnmarshalYAML(node ast.Node) error {
 		*s = scalar(strconv.Quote(tok.Value)) // text is no number
 	}
 	return nil
+}
+
+// text is what was written, without quotes.
+func (s *scalar) text() string {
+	if plain, err := strconv.Unquote(string(*s)); err == nil {
+		return plain
+	}
+	return string(*s)
 }
 
 // whole reads a decimal or, with 0x, a hexadecimal integer from low to high.
@@ -92,6 +88,7 @@ type pointSpec struct {
 	drivers.Point
 	span
 	codec
+	factor *span // the register with the power of ten that scales the point; nil is none
 }
 
 // deviceSpec is a device file, checked.
@@ -164,14 +161,27 @@ func pointNames[P any](cfg drivers.Config, points map[string]P) ([]string, error
 func (p pointFile) check(cfg drivers.Config, name string, common drivers.Common) (pointSpec, error) {
 	s := pointSpec{Point: p.Polled(name, common)}
 	err := p.Table.resolve(&s)
-	if err == nil && s.Writable && (s.fn == ReadDiscreteInputs || s.fn == ReadInputRegisters) {
-		err = wrongKey("writable", "discrete inputs and input registers cannot be written")
+	if err == nil && s.Writable {
+		err = s.mayWrite()
 	}
 	var at *keyError
 	if errors.As(err, &at) {
 		return s, cfg.Errorf(drivers.PointPath(name, at.key...), "%s", at.msg)
 	}
 	return s, err
+}
+
+// mayWrite refuses what no request can write.
+func (s *pointSpec) mayWrite() error {
+	switch {
+	case s.fn == ReadDiscreteInputs || s.fn == ReadInputRegisters:
+		return wrongKey("writable", "discrete inputs and input registers cannot be written")
+	case s.mask() != nil:
+		return wrongKey("writable", "a part of a register cannot be written")
+	case !s.fn.bits() && s.count > maxWriteRegisters:
+		return wrongKey("writable", "%d registers cannot be written at once, only %d", s.count, maxWriteRegisters)
+	}
+	return nil
 }
 
 // keyError is what is wrong with a key of a point; no key is the point itself.
@@ -189,95 +199,4 @@ func wrongKey(key, format string, args ...any) error {
 		e.key = []string{key}
 	}
 	return e
-}
-
-// resolve fills in where a point is and how it becomes a value. The error is a
-// *keyError.
-func (t tableFile) resolve(s *pointSpec) error {
-	table, address := "", (*scalar)(nil)
-	for _, one := range []struct {
-		name string
-		at   *scalar
-		fn   Function
-	}{
-		{"coil", t.Coil, ReadCoils},
-		{"discrete", t.Discrete, ReadDiscreteInputs},
-		{"input", t.Input, ReadInputRegisters},
-		{"holding", t.Holding, ReadHoldingRegisters},
-	} {
-		if one.at == nil {
-			continue
-		}
-		if table != "" {
-			return wrongKey(one.name, "a point has exactly one of coil, discrete, input and holding")
-		}
-		table, address, s.fn = one.name, one.at, one.fn
-	}
-	if table == "" {
-		return wrongKey("", "a point needs one of coil, discrete, input and holding")
-	}
-	if err := t.setCodec(s); err != nil {
-		return err
-	}
-	count := max(1, s.kind.size()/2)
-	n, err := address.whole("the address", 0, int64(1<<16-count))
-	if err != nil {
-		return wrongKey(table, "%v", err)
-	}
-	s.addr, s.count = uint16(n), uint16(count)
-	return nil
-}
-
-// setCodec checks how the point becomes a value.
-func (t tableFile) setCodec(s *pointSpec) error {
-	bits := s.fn.bits()
-	if bits {
-		s.kind = typeBool
-	} else {
-		s.kind = typeUint16
-	}
-	if t.Type != "" {
-		kind, ok := typeNames[t.Type]
-		if !ok {
-			return wrongKey("type", "%q is none of bool, int16, uint16, int32, uint32, int64, uint64, float32, float64", t.Type)
-		}
-		if bits != (kind == typeBool) {
-			return wrongKey("type", "coils and discrete inputs are bool, registers are numbers")
-		}
-		s.kind = kind
-	}
-	if t.Order != "" {
-		order, ok := orderNames[t.Order]
-		if !ok || bits || len(order) != s.kind.size() {
-			return wrongKey("order", "order %q does not fit %v: AB for 16 bits, ABCD, CDAB, BADC or DCBA for 32, "+
-				"ABCDEFGH, GHEFCDAB, BADCFEHG or HGFEDCBA for 64", t.Order, s.kind)
-		}
-		s.order = order
-	}
-	return t.setScale(s)
-}
-
-func (t tableFile) setScale(s *pointSpec) error {
-	s.scale, s.offset = decimalOf(1, 0), decimalOf(0, 0)
-	for _, n := range []struct {
-		name string
-		text *scalar
-		to   *decimal
-	}{{"scale", t.Scale, &s.scale}, {"offset", t.Offset, &s.offset}} {
-		if n.text == nil {
-			continue
-		}
-		if s.fn.bits() {
-			return wrongKey(n.name, "a bool has no scale or offset")
-		}
-		var err error
-		if *n.to, err = parseDecimal(string(*n.text)); err != nil {
-			return wrongKey(n.name, "%v", err)
-		}
-		s.scaled = true
-	}
-	if s.scale.coefficient.Sign() == 0 {
-		return wrongKey("scale", "scale must not be 0")
-	}
-	return nil
 }

@@ -47,9 +47,9 @@ func parseDecimal(s string) (decimal, error) {
 	return decimal{n, exponent}, nil
 }
 
-// floatDecimal is the shortest decimal that rounds to f, a float of 32 or 64 bits.
+// floatDecimal is the shortest decimal that rounds to f, a float of 16, 32 or 64 bits.
 func floatDecimal(f float64, bits int) (decimal, error) {
-	s := strconv.FormatFloat(f, 'e', -1, bits)
+	s := shortest(f, bits)
 	mantissa, exponent, _ := strings.Cut(s, "e")
 	d, err := parseDecimal(mantissa)
 	if err != nil {

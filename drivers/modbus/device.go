@@ -27,9 +27,8 @@ const (
 )
 
 var (
-	errNotFinite = errors.New("the registers hold no number (NaN or infinite)")
-	errNoPoint   = errors.New("no such point")
-	errReadOnly  = errors.New("the point cannot be written")
+	errNoPoint  = errors.New("no such point")
+	errReadOnly = errors.New("the point cannot be written")
 )
 
 // device is one unit. It implements drivers.Device; one goroutine calls it.
@@ -38,8 +37,10 @@ type device struct {
 	bus      *bus
 	points   []drivers.Point
 	index    map[string]int
-	spans    []span
-	mutes    []mute // by point
+	spans    []span // of the points, and behind them of the factors
+	factors  []int  // by point: the index of its factor's span; 0 is none
+	mutes    []mute // by span
+	memos    []memo // by point
 	refused  refusals
 	multiple map[Function]bool // single writes that the unit does not know
 	closed   bool
@@ -56,13 +57,27 @@ func newDevice(spec *deviceSpec, b *bus) *device {
 		spec: spec, bus: b, points: pointsOf(spec.points),
 		index:    make(map[string]int, len(spec.points)),
 		spans:    make([]span, len(spec.points)),
-		mutes:    make([]mute, len(spec.points)),
+		factors:  make([]int, len(spec.points)),
+		memos:    make([]memo, len(spec.points)),
 		refused:  refusals{now: time.Now},
 		multiple: map[Function]bool{},
 	}
-	for i, p := range spec.points {
+	known := map[span]int{}
+	for i := range spec.points {
+		p := &spec.points[i]
 		d.index[p.Name], d.spans[i] = i, p.span
+		if p.factor == nil {
+			continue
+		}
+		at, ok := known[*p.factor]
+		if !ok {
+			at = len(d.spans)
+			d.spans = append(d.spans, *p.factor)
+			known[*p.factor] = at
+		}
+		d.factors[i] = at
 	}
+	d.mutes = make([]mute, len(d.spans))
 	return d
 }
 

@@ -19,14 +19,16 @@
 //
 // A point names exactly one of coil, discrete, input and holding, with the address
 // that travels on the wire (0 to 65535; the register that a manual calls 40001 is
-// holding: 0). Type is int16, uint16 (the default), int32, uint32, int64, uint64,
-// float32 or float64; a coil and a discrete input are bool. Order is the order in
-// which the bytes of the value come over the wire, A being the most significant:
-// AB and BA for 16 bits, ABCD, CDAB, BADC and DCBA for 32, ABCDEFGH, GHEFCDAB,
-// BADCFEHG and HGFEDCBA for 64. A reading is the register times scale plus offset,
-// exactly: 2153 with scale 0.1 is 215.3. What is written goes the same way back; an
-// integer or decimal that falls between two steps is refused, a float goes to the
-// nearest step if only its own rounding separates it from there.
+// holding: 0). Type is uint16 if absent, any other of typeNames, or a few bits of one
+// (bit, bits); a coil and a discrete input are bool. Order is the order in which the
+// bytes of the value come over the wire, A being the most significant: AB and BA for 16
+// bits, ABCD, CDAB, BADC, DCBA and any other for 32, and so on up to 64. A reading is
+// the register times scale plus offset, exactly: 2153 with scale 0.1 is 215.3; the
+// power of ten may come from another register (scale_from). Registers that say that
+// there is no value (NaN, no_value) are null; those that are no value of the type are a
+// bad reading. What is written goes the same way back; an integer or decimal that falls
+// between two steps is refused, a float goes to the nearest step if only its own
+// rounding separates it from there.
 //
 // # The way of a reading
 //

@@ -5,6 +5,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/goccy/go-yaml"
+
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
@@ -95,32 +97,47 @@ type Codec struct{ codec }
 
 // NewCodec makes a codec of the words of a device file; an empty one is absent.
 func NewCodec(kind, order, scale, offset string) (Codec, error) {
-	zero := scalar("0")
-	t := tableFile{Holding: &zero, Type: kind, Order: order}
+	file := "type: " + kind
+	for _, key := range []struct{ name, value string }{{"order", order}, {"scale", scale}, {"offset", offset}} {
+		if key.value != "" {
+			file += ", " + key.name + ": " + key.value
+		}
+	}
 	if kind == "bool" {
-		t.Holding, t.Coil = nil, &zero
+		return codecOf("coil: 0")
 	}
-	if scale != "" {
-		t.Scale = (*scalar)(&scale)
-	}
-	if offset != "" {
-		t.Offset = (*scalar)(&offset)
+	return CodecOf(file)
+}
+
+// CodecOf makes a codec of the keys of a point in a holding register.
+func CodecOf(keys string) (Codec, error) { return codecOf("holding: 0, " + keys) }
+
+func codecOf(keys string) (Codec, error) {
+	var t tableFile
+	if err := yaml.UnmarshalWithOptions([]byte("{"+keys+"}"), &t, yaml.Strict()); err != nil {
+		return Codec{}, err
 	}
 	var s pointSpec
 	err := t.resolve(&s)
 	return Codec{s.codec}, err
 }
 
+// Size is how many bytes the codec's values take.
+func (c *Codec) Size() int { return c.bytes }
+
+// Mask is the bits that are the codec's.
+func (c *Codec) Mask() []byte { return c.mask() }
+
 // Decode gives the value of bytes.
-func (c Codec) Decode(wire []byte) (drivers.Value, bool) { return c.decode(wire) }
+func (c *Codec) Decode(wire []byte) (drivers.Value, error) { return c.decode(wire) }
 
 // DecodeSlowly gives the value of a scaled integer by big numbers alone.
-func (c Codec) DecodeSlowly(wire []byte) drivers.Value {
+func (c *Codec) DecodeSlowly(wire []byte) drivers.Value {
 	return c.bigInt(c.raw(wire)).mul(c.scale).add(c.offset).value()
 }
 
 // Encode gives the bytes of a value.
-func (c Codec) Encode(v drivers.Value) ([]byte, error) { return c.encode(v) }
+func (c *Codec) Encode(v drivers.Value) ([]byte, error) { return c.encode(v) }
 
 // Span is a run of bits or registers.
 type Span struct {

@@ -65,7 +65,7 @@ func (d *Driver) ProfileExamples(name string) (n int, wrong []string) {
 			wrong = append(wrong, fmt.Sprintf("example of %q: %d registers for %d", e.Point, len(wire)/2, specs[i].count))
 			continue
 		}
-		if v, ok := specs[i].decode(wire); !ok || rounded(v, string(*e.Value)) != string(*e.Value) {
+		if v, err := specs[i].decode(wire); err != nil || rounded(v, string(*e.Value)) != string(*e.Value) {
 			wrong = append(wrong, fmt.Sprintf("example of %q gives %v, the source says %s", e.Point, v, *e.Value))
 		}
 	}

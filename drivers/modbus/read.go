@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -16,6 +17,9 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 		return nil, err
 	}
 	r := &reading{device: d, out: make([]drivers.Reading, 0, len(due))}
+	if len(d.spans) > len(d.points) {
+		r.factors = make([]factor, len(d.spans)-len(d.points))
+	}
 	for _, b := range d.lastMuted(plan(d.spans, due, d.cost(), &d.refused)) {
 		if _, err = r.block(ctx, b); err == nil {
 			continue
@@ -31,6 +35,7 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 			r.silent = append(r.silent, b)
 		}
 	}
+	r.scale()
 	if len(r.out) == 0 {
 		return nil, r.failed
 	}
@@ -38,7 +43,8 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 	return r.out, nil
 }
 
-// due finds the points, and leaves out those that the device keeps silent about.
+// due finds the spans of the points and of what scales them, and leaves out those that
+// the device keeps silent about.
 func (d *device) due(names []string) ([]int, error) {
 	due := make([]int, 0, len(names))
 	now := time.Now()
@@ -47,8 +53,13 @@ func (d *device) due(names []string) ([]int, error) {
 		if !ok {
 			return nil, fmt.Errorf("%w: %q", errNoPoint, name)
 		}
-		if !now.Before(d.mutes[i].until) {
-			due = append(due, i)
+		f := d.factors[i]
+		if now.Before(d.mutes[i].until) || f > 0 && now.Before(d.mutes[f].until) {
+			continue
+		}
+		due = append(due, i)
+		if f > 0 && !slices.Contains(due, f) {
+			due = append(due, f)
 		}
 	}
 	return due, nil
@@ -89,9 +100,11 @@ func (d *device) cost() cost {
 // reading is one Read under way.
 type reading struct {
 	*device
-	out    []drivers.Reading
-	silent []block // the unit gave no answer for
-	failed error
+	out     []drivers.Reading
+	factors []factor
+	waiting []unscaled
+	silent  []block // the unit gave no answer for
+	failed  error
 }
 
 // block reads a block; one that the unit refuses is split until only the points to
@@ -139,23 +152,37 @@ func splits(err error) bool {
 // judge makes readings of what a block holds.
 func (r *reading) judge(b block, data []byte, from span) {
 	now := time.Now()
+	var bit [1]byte
 	for _, i := range b.points {
 		r.mutes[i] = mute{}
-		p := &r.spec.points[i]
-		read := drivers.Reading{Point: p.Name, At: now}
-		var ok bool
-		if read.Value, ok = p.decode(p.cut(data, from)); !ok {
-			read.Quality, read.Err = drivers.Bad, errNotFinite
+		wire := r.spans[i].cut(data, from, &bit)
+		switch {
+		case i >= len(r.points):
+			r.factors[i-len(r.points)] = factorOf(wire)
+		case r.device.factors[i] > 0:
+			r.waiting = append(r.waiting, unscaled{point: i, wire: slices.Clone(wire), at: now})
+		default:
+			r.tell(i, wire, 0, now)
 		}
-		r.out = append(r.out, read)
 	}
 }
 
-// cut takes the bytes of s out of what was read for from.
-func (s span) cut(data []byte, from span) []byte {
+// tell adds the reading of a point.
+func (r *reading) tell(i int, wire []byte, exponent int, at time.Time) {
+	p := &r.spec.points[i]
+	read := drivers.Reading{Point: p.Name, At: at}
+	if read.Value, read.Err = r.memos[i].decode(&p.codec, wire, exponent); read.Err != nil {
+		read.Quality = drivers.Bad
+	}
+	r.out = append(r.out, read)
+}
+
+// cut takes the bytes of s out of what was read for from. Those of a bit are in bit.
+func (s span) cut(data []byte, from span, bit *[1]byte) []byte {
 	at := int(s.addr) - int(from.addr)
 	if s.fn.bits() {
-		return []byte{data[at/8] >> (at % 8) & 1}
+		bit[0] = data[at/8] >> (at % 8) & 1
+		return bit[:]
 	}
 	return data[2*at : 2*(at+int(s.count))]
 }
@@ -165,6 +192,10 @@ func (r *reading) refuse(b block, err error) {
 	now := time.Now()
 	for _, i := range b.points {
 		r.mutes[i] = mute{}
+		if i >= len(r.points) {
+			r.factors[i-len(r.points)] = factor{known: true, err: fmt.Errorf("cannot read the scale factor: %w", err)}
+			continue
+		}
 		r.out = append(r.out, drivers.Reading{Point: r.points[i].Name, Quality: drivers.Bad, At: now, Err: err})
 	}
 }

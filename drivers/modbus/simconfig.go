@@ -30,12 +30,16 @@ type simPointFile struct {
 	Formula string `yaml:"formula"`
 }
 
-// value reads a number, exactly, or true or false.
-func (s *scalar) value() (drivers.Value, error) {
+// value reads a number, exactly, or true or false, or for a point that is text the
+// text.
+func (s *scalar) value(text bool) (drivers.Value, error) {
 	if *s == "true" || *s == "false" {
 		return drivers.BoolValue(*s == "true"), nil
 	}
 	v, err := drivers.ParseNumber(string(*s))
+	if err != nil && text {
+		return drivers.TextValue(s.text()), nil
+	}
 	if err != nil {
 		return v, fmt.Errorf("%s is not a number, true or false", *s)
 	}
@@ -134,13 +138,13 @@ func (p simPointFile) check(name string, common drivers.Common, compile drivers.
 	if err := p.Table.resolve(&s.pointSpec); err != nil {
 		return s, err
 	}
-	s.initial = drivers.IntValue(0)
-	if s.kind == typeBool {
-		s.initial = drivers.BoolValue(false)
+	if s.factor != nil {
+		return s, wrongKey("scale_from", "a register of one's own has a scale")
 	}
+	s.initial = s.zero()
 	if p.Initial != nil {
 		var err error
-		if s.initial, err = p.Initial.value(); err != nil {
+		if s.initial, err = p.Initial.value(s.zero().Kind() == drivers.Text); err != nil {
 			return s, wrongKey("initial", "%v", err)
 		}
 	}

@@ -168,9 +168,8 @@ func (s *simulator) Read(_ context.Context, names []string) ([]drivers.Reading, 
 // reading is what a client would read; mu is held.
 func (s *simulator) reading(i int, now time.Time) drivers.Reading {
 	r := drivers.Reading{Point: s.points[i].Name, At: now}
-	var ok bool
-	if r.Value, ok = s.spec.points[i].decode(s.state[i].wire); !ok {
-		r.Quality, r.Err = drivers.Bad, errNotFinite
+	if r.Value, r.Err = s.spec.points[i].decode(s.state[i].wire); r.Err != nil {
+		r.Quality = drivers.Bad
 	}
 	return r
 }

@@ -19,7 +19,7 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 	if !p.Writable {
 		return fmt.Errorf("%w: %q", errReadOnly, name)
 	}
-	data, err := p.encode(v)
+	data, err := d.encode(ctx, i, v)
 	if err != nil {
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
