@@ -42,6 +42,7 @@ func (*Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, er
 	d := &device{
 		spec:    s,
 		port:    port,
+		frames:  s.reader,
 		opened:  time.Now(),
 		pushed:  make(chan drivers.Pushed, pushedQueue),
 		closing: make(chan struct{}),
@@ -81,6 +82,7 @@ const (
 type device struct {
 	*spec
 	port    *Port
+	frames  reader // the listener's
 	opened  time.Time
 	pushed  chan drivers.Pushed // closed by listen
 	closing chan struct{}
@@ -130,8 +132,14 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 	if err != nil {
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
+	send := []byte(text)
+	if !d.raw {
+		if send, err = d.reader.encode(nil, send); err != nil {
+			return fmt.Errorf("cannot write point %q: %w", name, err)
+		}
+	}
 	d.forget(name)
-	if _, err := d.port.Write([]byte(text)); err != nil {
+	if _, err := d.port.Write(send); err != nil {
 		return err
 	}
 	if p.assume {
@@ -206,9 +214,10 @@ func (d *device) listen() {
 			d.push(drivers.Pushed{Err: fmt.Errorf("the driver panicked: %v\n%s: %w", p, debug.Stack(), drivers.ErrLost)})
 		}
 	}()
-	frames := &framer{delimiter: []byte(d.delimiter), most: d.maxLine}
+	bad := func(err error) { d.push(drivers.Pushed{Err: err}) }
 	buf := make([]byte, 1024)
 	for first := true; ; {
+		_ = d.port.SetReadTimeout(d.patience()) // it never fails
 		n, err := d.port.Read(buf)
 		if err != nil {
 			if !errors.Is(err, os.ErrClosed) {
@@ -216,16 +225,26 @@ func (d *device) listen() {
 			}
 			return
 		}
-		if first && n > 0 {
+		if n == 0 {
+			d.frames.silence(d.frame, bad)
+			continue
+		}
+		if first {
 			first = false
 			if time.Since(d.opened) < halfLine {
-				frames.skip()
+				d.frames.skip()
 			}
 		}
-		frames.feed(buf[:n], d.line, func() {
-			d.push(drivers.Pushed{Err: fmt.Errorf("a line is longer than %d bytes", d.maxLine)})
-		})
+		d.frames.feed(buf[:n], d.frame, bad)
 	}
+}
+
+// patience is how long to wait for more of a frame.
+func (d *device) patience() time.Duration {
+	if d.frames.gap > 0 && d.frames.waits() {
+		return d.frames.gap
+	}
+	return time.Hour
 }
 
 // push hands something to the host, or ends with the device.
@@ -236,8 +255,8 @@ func (d *device) push(p drivers.Pushed) {
 	}
 }
 
-// line takes one line.
-func (d *device) line(line []byte) {
+// frame takes what one frame says.
+func (d *device) frame(line []byte) {
 	readings, err := d.readings(line, time.Now())
 	if err != nil {
 		d.push(drivers.Pushed{Err: err})

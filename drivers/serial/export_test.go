@@ -2,6 +2,8 @@ package serial
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -17,28 +19,66 @@ func Parser(cfg drivers.Config) (func([]byte) ([]drivers.Reading, error), error)
 	return func(line []byte) ([]drivers.Reading, error) { return s.readings(line, time.Time{}) }, nil
 }
 
-// Framer returns what cuts a stream into lines.
-func Framer(delimiter string, most int, line func([]byte), tooLong func()) func([]byte) {
-	f := &framer{delimiter: []byte(delimiter), most: most}
-	return func(b []byte) { f.feed(b, line, tooLong) }
+// Frames are the framing of a device file in the hands of a test.
+type Frames struct{ r reader }
+
+// NewFrames understands a device file.
+func NewFrames(cfg drivers.Config) (*Frames, error) {
+	s, err := understand(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Frames{s.reader}, nil
 }
+
+// Lines are lines with a delimiter.
+func Lines(delimiter string, most int) *Frames {
+	return &Frames{reader{framing: framing{cutter: delimited{[]byte(delimiter), true, most}, open: true}, most: most}}
+}
+
+// Clone is a framing of the same kind that has heard nothing.
+func (f *Frames) Clone() *Frames {
+	c := &Frames{f.r}
+	c.r.buf = nil
+	c.r.reset()
+	return c
+}
+
+func (f *Frames) Skip()                                            { f.r.skip() }
+func (f *Frames) Feed(b []byte, got func([]byte), bad func(error)) { f.r.feed(b, got, bad) }
+func (f *Frames) Silence(got func([]byte), bad func(error))        { f.r.silence(got, bad) }
+func (f *Frames) Encode(say []byte) ([]byte, error)                { return f.r.encode(nil, say) }
+func (f *Frames) Most() int                                        { return f.r.most }
+func (f *Frames) Waiting() int                                     { return len(f.r.buf) }
+
+// ErrChecksum, ErrTooLong, ErrBroken and ErrNoise are why bytes are no frame.
+var ErrChecksum, ErrTooLong, ErrBroken, ErrNoise = errChecksum, errTooLong, errBroken, errNoise
+
+// Checksum computes one of the algorithms.
+func Checksum(name string, b []byte) uint64 {
+	a := algorithms()[name]
+	return a.of(b) & (1<<(8*a.size) - 1)
+}
+
+// Algorithms are their names.
+func Algorithms() []string { return slices.Sorted(maps.Keys(algorithms())) }
 
 // Appear is the function of that name, for another place than Linux has.
 func (f Finder) Appear(ctx context.Context, port string, gone bool) error {
 	return f.appear(ctx, port, gone)
 }
 
-// Lines are the modem lines of a port in the hands of a test.
-type Lines struct {
+// ModemLines are the modem lines of a port in the hands of a test.
+type ModemLines struct {
 	Set    func(bits int, high bool) error
 	Unsent func() (int, bool, error)
 }
 
-func (l Lines) set(bits int, high bool) error { return l.Set(bits, high) }
-func (l Lines) unsent() (int, bool, error)    { return l.Unsent() }
+func (l ModemLines) set(bits int, high bool) error { return l.Set(bits, high) }
+func (l ModemLines) unsent() (int, bool, error)    { return l.Unsent() }
 
 // Switched has the port switch its sender by the lines.
-func Switched(p *Port, r RS485, l Lines) error {
+func Switched(p *Port, r RS485, l ModemLines) error {
 	p.rs485, p.lines = r, l
 	return p.prepareRS485()
 }

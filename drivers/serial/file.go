@@ -33,6 +33,9 @@ type deviceFile struct {
 	RS485          rs485File            `yaml:"rs485"`
 	Delimiter      string               `yaml:"delimiter"`
 	MaxLine        int                  `yaml:"max_line"`
+	MaxFrame       int                  `yaml:"max_frame"`
+	Frame          frameFile            `yaml:"frame"`
+	Checksum       checksumFile         `yaml:"checksum"`
 	Format         string               `yaml:"format"`
 	Separator      string               `yaml:"separator"`
 	Columns        []string             `yaml:"columns"`
@@ -67,13 +70,13 @@ type pointFile struct {
 
 // spec is a device file that was understood.
 type spec struct {
-	port      PortConfig
-	delimiter string
-	maxLine   int
-	parse     format
-	names     func(field string) error // why no line has such a field
-	points    []point
-	index     map[string]int
+	port   PortConfig
+	reader reader // copied for each that reads
+	raw    bool   // what is sent is not framed
+	parse  format
+	names  func(field string) error // why no line has such a field
+	points []point
+	index  map[string]int
 }
 
 type point struct {
@@ -85,22 +88,14 @@ type point struct {
 	assume bool
 }
 
-// Bounds of the key "max_line".
-const (
-	defaultMaxLine = 4096
-	mostMaxLine    = 1 << 20
-)
-
 func understand(cfg drivers.Config) (*spec, error) {
-	f := deviceFile{Delimiter: "\n", MaxLine: defaultMaxLine}
+	var f deviceFile
 	if err := cfg.Decode(&f); err != nil {
 		return nil, err
 	}
 	s := &spec{
-		port:      f.portConfig(),
-		delimiter: f.Delimiter,
-		maxLine:   f.MaxLine,
-		index:     make(map[string]int),
+		port:  f.portConfig(),
+		index: make(map[string]int),
 	}
 	var wrong *keyError
 	switch _, err := s.port.mode(); {
@@ -108,13 +103,14 @@ func understand(cfg drivers.Config) (*spec, error) {
 		return nil, cfg.Errorf("$."+wrong.key, "%v", err)
 	case f.Port == "":
 		return nil, cfg.Errorf("$.port", `the key "port" is missing`)
-	case f.Delimiter == "":
-		return nil, cfg.Errorf("$.delimiter", "delimiter must not be empty")
-	case f.MaxLine < 1 || f.MaxLine > mostMaxLine:
-		return nil, cfg.Errorf("$.max_line", "max_line must be 1 to %d, not %d", mostMaxLine, f.MaxLine)
 	case f.Every != 0:
 		return nil, cfg.Errorf("$.every", "a serial device is not polled: it speaks by itself")
 	}
+	var err error
+	if s.reader, err = understandFraming(cfg, &f); err != nil {
+		return nil, err
+	}
+	s.raw = f.Frame.Raw
 	if err := s.setFormat(cfg, f); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package serial_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,13 +58,13 @@ points:
 	})
 }
 
-// FuzzFramer compares the framer, fed in pieces, with a naive cut of the whole.
-func FuzzFramer(f *testing.F) {
+// FuzzLines compares lines, fed in pieces, with a naive cut of the whole.
+func FuzzLines(f *testing.F) {
 	f.Add([]byte("a\r\nbb\n\nccccccccc\nd\n"), uint8(3), "\n")
 	f.Add([]byte("||a|||b||"), uint8(1), "||")
 	f.Add([]byte("aaaaaaaaaaaaaaaaaaaaaaab"), uint8(2), "aab")
 	f.Fuzz(func(t *testing.T, stream []byte, piece uint8, delimiter string) {
-		if delimiter == "" || strings.Contains(delimiter, "\r") {
+		if delimiter == "" || len(delimiter) > 16 || strings.Contains(delimiter, "\r") {
 			return
 		}
 		const most = 8
@@ -77,10 +79,10 @@ func FuzzFramer(f *testing.F) {
 				want = append(want, string(part))
 			}
 		}
-		feed := serial.Framer(delimiter, most, func(line []byte) { got = append(got, string(line)) }, func() { got = append(got, "(too long)") })
+		frames := serial.Lines(delimiter, most)
 		for rest := stream; len(rest) > 0; {
 			n := min(len(rest), int(piece)+1)
-			feed(rest[:n])
+			frames.Feed(rest[:n], func(line []byte) { got = append(got, string(line)) }, func(error) { got = append(got, "(too long)") })
 			rest = rest[n:]
 		}
 		if len(got) == len(want)+1 && got[len(got)-1] == "(too long)" { // of a line without an end
@@ -88,6 +90,99 @@ func FuzzFramer(f *testing.F) {
 		}
 		if strings.Join(got, "\x00") != strings.Join(want, "\x00") && !strings.Contains(string(stream), "\r") {
 			t.Errorf("%q by %q in pieces of %d: want %q, got %q", stream, delimiter, int(piece)+1, want, got)
+		}
+	})
+}
+
+// fuzzedFrames are framings of every type, as the device file has them.
+var fuzzedFrames = []string{
+	"frame: {type: line}\nchecksum: {type: crc16-modbus, as: hex}",
+	"frame: {type: delimiter, delimiter: 'hex:0d0a'}",
+	"frame: {type: fixed, length: 6, start: 'hex:aa55'}\nchecksum: {type: sum8}",
+	"frame: {type: fixed, length: 5}",
+	"frame: {type: length, size: 1}\nchecksum: {type: xor}",
+	"frame: {type: length, start: 'hex:aa', offset: 1, size: 2, order: little, counts: self, extra: 1}\nchecksum: {type: crc8}",
+	"frame: {type: length, offset: 0, size: 4, counts: all}",
+	"frame: {type: silence, silence: 5ms}\nchecksum: {type: crc16-modbus}",
+	"frame: {type: stx}\nchecksum: {type: xor}",
+	"frame: {type: stx}\nchecksum: {type: lrc, as: hex, inside: true}",
+	"frame: {type: stx, dle: true}\nchecksum: {type: crc16-xmodem}",
+	"frame: {type: stx, dle: true}\nchecksum: {type: crc16-xmodem, inside: true}",
+	"frame: {type: slip}",
+	"frame: {type: slip}\nchecksum: {type: crc32}",
+	"frame: {type: cobs}",
+	"frame: {type: nmea}",
+}
+
+func framesOf(t testing.TB, keys string) *serial.Frames {
+	t.Helper()
+	frames, err := serial.NewFrames(drivertest.Config(t, "d", "driver: serial\nport: x\nformat: keyvalue\npoints: {a: {}}\n"+keys+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frames
+}
+
+// FuzzFrames feeds each framing with anything, whole and in pieces, and has it read
+// what it made itself, behind that as well.
+func FuzzFrames(f *testing.F) {
+	for _, seed := range []string{
+		"$GPGLL,4916.45,N*31\r\n", "\x02abc\x03\x63", "\xc0a\xdb\xdcb\xc0", "\x03ab\x00", "\xaa\x55ab\x00\x00", "\x10\x02a\x10\x10b\x10\x03zz",
+		"abcde", "\x00\x00\x00\x05a", "hello 6f2a\n", "\x01\x01", "*00", "$*00\n", "!\x02\x10",
+	} {
+		f.Add([]byte(seed), []byte("abc"), uint8(2))
+	}
+	var all []*serial.Frames
+	for _, keys := range fuzzedFrames {
+		all = append(all, framesOf(f, keys+"\nmax_frame: 40"))
+	}
+	f.Fuzz(func(t *testing.T, stream, say []byte, size uint8) {
+		for i, keys := range fuzzedFrames {
+			whole, pieces := all[i].Clone(), all[i].Clone()
+			var want, got []string
+			note := func(to *[]string) func([]byte) {
+				return func(b []byte) {
+					if len(b) > whole.Most() {
+						t.Errorf("%s: %d bytes are more than a frame may have", keys, len(b))
+					}
+					*to = append(*to, string(b))
+				}
+			}
+			bad := func(err error) {
+				if !errors.Is(err, serial.ErrTooLong) && !errors.Is(err, serial.ErrChecksum) && !errors.Is(err, serial.ErrBroken) && !errors.Is(err, serial.ErrNoise) {
+					t.Errorf("%s: %v is of no kind", keys, err)
+				}
+			}
+			silences := strings.Contains(keys, "silence")
+			for rest := stream; len(rest) > 0 && !silences; {
+				n := min(len(rest), int(size)+1)
+				pieces.Feed(rest[:n], note(&got), bad)
+				if pieces.Waiting() > 2*40+64 {
+					t.Errorf("%s: %d bytes wait", keys, pieces.Waiting())
+				}
+				rest = rest[n:]
+			}
+			whole.Feed(stream, note(&want), bad)
+			if !silences && !slices.Equal(got, want) {
+				t.Errorf("%s: %q in pieces of %d gives %q, not %q", keys, stream, int(size)+1, got, want)
+			}
+			whole.Silence(note(&want), bad)
+			sent, err := whole.Encode(say)
+			if err != nil || len(say) == 0 || strings.HasPrefix(string(say), "\r") || strings.HasSuffix(string(say), "\r") {
+				continue
+			}
+			heard := all[i].Clone()
+			got = nil
+			heard.Feed(sent, note(&got), bad)
+			heard.Silence(note(&got), bad)
+			if len(got) == 1 && strings.Contains(keys, "type: length,") { // it is written into what is said
+				want = []string{string(sent[:len(got[0])])}
+			} else {
+				want = []string{string(say)}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %q is sent as %q and heard as %q", keys, say, sent, got)
+			}
 		}
 	})
 }

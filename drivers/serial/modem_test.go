@@ -103,7 +103,7 @@ func TestRS485(t *testing.T) {
 			p := openPort(t, serial.PortConfig{Port: w.path, Baud: 4_000_000})
 			var did []string
 			asked := 0
-			lines := serial.Lines{
+			lines := serial.ModemLines{
 				Set: func(bits int, high bool) error {
 					did = append(did, fmt.Sprint(bits == unix.TIOCM_RTS, high))
 					return nil
@@ -132,7 +132,7 @@ func TestRS485(t *testing.T) {
 	t.Run("the sender is off after a line that takes nothing", func(t *testing.T) {
 		p := openPort(t, serial.PortConfig{Port: newWire(t).path, Baud: 4_000_000})
 		var on bool
-		lines := serial.Lines{
+		lines := serial.ModemLines{
 			Set:    func(_ int, high bool) error { on = high; return nil },
 			Unsent: func() (int, bool, error) { return 1, true, nil },
 		}
