@@ -25,7 +25,7 @@ type client struct {
 	reader *bufio.Reader
 	lastID uint16
 	limit  int               // of a packet that the server takes, in bytes; 0 is none
-	early  []*packet.Publish // that came before the SUBACK
+	early  []*packet.Publish // that came while another packet was awaited
 
 	mu sync.Mutex // of writes
 }
@@ -131,6 +131,8 @@ func (c *client) nextID() uint16 {
 // publish sends one message and returns when the server has it, by its QoS.
 func (c *client) publish(m message.Message) error {
 	p := &packet.Publish{QoS: m.QoS, Retain: m.Retain, Topic: m.Topic, Payload: m.Payload}
+	p.Properties.ResponseTopic, p.Properties.CorrelationData = m.ResponseTopic, m.CorrelationData
+	p.Properties.UserProperties = m.UserProperties
 	if m.QoS > 0 {
 		p.ID = c.nextID()
 	}
@@ -155,6 +157,10 @@ func (c *client) await(kind packet.Type, id uint16) error {
 		p, err := c.receive(30 * time.Second)
 		if err != nil {
 			return err
+		}
+		if early, ok := p.(*packet.Publish); ok {
+			c.early = append(c.early, early)
+			continue
 		}
 		ack, ok := p.(*packet.Ack)
 		if !ok || ack.Kind != kind || ack.ID != id {
@@ -206,8 +212,13 @@ func refused(ack *packet.Suback, filters []string) error {
 
 // next returns the next message, acknowledged once handle has returned nil.
 func (c *client) next(handle func(*packet.Publish) error) error {
+	return c.nextWithin(2*keepAlive, handle)
+}
+
+// nextWithin is next with a limit for the time between two packets.
+func (c *client) nextWithin(within time.Duration, handle func(*packet.Publish) error) error {
 	for {
-		p, err := c.takeIn()
+		p, err := c.takeIn(within)
 		if err != nil {
 			return err
 		}
@@ -227,9 +238,9 @@ func (c *client) next(handle func(*packet.Publish) error) error {
 	}
 }
 
-func (c *client) takeIn() (packet.Packet, error) {
+func (c *client) takeIn(within time.Duration) (packet.Packet, error) {
 	if len(c.early) == 0 {
-		return c.receive(2 * keepAlive)
+		return c.receive(within)
 	}
 	p := c.early[0]
 	c.early = c.early[1:]

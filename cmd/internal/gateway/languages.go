@@ -29,7 +29,7 @@ func newLanguages(opt Options) ([]rules.Language, func() error, error) {
 // newDevices chooses the drivers.
 func newDevices(o drivers.Options) (*drivers.Host, error) {
 	bus, err := modbus.New(modbus.Options{
-		OpenSerial: openSerial,
+		OpenSerial: OpenSerial,
 		Formula:    exprlang.Formula,
 		Log:        o.Log,
 		Profiles:   profiles.FS(),
@@ -46,8 +46,8 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 	return drivers.NewHost(o)
 }
 
-// openSerial opens a serial port for Modbus: siblings do not know each other.
-func openSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+// OpenSerial opens a serial port for Modbus: siblings do not know each other.
+func OpenSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
 	return serial.Open(ctx, serial.PortConfig{Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits})
 }
 
