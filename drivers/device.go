@@ -28,6 +28,8 @@ type slot struct {
 	reports   reports // the slot's goroutine only
 	announced string  // what the status topic says, for statusTopic; likewise
 	statusOf  string
+	detailed  []byte // what the topic of its detail says
+	props     properties
 
 	mu    sync.Mutex
 	state state
@@ -81,6 +83,7 @@ func (s *slot) leave(ctx context.Context, e *entry) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
+	s.fallen(ctx, e)
 	s.announce(ctx, e, statusOffline)
 }
 

@@ -11,6 +11,7 @@
 //	DEVICE/POINT/set         the control topic: publish a value here to write it
 //	DEVICE/POINT/set/result  what became of it
 //	DEVICE/status            online or offline, retained
+//	DEVICE/status/detail     the same with its reason, as JSON, retained
 //
-// DEVICE is the file's "topic" key, by default the file's name.
+// A reading carries its quality and time as user properties, or in its payload. DEVICE is the file's "topic" key, by default the file's name.
 package drivers

@@ -130,6 +130,9 @@ func (x *session) refresh(ctx context.Context) error {
 		err = x.show(ctx, f, x.slot.grownOld(x.entry, time.Now()))
 	}
 	f.stale = x.slot.nextOld(x.entry)
+	if err == nil {
+		x.slot.up(ctx, x.entry)
+	}
 	return err
 }
 

@@ -10,14 +10,6 @@ import (
 	"github.com/gatehouse/gatehouse/broker/message"
 )
 
-// The user properties of a reading: how far it can be trusted, of which time it is,
-// and why it is not good.
-const (
-	PropertyQuality = "quality"
-	PropertyAt      = "at"
-	PropertyReason  = "reason"
-)
-
 // fedReading is what a message says of a point that shows its topic.
 func fedReading(pt *Point, m *message.Message) Reading {
 	r := Reading{Point: pt.Name, At: m.At}

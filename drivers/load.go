@@ -41,6 +41,7 @@ type entry struct {
 	driver     Driver // nil while it is not available
 	topic      string
 	together   bool
+	object     bool // payloads are of PayloadObject
 	points     []Point
 	topics     []string       // of points, in their order
 	series     []string       // likewise: what their history is called
@@ -297,7 +298,7 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	if common.Driver == "" {
 		return nil, cfg.Errorf("$.driver", `the key "driver" is missing`)
 	}
-	e := &entry{name: name, hash: f.hash, cfg: cfg, driverName: common.Driver, topic: common.Topic, together: common.Together}
+	e := &entry{name: name, hash: f.hash, cfg: cfg, driverName: common.Driver, topic: common.Topic, together: common.Together, object: common.Payload == PayloadObject}
 	e.driver, _ = h.driver(common.Driver)
 	if err := e.checkTopic(); err != nil {
 		return nil, err
@@ -370,7 +371,7 @@ func (e *entry) claim() error {
 		return e.cfg.Errorf("$.points", "more than %d points", MaxPoints)
 	}
 	e.index = make(map[string]int, len(e.points))
-	own := map[string]bool{e.topic + "/status": true}
+	own := map[string]bool{e.topic + "/status": true, e.topic + "/status/detail": true}
 	if e.together {
 		own[e.topic], own[e.topic+"/set"], own[e.topic+"/set/result"] = true, true, true
 	}

@@ -114,7 +114,9 @@ func (x *session) poll(ctx context.Context) error {
 	if err != nil {
 		return x.unanswered(ctx, err)
 	}
-	x.slot.missing(x.entry, due, readings)
+	if x.slot.missing(x.entry, due, readings) {
+		x.slot.fallen(ctx, x.entry)
+	}
 	x.answered(ctx)
 	return nil
 }

@@ -50,22 +50,27 @@ func (s *slot) take(ctx context.Context, e *entry, readings []Reading, from orig
 	if len(n.samples) > 0 {
 		s.host.opts.History(n.samples)
 	}
-	if len(n.msgs) == 0 {
-		return
+	if len(n.msgs) > 0 {
+		s.publish(ctx, n.msgs, n.indexes)
 	}
-	err := s.bus.Publish(ctx, n.msgs...)
+}
+
+// publish publishes messages of readings; the indexes are those of their points.
+func (s *slot) publish(ctx context.Context, msgs []message.Message, indexes []int) {
+	err := s.bus.Publish(ctx, msgs...)
 	if err == nil {
-		s.count(func(c *Counters) { c.Published += uint64(len(n.msgs)) })
+		s.count(func(c *Counters) { c.Published += uint64(len(msgs)) })
 		return
 	}
-	s.publishSingly(ctx, n.msgs, n.indexes, err)
+	s.publishSingly(ctx, msgs, indexes, err)
 }
 
 // missing notes that the values of points that were asked for are stale, if the
-// readings have nothing of them: the device answers, but not for these.
-func (s *slot) missing(e *entry, asked []string, readings []Reading) {
+// readings have nothing of them, and whether there are such: the device answers, but
+// not for these.
+func (s *slot) missing(e *entry, asked []string, readings []Reading) (some bool) {
 	if len(readings) >= len(asked) {
-		return
+		return false
 	}
 	told := make(map[string]bool, len(readings))
 	for i := range readings {
@@ -74,9 +79,21 @@ func (s *slot) missing(e *entry, asked []string, readings []Reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range asked {
-		if p := &s.state.points[e.index[name]]; !told[name] && p.known && p.quality == Good {
-			p.quality = Stale
+		if p := &s.state.points[e.index[name]]; !told[name] {
+			p.grow("the device answers, but not for this point")
+			s.state.dirty, some = true, true
 		}
+	}
+	return some
+}
+
+// grow makes a good value stale, and tells why of any that is not good.
+func (p *pointState) grow(reason string) {
+	if p.known && p.quality == Good {
+		p.quality = Stale
+	}
+	if p.quality == Stale || !p.known {
+		p.err = reason
 	}
 }
 
@@ -108,7 +125,7 @@ func (s *slot) unpublished(index int) {
 	s.state.counters.PublishErrors++
 	for i := range s.state.points {
 		if i == index || index < 0 {
-			s.state.points[i].isPublished = false
+			s.state.points[i].isPublished, s.state.points[i].told = false, 0
 		}
 	}
 }
@@ -130,30 +147,30 @@ func (s *slot) note(e *entry, readings []Reading, from origin) (n news) {
 		if r.Quality == Bad {
 			n.bad = r
 		}
-		if !s.keep(pt, p, r, now) {
+		s.keep(pt, p, r, now)
+		if !p.isWorth(e, pt, from, now) {
 			continue
 		}
-		if !from.command && !p.isNews(pt, now) {
-			continue
-		}
-		changed = true
-		p.published, p.publishedAt, p.isPublished = p.value, now, true
-		if v, ok := p.raw.Float(); ok && pt.History && s.host.opts.History != nil {
-			n.samples = append(n.samples, Sample{Series: e.series[index], At: p.at, Value: v})
+		changed, p.told = true, toldAs(p.quality)
+		if p.quality == Good {
+			p.published, p.publishedAt, p.isPublished = p.value, now, true
+			if v, ok := p.raw.Float(); ok && pt.History && s.host.opts.History != nil {
+				n.samples = append(n.samples, Sample{Series: e.series[index], At: p.at, Value: v})
+			}
 		}
 		if !e.together {
-			n.msgs = append(n.msgs, s.retained(e.topics[index], p.value.AppendJSON(make([]byte, 0, 16)), from))
-			n.indexes = append(n.indexes, index)
+			n.msgs, n.indexes = append(n.msgs, s.reading(e, index, from)), append(n.indexes, index)
 		}
 	}
 	if e.together && changed {
-		n.msgs, n.indexes = []message.Message{s.retained(e.topic, s.object(e), from)}, []int{-1}
+		n.msgs, n.indexes = []message.Message{s.together(e, from, now)}, []int{-1}
 	}
 	return n
 }
 
-// keep notes one reading and reports whether it is a good value. s.mu is held.
-func (s *slot) keep(pt *Point, p *pointState, r *Reading, now time.Time) bool {
+// keep notes one reading. s.mu is held.
+func (s *slot) keep(pt *Point, p *pointState, r *Reading, now time.Time) {
+	was, why := p.quality, p.err
 	p.at, p.quality, p.err = r.At, r.Quality, ""
 	if p.at.IsZero() {
 		p.at = now
@@ -161,16 +178,19 @@ func (s *slot) keep(pt *Point, p *pointState, r *Reading, now time.Time) bool {
 	switch r.Quality {
 	case Good:
 		p.hold(pt, r.Value)
-		return true
 	case Stale:
 		p.hold(pt, r.Value)
+		p.err = "the device has only an old value"
 	case Bad:
 		s.state.counters.Bad++
-		if r.Err != nil {
-			p.err = r.Err.Error()
-		}
+		p.err = "the device gave no value"
 	}
-	return false
+	if r.Err != nil {
+		p.err = r.Err.Error()
+	}
+	if p.quality != was || p.err != why {
+		s.state.dirty = true
+	}
 }
 
 // hold keeps a value that was read.
@@ -181,7 +201,7 @@ func (p *pointState) hold(pt *Point, v Value) {
 	case !p.known || p.raw != v:
 		p.value = pt.shown(v)
 	}
-	p.raw, p.known = v, true
+	p.raw, p.known, p.valueAt = v, true, p.at
 }
 
 // isNews reports whether the value is to be published: it was not yet, it went
@@ -220,20 +240,6 @@ func isNumber(v Value) bool {
 	return false
 }
 
-// object is the JSON object of all good values, in the order of the points. s.mu
-// is held.
-func (s *slot) object(e *entry) []byte {
-	b := []byte{'{'}
-	for i := range e.points {
-		p := &s.state.points[i]
-		if !p.known || p.quality != Good {
-			continue
-		}
-		b = appendMember(b, e.points[i].Name, p.value)
-	}
-	return append(b, '}')
-}
-
 // appendMember adds a member to an object that has been opened.
 func appendMember(b []byte, name string, v Value) []byte {
 	if b[len(b)-1] != '{' {
@@ -247,20 +253,4 @@ func (s *slot) retained(topic string, payload []byte, from origin) message.Messa
 		Topic: topic, Payload: payload, QoS: message.AtLeastOnce, Retain: true,
 		UTF8: true, Origin: s.origin, Hops: from.hops,
 	}
-}
-
-// announce publishes online or offline, unless that is what the status topic says.
-func (s *slot) announce(ctx context.Context, e *entry, status string) {
-	if s.announced == status && s.statusOf == e.topic {
-		return
-	}
-	m := s.retained(e.topic+"/status", []byte(status), origin{})
-	if err := s.bus.Publish(ctx, m); err != nil {
-		s.announced = ""
-		if n, due := s.reports.due("publish"); due {
-			s.log.Warn("device status was not published", "topic", m.Topic, "error", err, "count", n)
-		}
-		return
-	}
-	s.announced, s.statusOf = status, e.topic
 }

@@ -46,7 +46,7 @@ type PointStatus struct {
 	Value   Value     `json:"value"`
 	Quality Quality   `json:"quality"` // Bad before the first reading
 	At      time.Time `json:"at,omitzero"`
-	// Error is why the last reading is bad.
+	// Error is why the value is not good.
 	Error string `json:"error,omitempty"`
 	// Published is when a value was last published.
 	Published time.Time `json:"published,omitzero"`
@@ -75,6 +75,7 @@ type state struct {
 	since     time.Time
 	malformed string
 	points    []pointState
+	dirty     bool // the detail of the status may say something else now
 	counters  Counters
 }
 
@@ -82,9 +83,11 @@ type pointState struct {
 	value   Value // as others see it
 	raw     Value // as the device said it
 	quality Quality
-	known   bool // value was read
-	at      time.Time
-	err     string
+	known   bool      // value was read
+	at      time.Time // of the last reading
+	valueAt time.Time // of value
+	err     string    // why it is not good
+	told    told      // the quality that others know
 
 	published   Value
 	publishedAt time.Time
@@ -157,7 +160,7 @@ func (s *slot) begin(e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.entry, s.state.points = e, points
-	s.state.online, s.state.reason, s.state.since = false, "opening", time.Now()
+	s.state.online, s.state.reason, s.state.since, s.state.dirty = false, "opening", time.Now(), true
 }
 
 func (s *slot) count(f func(*Counters)) {
@@ -194,7 +197,7 @@ func (s *slot) setOnline() (changed bool) {
 	if s.state.online {
 		return false
 	}
-	s.state.online, s.state.reason, s.state.since = true, "", time.Now()
+	s.state.online, s.state.reason, s.state.since, s.state.dirty = true, "", time.Now(), true
 	return true
 }
 
@@ -204,6 +207,7 @@ func (s *slot) down(ctx context.Context, e *entry, err error) {
 	if n, due := s.reports.due("down"); due || news {
 		s.log.Warn("device offline", "driver", e.driverName, "error", err, "count", n)
 	}
+	s.fallen(ctx, e)
 	s.announce(ctx, e, statusOffline)
 }
 
@@ -216,11 +220,10 @@ func (s *slot) setOffline(reason string) (changed bool) {
 	if changed || s.state.since.IsZero() {
 		s.state.since = time.Now()
 	}
+	s.state.dirty = s.state.dirty || changed || s.state.reason != reason
 	s.state.online, s.state.reason = false, reason
 	for i := range s.state.points {
-		if p := &s.state.points[i]; p.known && p.quality == Good {
-			p.quality = Stale
-		}
+		s.state.points[i].grow("the device is offline: " + reason)
 	}
 	return changed
 }
