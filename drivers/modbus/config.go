@@ -30,6 +30,7 @@ type deviceFile struct {
 	drivers.Common `yaml:",inline"`
 	Map            mapFile       `yaml:",inline"`
 	Transport      transportFile `yaml:",inline"`
+	Limits         limitsFile    `yaml:",inline"`
 	// Unit is the unit identifier: 1 to 247, over TCP 0 to 255; 1 if absent.
 	Unit *scalar `yaml:"unit"`
 	// Timeout is from the end of a request to its answer, 1 ms to 1 minute; 1 s if
@@ -97,6 +98,7 @@ type deviceSpec struct {
 	unit    uint8
 	delay   time.Duration // see transportFile
 	timeout time.Duration
+	limits  limits
 	points  []pointSpec // by name
 }
 
@@ -125,12 +127,18 @@ func decodeDevice(cfg drivers.Config, profiles fs.FS) (*deviceSpec, error) {
 	if f.Timeout > 0 {
 		s.timeout = f.Timeout
 	}
+	if s.limits, err = f.Limits.check(cfg); err != nil {
+		return nil, err
+	}
 	names, err := pointNames(cfg, f.Points)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
 		p, err := f.Points[name].check(cfg, name, f.Common)
+		if err == nil {
+			err = s.limits.fits(cfg, &p)
+		}
 		if err != nil {
 			return nil, err
 		}

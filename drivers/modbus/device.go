@@ -42,6 +42,8 @@ type device struct {
 	mutes    []mute // by span
 	memos    []memo // by point
 	refused  refusals
+	plans    plans
+	revivals int               // of the unit, as far as they are taken into account
 	multiple map[Function]bool // single writes that the unit does not know
 	closed   bool
 }
@@ -77,7 +79,7 @@ func newDevice(spec *deviceSpec, b *bus) *device {
 		}
 		d.factors[i] = at
 	}
-	d.mutes = make([]mute, len(d.spans))
+	d.mutes, d.revivals = make([]mute, len(d.spans)), d.condition().revivals
 	return d
 }
 

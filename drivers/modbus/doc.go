@@ -50,11 +50,13 @@
 //
 // A block that the device refuses, or keeps silent about while it answers for others,
 // is split until the address to blame stands alone; that is remembered for ten
-// minutes, or until the device gives it again, but for 30 s at least. A refused point has Quality Bad and an [Exception] as its Err; a point that
-// the device keeps silent about has no reading and is asked for once a minute. A unit
-// that does not answer at all is asked again after a back-off of 1 s to 30 s, and
-// costs the line one time-out each. A write is never sent twice; on a serial line one
-// that got no answer holds the unit's next write back for three time-outs.
+// minutes, or until the device gives it again, but for 30 s at least, or until the
+// device was away. A refused point has Quality Bad and an [Exception] as its Err; a
+// point that the device keeps silent about has no reading and is asked for once a
+// minute. A unit that does not answer at all is asked again after a back-off of 1 s to
+// 30 s, longer beside others, and costs the line one time-out each: what was learnt of
+// its latency, at most what is configured. A write is never sent twice; on a serial
+// line one that got no answer holds the unit's next write back for three time-outs.
 //
 // [Client] asks what a person or another program wants to know, by the rules of the
 // same bus. It chooses the lengths of its answers itself, so after anything odd it

@@ -166,6 +166,23 @@ type Block struct {
 
 // Plan plans the spans that are due, when some are known to be refused.
 func Plan(spans []Span, due []int, request, item time.Duration, barred []Span) []Block {
+	return PlanWithin(Limits{}, spans, due, request, item, barred)
+}
+
+// Limits are what a device bears to be asked.
+type Limits struct {
+	Registers, Bits int
+	Gap             int // with HasGap
+	HasGap          bool
+	Never           []Span
+}
+
+// PlanWithin is Plan within limits.
+func PlanWithin(l Limits, spans []Span, due []int, request, item time.Duration, barred []Span) []Block {
+	within := &limits{registers: l.Registers, bits: l.Bits, gap: l.Gap, hasGap: l.HasGap}
+	for _, s := range l.Never {
+		within.never = append(within.never, s.inner())
+	}
 	memory := &refusals{now: time.Now}
 	for _, s := range barred {
 		memory.add(s.inner(), time.Hour)
@@ -175,7 +192,7 @@ func Plan(spans []Span, due []int, request, item time.Duration, barred []Span) [
 		inner[i] = s.inner()
 	}
 	var out []Block
-	for _, b := range plan(inner, due, cost{request: request, item: item}, memory) {
+	for _, b := range plan(inner, due, cost{request: request, item: item}, within, memory) {
 		out = append(out, Block{Span: outer(b.span), Points: b.points})
 	}
 	return out

@@ -78,7 +78,7 @@ func (d *device) once(ctx context.Context, s span, doubt *doubt) (data []byte, f
 		confirm = d.confirmTime(d.condition())
 	}
 	got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count},
-		timing{timeout: d.spec.timeout, confirm: confirm})
+		timing{timeout: d.condition().timeout, configured: d.spec.timeout, confirm: confirm})
 	d.bus.lengths.release(d.spec.unit, s.fn, from.count, time.Now().Add(waryTimeouts*d.spec.timeout))
 	return got.data, from, got.odd, err
 }
@@ -92,7 +92,7 @@ func (d *device) claim(ctx context.Context, s span) (from span, confirm time.Dur
 	for {
 		now := time.Now()
 		for c := range s.padded {
-			if (c == s || !d.refused.bars(c)) && lengths.claim(unit, c.fn, c.addr, c.count, now) {
+			if (c == s || d.spec.limits.allows(c, s) && !d.refused.bars(c)) && lengths.claim(unit, c.fn, c.addr, c.count, now) {
 				return c, 0, nil
 			}
 		}

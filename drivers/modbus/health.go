@@ -11,7 +11,7 @@ import (
 
 const (
 	// firstBackOff and lastBackOff bound the pause between two requests to a unit
-	// that does not answer.
+	// that does not answer; beside others it is longer where requests take long.
 	firstBackOff = time.Second
 	lastBackOff  = 30 * time.Second
 	// Strikes: a request without a word counts two, one with a garbled answer one;
@@ -31,13 +31,16 @@ var errDead = errors.New("the unit does not answer")
 
 // health is what a bus knows of a unit.
 type health struct {
-	strikes  int
-	backOff  time.Duration
-	until    time.Time     // not asked before; zero unless dead
-	troubled time.Time     // last time that an answer of it may be under way
-	latency  time.Duration // smoothed
-	longest  time.Duration // latency, decaying slowly
-	lateAck  time.Time     // until then the answer to a write may come
+	strikes   int
+	backOff   time.Duration
+	until     time.Time     // not asked before; zero unless dead
+	troubled  time.Time     // last time that an answer of it may be under way
+	answers   int           // whose latency is known, up to sureAnswers
+	latency   time.Duration // smoothed
+	variation time.Duration // of the latency, smoothed
+	longest   time.Duration // latency, decaying slowly
+	revivals  int           // how often it was dead, and answered again
+	lateAck   time.Time     // until then the answer to a write may come
 }
 
 // mayAsk refuses a request to a dead unit before its back-off has ended.
@@ -61,17 +64,19 @@ func (b *bus) learn(j *job, got reply, err error) {
 	}
 	h := &b.units[j.req.unit]
 	var exception Exception
+	wasAway := h.strikes > deadStrikes && b.clear(now) // probed in vain: that is no single address
 	switch {
 	case err == nil:
-		h.answered(got.latency)
+		h.answered(wasAway)
+		h.learnLatency(got.latency)
 		return
 	case errors.As(err, &exception) && !exception.unreached():
-		h.answered(h.latency)
+		h.answered(wasAway)
 		return
 	case errors.Is(err, errGarbled):
-		h.strike(garbledStrikes, now)
+		h.strike(garbledStrikes, now, b.leastBackOff(j))
 	case errors.Is(err, errSilent), errors.As(err, &exception):
-		h.strike(silenceStrikes, now)
+		h.strike(silenceStrikes, now, b.leastBackOff(j))
 	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}
 	h.troubled = now
@@ -80,29 +85,40 @@ func (b *bus) learn(j *job, got reply, err error) {
 	}
 }
 
-// answered is for an answer after a latency.
-func (h *health) answered(latency time.Duration) {
-	h.strikes, h.backOff, h.until = 0, 0, time.Time{}
-	if h.latency == 0 {
-		h.latency = latency
+// leastBackOff is what a probe in vain is worth to the others on the line; mu is held.
+func (b *bus) leastBackOff(j *job) time.Duration {
+	if b.refs < 2 {
+		return 0
 	}
-	h.latency += (latency - h.latency) / 8
-	h.longest = max(latency, h.longest-h.longest/64)
+	return min(probeShare*j.timing.timeout, longestShare)
+}
+
+// clear reports whether nothing odd was heard on the line in the last minute; mu is held.
+func (b *bus) clear(now time.Time) bool { return now.Sub(b.oddness) >= troubleTime }
+
+// answered is for an answer of whatever kind.
+func (h *health) answered(wasAway bool) {
+	if wasAway {
+		h.revivals++
+	}
+	h.strikes, h.backOff, h.until = 0, 0, time.Time{}
 }
 
 // strike counts a failure; enough of them and the unit is left alone for longer and
-// longer.
-func (h *health) strike(n int, now time.Time) {
+// longer, for least at least.
+func (h *health) strike(n int, now time.Time, least time.Duration) {
 	if h.strikes += n; h.strikes < deadStrikes {
 		return
 	}
-	h.backOff = min(max(2*h.backOff, firstBackOff), lastBackOff)
+	h.backOff = max(min(max(2*h.backOff, firstBackOff), lastBackOff), least)
 	h.until = now.Add(h.backOff)
 }
 
 // condition is what a device plans with.
 type condition struct {
 	latency  time.Duration // measured
+	timeout  time.Duration // learnt from that; the one given at most
+	revivals int           // how often the unit came back from the dead
 	confirm  time.Duration // within which a second answer would have come
 	troubled bool          // stale answers were under way in the last minute
 	calm     time.Time     // from then on none is, for all that is known; see waryTimeouts
@@ -118,8 +134,14 @@ func (b *bus) condition(unit uint8, timeout time.Duration) condition {
 	if b.oddness.After(trouble) {
 		trouble = b.oddness
 	}
+	patience := timeout // while late answers are under way, nobody should be hasty
+	if b.clear(time.Now()) {
+		patience = h.timeout(timeout)
+	}
 	return condition{
 		latency:  h.latency,
+		timeout:  patience,
+		revivals: h.revivals,
 		confirm:  max(4*h.longest, shortestConfirm),
 		troubled: time.Since(trouble) < troubleTime,
 		calm:     trouble.Add(waryTimeouts * timeout),

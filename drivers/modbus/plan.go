@@ -49,9 +49,9 @@ func (c cost) gap() int {
 
 // plan covers the spans of the points that are due, given by index, with blocks:
 // each span lies whole in one block, no block is over the limit of its function, or
-// covers what was refused (a single span excepted), and spans that are close
-// together share a block. The order is by function and address.
-func plan(spans []span, due []int, c cost, memory *refusals) []block {
+// covers what was refused or must not be read (a single span excepted), and spans that
+// are close together share a block. The order is by function and address.
+func plan(spans []span, due []int, c cost, l *limits, memory *refusals) []block {
 	order := slices.Clone(due)
 	slices.SortFunc(order, func(a, b int) int { return compareSpans(spans[a], spans[b]) })
 	maxGap := c.gap()
@@ -60,7 +60,7 @@ func plan(spans []span, due []int, c cost, memory *refusals) []block {
 		s := spans[i]
 		if n := len(blocks); n > 0 {
 			last := &blocks[n-1]
-			if merged, ok := merge(last.span, s, maxGap); ok && (merged == last.span || !memory.bars(merged)) {
+			if merged, ok := l.merge(last.span, s, maxGap); ok && (merged == last.span || !memory.bars(merged)) {
 				last.span = merged
 				last.points = append(last.points, i)
 				continue
@@ -83,16 +83,17 @@ func compareSpans(a, b span) int {
 }
 
 // merge joins a span to one that begins before it, if the limits and the gap allow.
-func merge(s, next span, maxGap int) (span, bool) {
+func (l *limits) merge(s, next span, maxGap int) (span, bool) {
 	if s.fn != next.fn {
 		return s, false
 	}
 	whole := max(s.end(), next.end()) - int(s.addr)
 	between := int(next.addr) - s.end()
-	if whole > s.fn.limit() || (between > 0 && s.fn.bytes(between) > maxGap) {
+	if whole > l.of(s.fn) || between > 0 && (s.fn.bytes(between) > maxGap || l.hasGap && between > l.gap) {
 		return s, false
 	}
-	return s.hull(next), true
+	hull := s.hull(next)
+	return hull, between <= 0 || !l.touches(hull)
 }
 
 // halve splits a block with several points in two.
@@ -158,8 +159,9 @@ const (
 // refusals are spans that the device did not give: a span that covers one is not
 // worth a request. Only the smallest are kept.
 type refusals struct {
-	list []refusal
-	now  func() time.Time
+	list    []refusal
+	version uint64 // counts the changes
+	now     func() time.Time
 }
 
 type refusal struct {
@@ -170,6 +172,7 @@ type refusal struct {
 // add remembers a refused span.
 func (r *refusals) add(s span, d time.Duration) {
 	now := r.now()
+	r.version++
 	r.list = slices.DeleteFunc(r.list, func(old refusal) bool {
 		return old.covers(s) || !now.Before(old.until)
 	})
@@ -185,10 +188,31 @@ func (r *refusals) forgive(s span) {
 	if len(r.list) == 0 {
 		return
 	}
-	now := r.now()
+	now, before := r.now(), len(r.list)
 	r.list = slices.DeleteFunc(r.list, func(old refusal) bool {
 		return old.span == s && now.Sub(old.since) >= settleTime
 	})
+	if len(r.list) < before {
+		r.version++
+	}
+}
+
+// expire forgets what was refused long ago.
+func (r *refusals) expire() {
+	if len(r.list) == 0 {
+		return
+	}
+	now, before := r.now(), len(r.list)
+	r.list = slices.DeleteFunc(r.list, func(old refusal) bool { return !now.Before(old.until) })
+	if len(r.list) < before {
+		r.version++
+	}
+}
+
+// clear forgets everything.
+func (r *refusals) clear() {
+	r.list = nil
+	r.version++
 }
 
 // bars reports whether a span is known to be refused.

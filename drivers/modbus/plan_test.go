@@ -66,6 +66,54 @@ func TestPlanCoversEachDuePointOnce(t *testing.T) {
 	})
 }
 
+func TestPlanKeepsWithinTheLimits(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		l := modbus.Limits{
+			Registers: rapid.IntRange(4, 125).Draw(t, "registers"), Bits: rapid.IntRange(1, 2000).Draw(t, "bits"),
+			HasGap: rapid.Bool().Draw(t, "has gap"), Gap: rapid.IntRange(0, 20).Draw(t, "gap"), Never: drawSpans(t, 300),
+		}
+		touches := func(s modbus.Span) bool {
+			return slices.ContainsFunc(l.Never, func(n modbus.Span) bool {
+				return n.Fn == s.Fn && int(n.Addr) < int(s.Addr)+int(s.Count) && int(s.Addr) < int(n.Addr)+int(n.Count)
+			})
+		}
+		spans := slices.DeleteFunc(drawSpans(t, 300), touches)
+		due := make([]int, len(spans))
+		for i := range due {
+			due[i] = i
+		}
+		seen := 0
+		for _, b := range modbus.PlanWithin(l, spans, due, time.Hour, 2*char, nil) {
+			limit := l.Registers
+			if b.Fn <= 2 {
+				limit = l.Bits
+			}
+			if int(b.Count) > limit || touches(b.Span) {
+				t.Fatalf("block %v is over the limits", b)
+			}
+			read := make([]bool, b.Count)
+			for _, i := range b.Points {
+				for k := range spans[i].Count {
+					read[spans[i].Addr-b.Addr+k] = true
+				}
+			}
+			gap := 0
+			for _, r := range read {
+				if gap++; r {
+					gap = 0
+				}
+				if l.HasGap && gap > l.Gap {
+					t.Fatalf("block %v reads more than %d for nothing", b, l.Gap)
+				}
+			}
+			seen += len(b.Points)
+		}
+		if seen != len(due) {
+			t.Fatalf("%d points of %d are planned", seen, len(due))
+		}
+	})
+}
+
 func TestPlanWeighsAGapAgainstARequest(t *testing.T) {
 	at := func(addrs ...uint16) (spans []modbus.Span, due []int) {
 		for i, a := range addrs {

@@ -12,6 +12,7 @@ import (
 
 // Read implements drivers.Device.
 func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, error) {
+	d.revive()
 	due, err := d.due(names)
 	if err != nil || len(due) == 0 {
 		return nil, err
@@ -20,7 +21,7 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 	if len(d.spans) > len(d.points) {
 		r.factors = make([]factor, len(d.spans)-len(d.points))
 	}
-	for _, b := range d.lastMuted(plan(d.spans, due, d.cost(), &d.refused)) {
+	for _, b := range d.lastMuted(d.blocks(due)) {
 		if _, err = r.block(ctx, b); err == nil {
 			continue
 		}
@@ -65,6 +66,16 @@ func (d *device) due(names []string) ([]int, error) {
 	return due, nil
 }
 
+// revive forgets what the unit refused and kept silent about before it was dead: it may
+// have been restarted, with other registers.
+func (d *device) revive() {
+	if n := d.condition().revivals; n != d.revivals {
+		d.revivals = n
+		d.refused.clear()
+		clear(d.mutes)
+	}
+}
+
 // lastMuted puts the blocks last that the unit did not answer for the last time, so
 // that they do not keep the rest from being read.
 func (d *device) lastMuted(blocks []block) []block {
@@ -75,6 +86,9 @@ func (d *device) lastMuted(blocks []block) []block {
 			}
 		}
 		return false
+	}
+	if !slices.ContainsFunc(blocks, muted) {
+		return blocks
 	}
 	ordered := make([]block, 0, len(blocks))
 	for _, last := range []bool{false, true} {

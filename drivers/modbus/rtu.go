@@ -96,8 +96,10 @@ type reply struct {
 type timing struct {
 	timeout time.Duration // from the end of transmission to the answer
 	confirm time.Duration // listen so long after the answer: nothing may follow
-	calm    bool          // not while a stale answer may be under way: errWary
-	insist  bool          // though the unit counts as dead
+	// configured is the time-out of the device file, if timeout is one that was learnt.
+	configured time.Duration
+	calm       bool // not while a stale answer may be under way: errWary
+	insist     bool // though the unit counts as dead
 }
 
 // link is an open connection to one or more units. One goroutine, the bus's, uses it.
@@ -163,7 +165,7 @@ func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, er
 		err = l.confirm(ctx, &f, t.confirm)
 	}
 	if err != nil || f.odd {
-		l.alarm(t.timeout)
+		l.alarm(t.latest())
 	}
 	odd = odd || f.odd || errors.Is(err, errGarbled)
 	if err != nil {
@@ -224,7 +226,7 @@ func (l *lineLink) settle(ctx context.Context, t timing) (odd bool, err error) {
 		if n == 0 {
 			break
 		}
-		l.alarm(t.timeout)
+		l.alarm(t.latest())
 		odd, quiet = true, max(2*l.silence, l.hunt)
 		if err := ctx.Err(); err != nil {
 			return odd, err

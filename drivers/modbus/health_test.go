@@ -1,0 +1,238 @@
+package modbus_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+)
+
+// pollAll reads all devices over and over for a while, and counts the readings of each.
+func pollAll(devices []drivers.Device, points []string, d time.Duration) []int {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	counts := make([]int, len(devices))
+	var all sync.WaitGroup
+	for i, dev := range devices {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				readings, err := dev.Read(ctx, points)
+				if err == nil {
+					counts[i] += len(readings)
+				} else {
+					later(100 * time.Millisecond)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return counts
+}
+
+func sum(counts []int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// The line is as busy as can be; what the dead unit takes of it is what the others lose.
+func TestNineUnitsLoseLittleBesideADeadOne(t *testing.T) {
+	for name, from := range map[string]bool{"that died": true, "that never lived": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := newFakeLine(1, time.Second, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+				d := newDriver(t, modbus.Options{OpenSerial: line.open})
+				points := fakePoints()[:6]
+				var devices []drivers.Device
+				for unit := uint8(1); unit <= 9; unit++ {
+					devices = append(devices, open(t, d, rtuFile(unit, time.Second, points)))
+				}
+				file := rtuFile(10, time.Second, points)
+				const minutes = 10 * time.Minute
+				alone := sum(pollAll(devices, names(points), minutes))
+
+				dead := devices
+				if from {
+					ten := open(t, d, file)
+					pollAll([]drivers.Device{ten}, names(points), 10*time.Second)
+					dead = append(devices, ten)
+				}
+				line.with(10, func(u *fakeUnit) { u.dead, u.asked = true, 0 })
+				var opener sync.WaitGroup
+				ctx, cancel := context.WithCancel(context.Background())
+				if !from {
+					opener.Go(func() {
+						for ctx.Err() == nil {
+							if _, err := d.Open(ctx, config(t, file)); err == nil {
+								t.Error("a dead unit opens")
+							}
+							later(time.Second)
+						}
+					})
+				}
+				first := sum(pollAll(dead, names(points), time.Minute)[:9])
+				beside := sum(pollAll(dead, names(points), minutes)[:9])
+				cancel()
+				opener.Wait()
+				t.Logf("%d readings in %v, %d beside a dead unit (-%.1f %%; in the first minute -%.1f %%); it was asked %d times",
+					alone, minutes, beside, 100-100*float64(beside)/float64(alone), 100-100*10*float64(first)/float64(alone), line.asked(10))
+				if beside*100 < alone*95 {
+					t.Errorf("the nine lose %d of %d readings", alone-beside, alone)
+				}
+				if asked := line.asked(10); asked < 10 {
+					t.Errorf("the dead unit was asked %d times only", asked)
+				}
+			})
+		})
+	}
+}
+
+// A unit that has become slower loses no reading; one that is dead is known to be soon.
+func TestTimeoutIsLearntAndNotTrustedTooFar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 2 * time.Second
+		line := newFakeLine(1, timeout, 1)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := fakePoints()[:3]
+		dev := open(t, d, rtuFile(1, timeout, points))
+		c := &checker{t: t, unit: 1}
+		for _, latency := range []time.Duration{20, 20, 400, 1500, 20, 900} {
+			line.with(1, func(u *fakeUnit) { u.latency = latency * time.Millisecond })
+			for range 15 {
+				readings, err := dev.Read(t.Context(), names(points))
+				if err != nil || !c.see(points, readings) {
+					t.Errorf("with a latency of %d ms: %d readings, %v", latency, len(readings), err)
+				}
+				later(time.Second)
+			}
+		}
+		line.with(1, func(u *fakeUnit) { u.latency = 20 * time.Millisecond })
+		for range 300 {
+			readings, err := dev.Read(t.Context(), names(points))
+			if err != nil || !c.see(points, readings) {
+				t.Errorf("%d readings, %v", len(readings), err)
+			}
+		}
+		line.with(1, func(u *fakeUnit) { u.dead = true })
+		if _, err := dev.Read(t.Context(), names(points)); err == nil {
+			t.Error("a dead unit reads")
+		}
+		later(time.Minute)
+		start := time.Now()
+		if _, err := dev.Read(t.Context(), names(points)); err == nil {
+			t.Error("a dead unit reads")
+		}
+		if took := time.Since(start); took > timeout/4 || took == 0 {
+			t.Errorf("a probe of a dead unit takes %v", took)
+		}
+		line.with(1, func(u *fakeUnit) { u.dead, u.latency = false, 1500*time.Millisecond })
+		later(time.Minute)
+		for i := 0; ; i++ {
+			if _, err := dev.Read(t.Context(), names(points)); err == nil {
+				break
+			}
+			if i == 10 {
+				t.Fatal("the unit lives again, if slower, and is not found")
+			}
+			later(31 * time.Second)
+		}
+	})
+}
+
+// A unit that was away may have been given other registers.
+func TestRefusalsAreForgottenWhenAUnitComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, 200*time.Millisecond, 1)
+		line.units[1].missing = map[uint16]bool{5: true}
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := []fakePoint{{3, 1}, {3, 5}, {3, 9}, {3, 12}}
+		dev := open(t, d, rtuFile(1, 200*time.Millisecond, points))
+		requests := func() int {
+			before := line.asked(1)
+			if _, err := dev.Read(t.Context(), names(points)); err != nil {
+				t.Error(err)
+			}
+			return line.asked(1) - before
+		}
+		for range 5 {
+			requests()
+		}
+		if n := requests(); n != 3 {
+			t.Errorf("%d requests around an address that is refused, want 3", n)
+		}
+		line.with(1, func(u *fakeUnit) { u.dead, u.missing = true, nil })
+		_, _ = dev.Read(t.Context(), names(points)) // it is dead
+		later(35 * time.Second)
+		line.with(1, func(u *fakeUnit) { u.dead = false })
+		requests()
+		if n := requests(); n != 1 {
+			t.Errorf("%d requests after the unit came back with all registers, want 1", n)
+		}
+	})
+}
+
+// What the file forbids is not asked for, whatever it would save.
+func TestLimitsOfADeviceAreKept(t *testing.T) {
+	for _, c := range []struct {
+		keys     string
+		requests int
+	}{
+		{"", 2},
+		{"max_registers: 4", 3},
+		{"gap: 0", 5},
+		{"gap: 2", 4},
+		{"never_read: {holding: [2]}", 3},
+		{"never_read: {holding: [4..6], coil: [100..200]}", 3},
+		{"never_read: {input: [4..6]}", 2},
+		{"max_bits: 4", 3},
+	} {
+		t.Run(c.keys, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := newFakeLine(1, 200*time.Millisecond, 1)
+				d := newDriver(t, modbus.Options{OpenSerial: line.open})
+				points := []fakePoint{{3, 1}, {3, 3}, {3, 7}, {1, 2}, {1, 8}}
+				if c.keys == "max_bits: 4" {
+					points = []fakePoint{{3, 1}, {1, 2}, {1, 8}}
+				}
+				dev := open(t, d, rtuFile(1, 200*time.Millisecond, points)+"\n"+c.keys+"\n")
+				check := &checker{t: t, unit: 1}
+				for range 3 {
+					before := line.asked(1)
+					readings, err := dev.Read(t.Context(), names(points))
+					if err != nil || !check.see(points, readings) {
+						t.Errorf("%d readings, %v", len(readings), err)
+					}
+					if n := line.asked(1) - before; n != c.requests {
+						t.Errorf("%d requests, want %d", n, c.requests)
+					}
+					later(5 * time.Second)
+				}
+			})
+		})
+	}
+}
+
+func TestLimitsThatAreWrong(t *testing.T) {
+	for keys, want := range map[string]string{
+		"max_registers: 126":                 "max_registers must be 1 to 125",
+		"max_bits: 0":                        "max_bits must be 1 to 2000",
+		"gap: -1":                            "gap must be 0 to 2000",
+		"never_read: {register: [1]}":        `"register" is none of coil, discrete, input and holding`,
+		"never_read: {holding: [7..3]}":      "7..3 is no address or range of addresses such as 100..199",
+		"never_read: {holding: 1..2}":        "the point needs an address that never_read has",
+		"max_registers: 1":                   "the point has 2 registers, and one request may read 1",
+		"never_read: {holding: [0, 3..100]}": "",
+	} {
+		_, err := newDriver(t, modbus.Options{}).Check(config(t, fmt.Sprintf("driver: modbus\ntcp: plc\n%s\npoints:\n  x: {holding: 1, type: int32}\n", keys)))
+		if got := fmt.Sprint(err); want == "" && err != nil || want != "" && !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", keys, err, want)
+		}
+	}
+}
