@@ -15,6 +15,10 @@ type Common struct {
 	// Payload is what a reading is published as: [PayloadValue], the default, or
 	// [PayloadObject].
 	Payload string `yaml:"payload"`
+	// Discovery are the conventions by which others are told of the device, out of
+	// [Options].Conventions. Left out the device has those of all; an empty list is
+	// none.
+	Discovery []string `yaml:"discovery"`
 	// Every is how often points are read that do not say so; left out it is 1 s. The
 	// Host refuses one below [ShortestEvery].
 	Every time.Duration `yaml:"every"`

@@ -24,6 +24,8 @@ type Options struct {
 	// called at any time; [Host.Refresh] tells the host that its answers changed.
 	// A device whose driver is not found waits. Nil finds none.
 	Lookup func(name string) (Driver, bool)
+	// Conventions are what the key "discovery" of a device file may list.
+	Conventions []string
 	// Log gets what happens; nil discards it.
 	Log *slog.Logger
 	// RetryFirst and RetryMost bound the pauses before a device that is lost is
@@ -77,6 +79,7 @@ type Host struct {
 	errs    map[string]error   // what is wrong with a file, by device name
 	slots   map[string]*slot   // the devices that run, or still end
 	targets map[string]*target // by control topic
+	moved   chan struct{}      // closed when wanted changes; then there is another one
 	running bool
 }
 
@@ -100,6 +103,7 @@ func NewHost(o Options) (*Host, error) {
 		wanted: make(map[string]*entry),
 		errs:   make(map[string]error),
 		slots:  make(map[string]*slot),
+		moved:  make(chan struct{}),
 	}, nil
 }
 
@@ -122,7 +126,10 @@ func (h *Host) Run(ctx context.Context, bus message.Bus) error {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &run{host: h, bus: bus, standing: make(chan struct{}, 1)}
 	heard := make(chan error, 1)
-	go func() { heard <- r.hear(ctx) }()
+	go func() {
+		defer close(heard) // follow may have taken the only answer when ctx ended
+		heard <- r.hear(ctx)
+	}()
 	err := r.follow(ctx, heard)
 	cancel()
 	if err == nil {

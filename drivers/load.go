@@ -41,7 +41,8 @@ type entry struct {
 	driver     Driver // nil while it is not available
 	topic      string
 	together   bool
-	object     bool // payloads are of PayloadObject
+	object     bool     // payloads are of PayloadObject
+	discovery  []string // nil: the file does not say
 	points     []Point
 	topics     []string       // of points, in their order
 	series     []string       // likewise: what their history is called
@@ -117,6 +118,8 @@ func (h *Host) settle() error {
 
 	h.mu.Lock()
 	h.wanted, h.errs, h.targets = p.entries, p.errs, p.targets()
+	close(h.moved)
+	h.moved = make(chan struct{})
 	h.mu.Unlock()
 	select {
 	case h.kick <- struct{}{}:
@@ -303,6 +306,10 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	if err := e.checkTopic(); err != nil {
 		return nil, err
 	}
+	if err := h.checkDiscovery(cfg, common.Discovery); err != nil {
+		return nil, err
+	}
+	e.discovery = common.Discovery
 	if e.driver != nil {
 		if e.points, err = check(e.driver, cfg); err != nil {
 			return nil, err

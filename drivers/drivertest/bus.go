@@ -142,7 +142,7 @@ func (b *Bus) stand(sub message.Subscription) (*subscriber, error) {
 	b.subs[sub.Name] = s
 	if sub.Retained {
 		for _, m := range b.retained {
-			if s.hears(m.Topic) {
+			if m.Origin != sub.Name && s.hears(m.Topic) {
 				s.put(m)
 			}
 		}

@@ -75,6 +75,7 @@ func TestBus(t *testing.T) {
 			publish(t, bus, "a", "1", "", true)
 			publish(t, bus, "b", "1", "", true)
 			publish(t, bus, "b", "", "", true)
+			publish(t, bus, "c", "1", "me", true) // not to its origin
 			want(t, heard(t, bus, message.Subscription{Name: "me", Filters: []string{"#"}, Retained: true})(), "a 1")
 			want(t, heard(t, bus, message.Subscription{Name: "you", Filters: []string{"#"}})())
 		})

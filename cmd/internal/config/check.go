@@ -46,6 +46,7 @@ func (c *Config) check() error {
 	}
 	c.Store.check(func(below, format string, args ...any) { fail("store."+below, format, args...) })
 	c.History.check(func(below, format string, args ...any) { fail("history."+below, format, args...) })
+	c.Discovery.check(func(below, format string, args ...any) { fail("discovery."+below, format, args...) })
 	c.Rules.check(func(below, format string, args ...any) { fail("rules."+below, format, args...) })
 	if !oneOf(c.Log.Level, "debug", "info", "warn", "error") {
 		fail("log.level", "%q is not one of debug, info, warn, error", c.Log.Level)

@@ -24,11 +24,12 @@ type Config struct {
 	Plugins Plugins `yaml:"plugins"`
 	// Uplinks are connections to other brokers. This version has none: the list
 	// must be empty.
-	Uplinks []map[string]any `yaml:"uplinks"`
-	Console Console          `yaml:"console"`
-	Store   Store            `yaml:"store"`
-	History History          `yaml:"history"`
-	Log     Log              `yaml:"log"`
+	Uplinks   []map[string]any `yaml:"uplinks"`
+	Console   Console          `yaml:"console"`
+	Store     Store            `yaml:"store"`
+	History   History          `yaml:"history"`
+	Discovery Discovery        `yaml:"discovery"`
+	Log       Log              `yaml:"log"`
 
 	file string
 	text []byte
@@ -111,13 +112,14 @@ func Default() *Config {
 			Offer:   defaultOffer(),
 			Delayed: defaultDelayed(),
 		},
-		Rules:   Rules{Folder: "scripts"},
-		Devices: Devices{Folder: "devices"},
-		Plugins: Plugins{Folder: "plugins"},
-		Console: Console{Address: "127.0.0.1:8080"},
-		Store:   defaultStore(),
-		History: defaultHistory(),
-		Log:     Log{Level: "info", Format: "text"},
+		Rules:     Rules{Folder: "scripts"},
+		Devices:   Devices{Folder: "devices"},
+		Plugins:   Plugins{Folder: "plugins"},
+		Console:   Console{Address: "127.0.0.1:8080"},
+		Store:     defaultStore(),
+		History:   defaultHistory(),
+		Discovery: defaultDiscovery(),
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/store/history"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/discovery"
 	"github.com/gatehouse/gatehouse/plugins"
 	"github.com/gatehouse/gatehouse/rules"
 )
@@ -52,15 +53,16 @@ type Options struct {
 type Gateway struct {
 	opt Options
 
-	store   store.Store
-	history *history.History
-	access  *auth.Authority
-	broker  *broker.Server
-	rules   *rules.Engine
-	tap     *tap // before the rules
-	hooks   *hooks
-	devices *drivers.Host
-	plugins *plugins.Host
+	store     store.Store
+	history   *history.History
+	access    *auth.Authority
+	broker    *broker.Server
+	rules     *rules.Engine
+	tap       *tap // before the rules
+	hooks     *hooks
+	devices   *drivers.Host
+	discovery *discovery.Publisher
+	plugins   *plugins.Host
 
 	closeLanguages func() error // ends the script worker
 
@@ -131,6 +133,16 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	g.devices, err = newDevices(drivers.Options{
 		Lookup: g.plugins.Lookup, History: g.keepSamples, Log: opt.Log.With("part", "devices"),
 	})
+	if err != nil {
+		return nil, err
+	}
+	g.discovery, err = discovery.New(discovery.Options{
+		Devices: g.devices.Described, All: cfg.Discovery.Devices, Node: cfg.Discovery.Node,
+		Version: opt.Version, Log: opt.Log.With("part", "discovery"),
+		HomeAssistant: discovery.HomeAssistantOptions{Prefix: cfg.Discovery.HomeAssistant.Prefix},
+		Sparkplug:     discovery.SparkplugOptions{Group: cfg.Discovery.Sparkplug.Group, PrimaryHost: cfg.Discovery.Sparkplug.PrimaryHost},
+		Homie:         discovery.HomieOptions{Prefix: cfg.Discovery.Homie.Prefix},
+	})
 	return g, err
 }
 
@@ -170,6 +182,7 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 		{name: "history", run: func(ctx context.Context) error { return g.history.Run(ctx, g.broker) }},
 		{name: "plugins", run: g.runPlugins},
 		{name: "devices", run: g.runDevices, ready: g.devices.Ready()},
+		{name: "discovery", run: func(ctx context.Context) error { return g.discovery.Run(ctx, g.broker) }},
 	}
 	fronts, err := g.open(ctx)
 	if err != nil {

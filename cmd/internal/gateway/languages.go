@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/discovery"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 	"github.com/gatehouse/gatehouse/drivers/profiles"
 	"github.com/gatehouse/gatehouse/drivers/serial"
@@ -43,6 +44,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 		"serial":           serial.New(),
 		"sim":              sim.New(exprlang.Formula),
 	}
+	o.Conventions = discovery.Conventions()
 	return drivers.NewHost(o)
 }
 

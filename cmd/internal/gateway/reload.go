@@ -67,6 +67,7 @@ func needsRestart(now, next *config.Config) []string {
 		{"console", now.Console, next.Console},
 		{"store", now.Store, next.Store},
 		{"history", now.History, next.History},
+		{"discovery", now.Discovery, next.Discovery},
 		{"log.format", now.Log.Format, next.Log.Format},
 	} {
 		if !reflect.DeepEqual(k.was, k.will) {

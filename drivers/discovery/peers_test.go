@@ -1,0 +1,130 @@
+package discovery_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// tahu is the version of Eclipse Tahu's library for JavaScript, which judges our bytes
+// and makes those that hosts send.
+const tahu = "1.0.3"
+
+// modules installs Tahu's library once, and returns the folder that it is in. Where
+// continuous integration has installed what is needed it fails if that is not possible,
+// elsewhere the test is skipped.
+func modules(t *testing.T) string {
+	t.Helper()
+	missing := t.Skipf
+	if os.Getenv("DEPS") == "installed" {
+		missing = t.Fatalf
+	}
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing("%s is needed, to run Tahu's library (packages nodejs and npm): %v", program, err)
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = t.TempDir()
+	}
+	folder := filepath.Join(cache, "gatehouse-test", "tahu-"+tahu)
+	found := filepath.Join(folder, "node_modules")
+	if _, err := os.Stat(filepath.Join(found, "sparkplug-payload", "package.json")); err == nil {
+		return found
+	}
+	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := os.MkdirTemp(filepath.Dir(folder), "new-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(fresh) //nolint:errcheck // it has been renamed
+	out, err := exec.CommandContext(t.Context(), "npm", "install", "--prefix", fresh, "--ignore-scripts", "--no-audit", "--no-fund",
+		"--no-save", "sparkplug-payload@"+tahu).CombinedOutput()
+	if err != nil {
+		missing("cannot install sparkplug-payload@%s with npm: %v\n%s", tahu, err, out)
+	}
+	if err := os.Rename(fresh, folder); err != nil && !os.IsExist(err) { // another test was faster
+		t.Fatal(err)
+	}
+	return found
+}
+
+// ask has Tahu's library answer lines.
+func ask(t *testing.T, lines []string) []string {
+	t.Helper()
+	cmd := exec.Command("node", "testdata/sparkplug.js", modules(t))
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("node: %v", err)
+	}
+	answers := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(answers) != len(lines) {
+		t.Fatalf("want %d answers, got %q", len(lines), answers)
+	}
+	return answers
+}
+
+// spMetric is a metric as Tahu's library shows it.
+type spMetric struct {
+	Name         string            `json:"name"`
+	Alias        json.RawMessage   `json:"alias"`
+	Timestamp    json.RawMessage   `json:"timestamp"`
+	Type         string            `json:"type"`
+	Value        json.RawMessage   `json:"value"`
+	IsHistorical bool              `json:"isHistorical"`
+	IsNull       bool              `json:"isNull"`
+	Properties   map[string]spProp `json:"properties"`
+}
+
+type spProp struct {
+	Type  string          `json:"type"`
+	Value json.RawMessage `json:"value"`
+}
+
+// spPayload is a payload as Tahu's library shows it.
+type spPayload struct {
+	Timestamp json.RawMessage `json:"timestamp"`
+	Seq       json.RawMessage `json:"seq"`
+	Metrics   []spMetric      `json:"metrics"`
+}
+
+func decodePayloads(t *testing.T, payloads [][]byte) []spPayload {
+	t.Helper()
+	lines := make([]string, len(payloads))
+	for i, p := range payloads {
+		lines[i] = "decode " + hex.EncodeToString(p)
+	}
+	all := make([]spPayload, len(payloads))
+	for i, answer := range ask(t, lines) {
+		if err := json.Unmarshal([]byte(answer), &all[i]); err != nil {
+			t.Fatalf("%v: %s", err, answer)
+		}
+	}
+	return all
+}
+
+func encodePayloads(t *testing.T, payloads ...string) [][]byte {
+	t.Helper()
+	lines := make([]string, len(payloads))
+	for i, p := range payloads {
+		lines[i] = "encode " + p
+	}
+	var all [][]byte
+	for _, answer := range ask(t, lines) {
+		b, err := hex.DecodeString(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	return all
+}
