@@ -41,6 +41,7 @@ points:
 func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 	point := func(p string) string { return "driver: modbus\ntcp: plc\npoints:\n  x: " + p }
 	sim := func(rest string) string { return "driver: modbus-simulator\n" + rest }
+	server := func(rest string) string { return "driver: modbus-server\n" + rest }
 	for _, c := range []struct{ name, file, want string }{
 		{"no line", "driver: modbus\npoints:\n  x: {coil: 1}", "1:9: a Modbus device needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
 		{"two lines", "driver: modbus\ntcp: a\nserial: {port: b}\npoints:\n  x: {coil: 1}", "needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
@@ -127,14 +128,29 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"simulator with a bad initial value", sim("listen: 127.0.0.1:0\npoints:\n  x: {holding: 1, initial: 70000}"), "4:28: 70000 does not fit uint16"},
 		{"simulator with an initial text", sim("listen: 127.0.0.1:0\npoints:\n  x: {holding: 1, initial: on}"), "4:28: on is not a number, true or false"},
 		{"simulator with shared registers", sim("listen: 127.0.0.1:0\npoints:\n  x: {holding: 1, type: int32}\n  y: {holding: 2}"), `the point shares registers with "x"`},
+		{"server without a place", server("points:\n  x: {coil: 1, topic: a}"), "1:9: a Modbus server needs exactly one of listen and serial"},
+		{"server in two places", server("listen: {address: 127.0.0.1:0}\nserial: {port: a}\npoints:\n  x: {coil: 1, topic: a}"), "exactly one of listen and serial"},
+		{"server without a port", server("listen: {address: 127.0.0.1}\npoints:\n  x: {coil: 1, topic: a}"), "an address to listen on is needed"},
+		{"server in clear text", server("listen: {address: 0.0.0.0:502}\npoints:\n  x: {coil: 1, topic: a}"), `2:19: "0.0.0.0:502" is not on loopback, and Modbus TCP asks nobody who he is: give it tls, or allow_clear_text: true`},
+		{"server with other frames", server("listen: {address: 127.0.0.1:0, frames: udp}\npoints:\n  x: {coil: 1, topic: a}"), "2:40: frames must be tcp, rtu or ascii"},
+		{"server for nobody", server("listen: {address: 127.0.0.1:0, clients: 0}\npoints:\n  x: {coil: 1, topic: a}"), "2:41: clients must be 1 to 1000"},
+		{"server with half of TLS", server("listen: {address: 0.0.0.0:802, tls: {certificate: a, key: b}}\npoints:\n  x: {coil: 1, topic: a}"), "ca is missing"},
+		{"server with other exceptions", server("listen: {address: 127.0.0.1:0}\nexception: 5\npoints:\n  x: {coil: 1, topic: a}"), "3:12: exception must be 4"},
+		{"server without a topic", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {coil: 1}"), "4:6: a point of a server needs the topic that it shows"},
+		{"server with shared registers", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {holding: 1, type: int32, topic: a}\n  y: {holding: 2, topic: b}"), `the point shares registers with "x"`},
+		{"server with a writable input", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {input: 1, topic: a, writable: true}"), "input registers cannot be written"},
+		{"server on a line with a unit beyond", server("serial: {port: a}\nunit: 0\npoints:\n  x: {input: 1, topic: a}"), "3:7: unit must be 1 to 247"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDriver(t, modbus.Options{Formula: func(string) (func(map[string]any) (any, error), error) {
 				return nil, errors.New("bad formula")
 			}})
 			var driver drivers.Driver = d
-			if strings.HasPrefix(c.file, "driver: modbus-simulator") {
+			switch name, _, _ := strings.Cut(strings.TrimPrefix(c.file, "driver: "), "\n"); name {
+			case "modbus-simulator":
 				driver = d.Simulator()
+			case "modbus-server":
+				driver = d.Server()
 			}
 			_, err := driver.Check(config(t, c.file))
 			var at *drivers.ConfigError

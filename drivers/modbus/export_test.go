@@ -236,7 +236,7 @@ func Registers(cfg drivers.Config, formula drivers.Formula) (drivers.Device, err
 
 // ServeSimulator serves a simulator of no points until stop is called.
 func ServeSimulator(ln net.Listener, log *slog.Logger) (stop func()) {
-	s := newSimServer(ln, func([]byte, uint8, []byte) []byte { return nil }, log)
+	s := newNetServer(ln, log, 16, func(net.Conn) (answerer, error) { return func([]byte, uint8, []byte) []byte { return nil }, nil })
 	s.start()
 	return func() { s.stop() }
 }

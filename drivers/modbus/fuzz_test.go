@@ -112,17 +112,7 @@ points:
 		if answer[0]&0x80 != 0 {
 			return
 		}
-		r := modbus.Request{
-			Unit: unit, Fn: modbus.Function(pdu[0]), Addr: uint16(pdu[1])<<8 | uint16(pdu[2]),
-			Count: uint16(pdu[3])<<8 | uint16(pdu[4]),
-		}
-		switch r.Fn {
-		case modbus.WriteSingleCoil, modbus.WriteSingleRegister:
-			r.Count, r.Data = 1, pdu[3:]
-		case modbus.WriteMultipleCoils, modbus.WriteMultipleRegisters:
-			r.Data = pdu[6:]
-		default:
-		}
+		r := modbus.ParseRequest(unit, pdu)
 		if verdict, _, _ := r.Judge(answer); verdict != "granted" {
 			t.Errorf("% x is answered by % x, which is %s", pdu, answer, verdict)
 		}

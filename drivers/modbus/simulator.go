@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -58,7 +57,7 @@ func (d simDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device
 		return nil, fmt.Errorf("cannot listen on %q: %w", spec.listen, err)
 	}
 	s := newSimulator(spec, d.log)
-	s.server = newSimServer(ln, s.answer, d.log)
+	s.server = newNetServer(ln, d.log, maxClients, func(net.Conn) (answerer, error) { return s.answer, nil })
 	s.server.start()
 	return s, nil
 }
@@ -68,40 +67,34 @@ func (d simDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device
 type simulator struct {
 	spec   *simSpec
 	log    *slog.Logger
-	points []drivers.Point
+	list   []drivers.Point
 	index  map[string]int
 	vars   []string // the points' names as variables
 	begun  time.Time
 	pushed chan drivers.Pushed
-	server *simServer
+	server *netServer
 
-	mu    sync.Mutex // guards what follows
-	state []simState // by point
-	cells map[cell]cellOwner
+	*registers            // its mutex guards state, too
+	state      []simState // by point
 }
-
-// cell is one bit or register.
-type cell struct {
-	fn   Function // that reads it
-	addr uint16
-}
-
-// cellOwner is the point that a cell belongs to, and where in its bytes it begins.
-type cellOwner struct{ point, at int }
 
 // simState is what a point is at the moment.
 type simState struct {
 	value drivers.Value // as the formula gave it, not rounded to a step
-	wire  []byte        // as clients read it
 	last  time.Time     // when its formula was evaluated
 }
 
 func newSimulator(spec *simSpec, log *slog.Logger) *simulator {
 	s := &simulator{
-		spec: spec, log: log, points: spec.list(), begun: time.Now(),
-		index: map[string]int{}, cells: map[cell]cellOwner{},
-		pushed: make(chan drivers.Pushed, maxPushed),
+		spec: spec, log: log, list: spec.list(), begun: time.Now(),
+		index: map[string]int{}, pushed: make(chan drivers.Pushed, maxPushed),
 	}
+	specs := make([]pointSpec, len(spec.points))
+	for i, p := range spec.points {
+		specs[i] = p.pointSpec
+	}
+	s.registers = newRegisters(specs)
+	s.registers.store = s.store
 	for i, p := range spec.points {
 		s.index[p.Name] = i
 		s.vars = append(s.vars, variable(p.Name))
@@ -109,10 +102,8 @@ func newSimulator(spec *simSpec, log *slog.Logger) *simulator {
 		if err != nil { // the check has done the same
 			panic(err)
 		}
-		s.state = append(s.state, simState{value: p.initial, wire: wire, last: s.begun})
-		for k := range int(p.count) {
-			s.cells[cell{p.fn, p.addr + uint16(k)}] = cellOwner{point: i, at: 2 * k}
-		}
+		s.state = append(s.state, simState{value: p.initial, last: s.begun})
+		s.wires[i] = wire
 	}
 	return s
 }
@@ -128,7 +119,7 @@ func variable(name string) string {
 }
 
 // Points implements drivers.Device.
-func (s *simulator) Points() []drivers.Point { return s.points }
+func (s *simulator) Points() []drivers.Point { return s.list }
 
 // Pushed implements drivers.Pusher: what clients write is told at once.
 func (s *simulator) Pushed() <-chan drivers.Pushed { return s.pushed }
@@ -167,8 +158,8 @@ func (s *simulator) Read(_ context.Context, names []string) ([]drivers.Reading, 
 
 // reading is what a client would read; mu is held.
 func (s *simulator) reading(i int, now time.Time) drivers.Reading {
-	r := drivers.Reading{Point: s.points[i].Name, At: now}
-	if r.Value, r.Err = s.spec.points[i].decode(s.state[i].wire); r.Err != nil {
+	r := drivers.Reading{Point: s.list[i].Name, At: now}
+	if r.Value, r.Err = s.spec.points[i].decode(s.wires[i]); r.Err != nil {
 		r.Quality = drivers.Bad
 	}
 	return r
@@ -207,7 +198,7 @@ func (s *simulator) evaluate(i int, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state[i].value.Equal(before) { // else a client has written meanwhile
-		s.state[i].value, s.state[i].wire = v, wire
+		s.state[i].value, s.wires[i] = v, wire
 	}
 	return nil
 }
@@ -257,6 +248,44 @@ func (s *simulator) Write(_ context.Context, name string, v drivers.Value) error
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state[i].value, s.state[i].wire = v, wire
+	s.state[i].value, s.wires[i] = v, wire
 	return nil
+}
+
+// answer adds the answer to a request to b. It may be called by any goroutine.
+func (s *simulator) answer(b []byte, unit uint8, pdu []byte) []byte {
+	if unit != s.spec.unit && unit != 0 && unit != 255 {
+		return append(b, pdu[0]|exceptionBit, byte(GatewayPath))
+	}
+	return s.registers.answer(b, pdu, false)
+}
+
+// store is that of the registers. It tells of the points.
+func (s *simulator) store(to span, data, mask []byte) Code {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	changed, code := s.owned(to)
+	if code != 0 {
+		return code
+	}
+	for _, i := range changed {
+		s.wires[i] = s.written(i, to, data, mask)
+	}
+	s.tell(changed)
+	return 0
+}
+
+// tell makes values of what was written, and publishes them; the mutex is held.
+func (s *simulator) tell(points []int) {
+	now := time.Now()
+	var said drivers.Pushed
+	for _, i := range points {
+		r := s.reading(i, now)
+		s.state[i].value = r.Value
+		said.Readings = append(said.Readings, r)
+	}
+	select {
+	case s.pushed <- said:
+	default: // the next poll tells
+	}
 }

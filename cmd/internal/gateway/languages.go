@@ -41,6 +41,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 	o.Drivers = map[string]drivers.Driver{
 		"modbus":           bus,
 		"modbus-simulator": bus.Simulator(),
+		"modbus-server":    bus.Server(),
 		"serial":           serial.New(),
 		"sim":              sim.New(exprlang.Formula),
 	}

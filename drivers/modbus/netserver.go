@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// maxClients is how many clients the simulator serves; a further one is closed.
+	// maxClients is how many clients are served, if nobody says otherwise.
 	maxClients = 16
 	// clientIdle is after how much silence a client is closed.
 	clientIdle = 5 * time.Minute
@@ -22,26 +22,31 @@ const (
 	acceptPause = 50 * time.Millisecond
 )
 
-// simServer serves Modbus TCP clients.
-type simServer struct {
-	ln     net.Listener
-	answer func(b []byte, unit uint8, pdu []byte) []byte
-	log    *slog.Logger
-	ended  sync.WaitGroup
+// answerer adds the answer to a request to b; none adds nothing.
+type answerer = func(b []byte, unit uint8, pdu []byte) []byte
+
+// netServer serves Modbus TCP clients, and those who send the frames of a line.
+type netServer struct {
+	ln    net.Listener
+	log   *slog.Logger
+	most  int                              // clients at a time; a further one is closed
+	admit func(net.Conn) (answerer, error) // by the goroutine of a client; it may shake hands
+	mode  mode                             // of the frames; nil is those of Modbus TCP
+	ended sync.WaitGroup
 
 	mu       sync.Mutex // guards what follows
 	conns    map[net.Conn]bool
 	stopping bool
 }
 
-func newSimServer(ln net.Listener, answer func([]byte, uint8, []byte) []byte, log *slog.Logger) *simServer {
-	return &simServer{ln: ln, answer: answer, log: log, conns: map[net.Conn]bool{}}
+func newNetServer(ln net.Listener, log *slog.Logger, most int, admit func(net.Conn) (answerer, error)) *netServer {
+	return &netServer{ln: ln, log: log, most: most, admit: admit, conns: map[net.Conn]bool{}}
 }
 
-func (s *simServer) start() { s.ended.Go(s.accept) }
+func (s *netServer) start() { s.ended.Go(s.accept) }
 
 // stop closes everything and waits; false is that it was stopped before.
-func (s *simServer) stop() bool {
+func (s *netServer) stop() bool {
 	s.mu.Lock()
 	again := s.stopping
 	s.stopping = true
@@ -59,7 +64,7 @@ func (s *simServer) stop() bool {
 	return true
 }
 
-func (s *simServer) accept() {
+func (s *netServer) accept() {
 	failed := 0 // in a row; only the first is told
 	for {
 		c, err := s.ln.Accept()
@@ -68,13 +73,13 @@ func (s *simServer) accept() {
 				return
 			}
 			if failed++; failed == 1 {
-				s.log.Warn("modbus simulator cannot accept", "address", s.ln.Addr().String(), "err", err)
+				s.log.Warn("modbus server cannot accept", "address", s.ln.Addr().String(), "err", err)
 			}
 			_ = pause(context.Background(), acceptPause) // it has no end that would be an error
 			continue
 		}
 		if failed > 0 {
-			s.log.Info("modbus simulator accepts again", "address", s.ln.Addr().String(), "failed", failed)
+			s.log.Info("modbus server accepts again", "address", s.ln.Addr().String(), "failed", failed)
 			failed = 0
 		}
 		if !s.add(c) {
@@ -86,10 +91,10 @@ func (s *simServer) accept() {
 }
 
 // add counts a client in, unless there are too many.
-func (s *simServer) add(c net.Conn) bool {
+func (s *netServer) add(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= maxClients || s.stopping {
+	if len(s.conns) >= s.most || s.stopping {
 		return false
 	}
 	s.conns[c] = true
@@ -97,24 +102,43 @@ func (s *simServer) add(c net.Conn) bool {
 }
 
 // serve answers one client until it is silent, gone or out of step.
-func (s *simServer) serve(c net.Conn) {
+func (s *netServer) serve(c net.Conn) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("modbus simulator panicked", "panic", p, "stack", string(debug.Stack()))
+			s.log.Error("modbus server panicked", "panic", p, "stack", string(debug.Stack()))
 		}
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
 		_ = c.Close()
 	}()
+	answer, err := s.admit(c)
+	if err != nil {
+		s.log.Warn("modbus client refused", "client", c.RemoteAddr().String(), "err", err)
+		return
+	}
+	if s.mode != nil {
+		line := &lineServer{port: &streamPort{Conn: c}, mode: s.mode, silence: streamLine.silence(), hunt: huntSilenceStream, idle: clientIdle, answer: answer}
+		_ = line.run(context.Background()) // it ends with its connection
+		return
+	}
+	serveADUs(c, answer)
+}
+
+// serveADUs answers the frames of Modbus TCP.
+func serveADUs(c net.Conn, answer answerer) {
 	in, out := make([]byte, 0, maxMBAP), make([]byte, 0, maxMBAP)
 	for {
 		a, n, err := readADU(c, in)
 		if err != nil {
 			return
 		}
-		out = adu{transaction: a.transaction, unit: a.unit, pdu: s.answer(nil, a.unit, a.pdu)}.append(out[:0])
+		pdu := answer(nil, a.unit, a.pdu)
 		in = in[:copy(in[:cap(in)], n)]
+		if len(pdu) == 0 {
+			continue
+		}
+		out = adu{transaction: a.transaction, unit: a.unit, pdu: pdu}.append(out[:0])
 		if c.SetWriteDeadline(time.Now().Add(clientWrite)) != nil {
 			return
 		}

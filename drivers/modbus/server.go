@@ -1,0 +1,255 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+const (
+	// maxAsked is how many writes of foreign clients may wait for the Host; with more,
+	// clients wait.
+	maxAsked = 64
+	// askedTime is how long a client waits for what becomes of its write.
+	askedTime = 3 * time.Second
+)
+
+var errNeverPolled = errors.New("a server is not read or written")
+
+// Server returns the driver "modbus-server": topics as registers, for foreign clients.
+func (d *Driver) Server() drivers.Driver {
+	return serverDriver{driver: d}
+}
+
+// serverDriver opens servers.
+type serverDriver struct{ driver *Driver }
+
+// Check implements drivers.Driver.
+func (d serverDriver) Check(cfg drivers.Config) ([]drivers.Point, error) {
+	spec, err := decodeServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return pointsOf(spec.points), nil
+}
+
+// Open implements drivers.Driver: it listens, or opens the port.
+func (d serverDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, error) {
+	spec, err := decodeServer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := newServer(spec, d.driver.opts.Log)
+	if spec.serial.kind == kindSerial {
+		if err := s.openLine(ctx, d.driver); err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	ln, err := spec.listen.listen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.net = newNetServer(ln, s.log, spec.listen.clients, s.admit)
+	s.net.mode = spec.listen.mode
+	s.net.start()
+	return s, nil
+}
+
+// server shows topics as registers. It implements drivers.Server.
+type server struct {
+	*registers
+	spec  *serverSpec
+	log   *slog.Logger
+	index map[string]int
+	asked chan drivers.Asked
+	ctx   context.Context // ends with Close: what waits for the Host does
+	end   context.CancelFunc
+	net   *netServer     // nil on a line
+	line  sync.WaitGroup // the goroutine of a line
+	once  sync.Once
+}
+
+func newServer(spec *serverSpec, log *slog.Logger) *server {
+	s := &server{
+		registers: newRegisters(spec.points), spec: spec, log: log,
+		index: map[string]int{}, asked: make(chan drivers.Asked, maxAsked),
+	}
+	s.ctx, s.end = context.WithCancel(context.Background())
+	s.registers.identity = spec.identity
+	s.registers.store = s.store
+	for i, p := range spec.points {
+		s.index[p.Name], s.codes[i] = i, spec.exception
+	}
+	return s
+}
+
+// openLine makes the server a unit on a line.
+func (s *server) openLine(ctx context.Context, d *Driver) error {
+	t := s.spec.serial
+	port, err := d.opts.OpenSerial(ctx, t.serial)
+	if err != nil {
+		return err
+	}
+	l := &lineServer{
+		port: port, mode: rtuMode{}, silence: t.gap(), hunt: huntSilence, char: t.serial.char(),
+		echoes: t.echo == echoYes, answer: s.answerer(true, false),
+	}
+	if t.ascii() {
+		l.mode = asciiMode{}
+	}
+	s.line.Go(func() {
+		err := l.run(s.ctx)
+		_ = port.Close() // the error above says more
+		if s.ctx.Err() == nil {
+			s.log.Warn("modbus server lost its line", "port", t.serial.Port, "err", err)
+		}
+		s.finish()
+	})
+	return nil
+}
+
+// admit lets a client in.
+func (s *server) admit(c net.Conn) (answerer, error) {
+	who, readOnly, err := s.spec.listen.client(s.ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Debug("modbus client", "client", who, "readOnly", readOnly)
+	return s.answerer(s.spec.listen.mode != nil, readOnly), nil
+}
+
+// answerer answers a client. On a line nobody answers for others.
+func (s *server) answerer(line, readOnly bool) answerer {
+	return func(b []byte, unit uint8, pdu []byte) []byte {
+		switch {
+		case unit == s.spec.unit:
+		case line && unit != broadcast:
+			return b
+		case !line && unit != 0 && unit != 255:
+			return append(b, pdu[0]|exceptionBit, byte(GatewayPath))
+		}
+		return s.registers.answer(b, pdu, readOnly)
+	}
+}
+
+// Points implements drivers.Device.
+func (s *server) Points() []drivers.Point { return pointsOf(s.spec.points) }
+
+// Addr is the address that the server listens on; nil on a line.
+func (s *server) Addr() net.Addr {
+	if s.net == nil {
+		return nil
+	}
+	return s.net.ln.Addr()
+}
+
+// Asked implements drivers.Server.
+func (s *server) Asked() <-chan drivers.Asked { return s.asked }
+
+// Read implements drivers.Device.
+func (s *server) Read(context.Context, []string) ([]drivers.Reading, error) {
+	return nil, errNeverPolled
+}
+
+// Write implements drivers.Device.
+func (s *server) Write(context.Context, string, drivers.Value) error { return errNeverPolled }
+
+// Close implements drivers.Device.
+func (s *server) Close() error {
+	s.end()
+	if s.net != nil {
+		s.net.stop()
+	}
+	s.line.Wait()
+	s.finish()
+	return nil
+}
+
+// finish says that nothing more is asked. Nobody asks any more.
+func (s *server) finish() { s.once.Do(func() { close(s.asked) }) }
+
+// Feed implements drivers.Server.
+func (s *server) Feed(_ context.Context, readings []drivers.Reading) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range readings {
+		i, ok := s.index[r.Point]
+		if !ok {
+			return fmt.Errorf("%w: %q", errNoPoint, r.Point)
+		}
+		s.codes[i] = s.spec.exception
+		if r.Quality != drivers.Good {
+			continue
+		}
+		if wire, err := s.points[i].encodeRounded(r.Value, true); err == nil {
+			s.wires[i], s.codes[i] = wire, 0
+		}
+	}
+	return nil
+}
+
+// store is that of the registers: it asks the Host, and waits for its word.
+func (s *server) store(to span, data, mask []byte) Code {
+	asked, code := s.values(to, data, mask)
+	if code != 0 {
+		return code
+	}
+	done := make(chan error, 1)
+	asked.Done = func(err error) { done <- err }
+	timer := time.NewTimer(askedTime)
+	defer timer.Stop()
+	select {
+	case s.asked <- asked:
+	case <-timer.C:
+		return DeviceBusy
+	case <-s.ctx.Done():
+		return DeviceFailure
+	}
+	select {
+	case err := <-done:
+		if err == nil {
+			return 0
+		}
+		s.log.Info("modbus client's write refused", "address", to.addr, "err", err)
+		return IllegalValue
+	case <-timer.C:
+	case <-s.ctx.Done():
+	}
+	return DeviceFailure
+}
+
+// values makes values of what a client writes. A part of a value is refused: what is
+// published would be a value that nobody meant.
+func (s *server) values(to span, data, mask []byte) (asked drivers.Asked, code Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	points, code := s.owned(to)
+	if code != 0 {
+		return asked, code
+	}
+	for _, i := range points {
+		p := &s.points[i]
+		if !to.covers(p.span) {
+			return asked, IllegalValue
+		}
+		if mask != nil && s.codes[i] != 0 {
+			return asked, s.codes[i] // the other bits are not known
+		}
+		if s.wires[i] == nil {
+			s.wires[i] = make([]byte, max(1, 2*int(p.count)))
+		}
+		v, err := p.decode(s.written(i, to, data, mask))
+		if err != nil || v.IsNull() {
+			return asked, IllegalValue
+		}
+		asked.Writes = append(asked.Writes, drivers.Written{Point: p.Name, Value: v})
+	}
+	return asked, 0
+}
