@@ -94,3 +94,21 @@ func (d *Driver) profileSpecs(name string) ([]pointSpec, *profileFile, error) {
 	}
 	return specs, f, nil
 }
+
+// ProfileValue is what a profile's point makes of bytes from the wire.
+func (d *Driver) ProfileValue(profile, point string, wire []byte) string {
+	specs, _, err := d.profileSpecs(profile)
+	if err != nil {
+		return err.Error()
+	}
+	for i := range specs {
+		if specs[i].Name == point {
+			v, err := specs[i].decode(wire)
+			if err != nil {
+				return err.Error()
+			}
+			return v.String()
+		}
+	}
+	return "no such point"
+}

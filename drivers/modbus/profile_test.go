@@ -254,3 +254,24 @@ func TestProfilesAreListedByName(t *testing.T) {
 		t.Errorf("%d files, %d profiles, %v", len(files), len(all), err)
 	}
 }
+
+// What a device has not got is no value of a profile's point, never a number.
+func TestProfilesKnowWhatIsNoValue(t *testing.T) {
+	d := newDriver(t, modbus.Options{Profiles: profiles.FS()})
+	for _, c := range []struct {
+		profile, point string
+		wire           []byte
+	}{
+		{"sma-inverter", "power", []byte{0x80, 0, 0, 0}},
+		{"sma-inverter", "energy_total", []byte{255, 255, 255, 255, 255, 255, 255, 255}},
+		{"abb-b23", "power", []byte{0x7F, 255, 255, 255}},
+		{"abb-b23", "power_factor", []byte{0x7F, 255}},
+		{"huawei-sun2000", "battery_soc", []byte{255, 255}},
+		{"nibe-s1155", "room_temperature", []byte{0x80, 0}},
+		{"stiebel-eltron-isg", "hot_water_temperature", []byte{0x80, 0}},
+	} {
+		if got := d.ProfileValue(c.profile, c.point, c.wire); got != "null" {
+			t.Errorf("%s: %s is %s where the device has no value", c.profile, c.point, got)
+		}
+	}
+}
