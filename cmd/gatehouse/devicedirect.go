@@ -27,6 +27,7 @@ the name of one of the profile's points; none is all of them.`
 // directFlags lead to a Modbus device without a gateway.
 type directFlags struct {
 	tcp      string
+	rtuTCP   string
 	port     string
 	baud     int
 	parity   string
@@ -45,23 +46,27 @@ func (f *directFlags) add(cmd *cobra.Command) {
 // line adds the flags that lead to the line.
 func (f *directFlags) line(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.tcp, "tcp", "", "ask a Modbus TCP device without a gateway: HOST or HOST:PORT")
+	cmd.Flags().StringVar(&f.rtuTCP, "rtu-tcp", "", "ask a Modbus RTU device behind a serial device server: HOST or HOST:PORT")
 	cmd.Flags().StringVar(&f.port, "port", "", "ask a Modbus RTU device without a gateway: the serial port")
 	cmd.Flags().IntVar(&f.baud, "baud", 0, "baud rate of --port (default: that of --profile, else 19200)")
 	cmd.Flags().StringVar(&f.parity, "parity", "", "parity of --port: none, even or odd (default: that of --profile, else even)")
 	cmd.Flags().IntVar(&f.stopBits, "stop-bits", 0, "stop bits of --port (default: that of --profile, else 1)")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Second, "how long a device may take to answer")
-	cmd.MarkFlagsMutuallyExclusive("tcp", "port")
+	cmd.MarkFlagsMutuallyExclusive("tcp", "rtu-tcp", "port")
 }
 
-func (f *directFlags) given() bool { return f.tcp != "" || f.port != "" }
+func (f *directFlags) given() bool { return f.tcp != "" || f.rtuTCP != "" || f.port != "" }
 
 // file is a device file for the registers; their names are what was typed.
 func (f *directFlags) file(registers []string, writable bool) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "driver: modbus\nunit: %d\ntimeout: %v\n", f.unit, f.timeout)
-	if f.tcp != "" {
+	switch {
+	case f.tcp != "":
 		fmt.Fprintf(&b, "tcp: %s\n", strconv.Quote(f.tcp))
-	} else {
+	case f.rtuTCP != "":
+		fmt.Fprintf(&b, "rtu_tcp: %s\n", strconv.Quote(f.rtuTCP))
+	default:
 		fmt.Fprintf(&b, "serial:\n  port: %s\n", strconv.Quote(f.port))
 		if f.baud != 0 {
 			fmt.Fprintf(&b, "  baud: %d\n", f.baud)
@@ -145,7 +150,7 @@ func (f *directFlags) open(ctx context.Context, registers []string, writable boo
 		return nil, err
 	}
 	d, err := driver.Open(ctx, cfg)
-	return d, plain(err)
+	return d, portHint(plain(err))
 }
 
 // plain takes the place in a file away from an error that is about the command line.
