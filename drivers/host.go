@@ -78,6 +78,7 @@ type Host struct {
 	wanted  map[string]*entry  // the devices that should run, by name
 	errs    map[string]error   // what is wrong with a file, by device name
 	slots   map[string]*slot   // the devices that run, or still end
+	lines   []Line             // that the wanted devices share
 	targets map[string]*target // by control topic
 	moved   chan struct{}      // closed when wanted changes; then there is another one
 	running bool

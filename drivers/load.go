@@ -121,6 +121,7 @@ func (h *Host) settle() error {
 	close(h.moved)
 	h.moved = make(chan struct{})
 	h.mu.Unlock()
+	h.setLines(p.entries)
 	select {
 	case h.kick <- struct{}{}:
 	default:

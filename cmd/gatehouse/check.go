@@ -19,7 +19,8 @@ func newCheck() *cobra.Command {
 		Short: "Check the configuration, the rules, the devices and the plugins' manifests",
 		Long: `Check the configuration, the rules, the devices and the plugins' manifests, without
 running anything of them. Each error has its file, line and column. The exit code is 1
-if there is any.`,
+if there is any. A serial line of which the devices ask for more than fits on it is
+warned of.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return check(cmd.Context(), file, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -42,6 +43,15 @@ func check(ctx context.Context, file string, out, errOut io.Writer) error {
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %d", errTold, len(errs))
+	}
+	warnings, err := gateway.Warnings(ctx, cfg, gateway.Options{})
+	if err != nil {
+		return err
+	}
+	for _, said := range warnings {
+		if _, err := fmt.Fprintln(errOut, "warning:", said); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintln(out, "ok")
 	return err

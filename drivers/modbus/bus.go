@@ -41,7 +41,8 @@ type bus struct {
 	writes  []*job
 	reads   []*job
 	units   [256]health
-	oddness time.Time          // when something came that was not asked for
+	oddness time.Time // when something came that was not asked for
+	load    load
 	ended   [256]time.Time     // when the last exchange with a unit did
 	delays  [256]time.Duration // the pauses between two exchanges that units ask for
 
@@ -224,6 +225,7 @@ func (b *bus) withdraw(j *job) bool {
 // link only.
 func (b *bus) serve(j *job) {
 	defer close(j.done)
+	defer b.busy(time.Now())
 	defer func() {
 		if p := recover(); p != nil {
 			b.log.Error("modbus bus panicked", "bus", b.name, "panic", p, "stack", string(debug.Stack()))

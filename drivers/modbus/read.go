@@ -102,13 +102,14 @@ func (d *device) lastMuted(blocks []block) []block {
 }
 
 // cost is what a request and a register cost on the device's line.
-func (d *device) cost() cost {
-	latency := d.condition().latency
-	if !d.bus.rtu {
+func (d *device) cost() cost { return d.spec.cost(d.condition().latency) }
+
+func (s *deviceSpec) cost(latency time.Duration) cost {
+	if !s.line() {
 		return cost{request: latency + tcpRequestCost, item: tcpItemCost}
 	}
-	line := d.spec.serial
-	return cost{request: requestChars*line.char() + line.silence() + latency, item: 2 * line.char()}
+	char := s.serial.char()
+	return cost{request: requestChars*char + s.gap() + latency, item: 2 * char}
 }
 
 // reading is one Read under way.

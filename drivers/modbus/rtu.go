@@ -161,6 +161,7 @@ func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, er
 		return reply{odd: odd}, pause(ctx, turnaround+time.Until(sent))
 	}
 	f, first, err := l.receive(ctx, r, sent, t.timeout)
+	latency := l.latency(sent, first, f)
 	if err == nil && t.confirm > 0 {
 		err = l.confirm(ctx, &f, t.confirm)
 	}
@@ -177,7 +178,7 @@ func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, er
 	if f.verdict == refused {
 		return reply{odd: odd}, Exception{Function: r.fn, Code: f.code}
 	}
-	return reply{data: f.data, latency: max(0, first.Sub(sent)), odd: odd}, nil
+	return reply{data: f.data, latency: latency, odd: odd}, nil
 }
 
 // send writes the request and says when its last character is on the line.

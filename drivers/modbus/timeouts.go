@@ -42,5 +42,15 @@ func (h *health) timeout(configured time.Duration) time.Duration {
 	return min(t, configured)
 }
 
+// latency is how long the unit took to begin its answer, which has just ended: adapters
+// that hand it over in one piece make the first byte look late.
+func (l *lineLink) latency(sent, first time.Time, f find) time.Duration {
+	ended := time.Now().Add(-time.Duration(l.mode.chars(len(f.data)+2)) * l.char)
+	if ended.Before(first) {
+		first = ended
+	}
+	return max(0, first.Sub(sent))
+}
+
 // latest is how late an answer may come.
 func (t timing) latest() time.Duration { return max(t.timeout, t.configured) }

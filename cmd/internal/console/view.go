@@ -104,6 +104,17 @@ type Device struct {
 	LastMalformed string    `json:"last_malformed,omitempty" doc:"Why what it said was last not understood"`
 	Points        []Point   `json:"points"`
 	Counters      any       `json:"counters" doc:"What happened to it, by name"`
+	Line          *Line     `json:"line,omitempty" doc:"The serial line that it shares with others"`
+}
+
+// Line is a line that devices share.
+type Line struct {
+	Name    string   `json:"name"`
+	Speed   string   `json:"speed"`
+	Devices []string `json:"devices"`
+	Asked   float64  `json:"asked" doc:"How much of its time the device files ask for, in percent: a forecast"`
+	Busy    float64  `json:"busy" doc:"How much of the last minute it was in use, in percent"`
+	Warning string   `json:"warning,omitempty" doc:"That too much is asked for, and what to do"`
 }
 
 // Point is one point with its last reading.

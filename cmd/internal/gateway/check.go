@@ -62,6 +62,24 @@ func checkRules(ctx context.Context, cfg *config.Rules, opt Options) error {
 	return errors.Join(err, closeAll())
 }
 
+// Warnings tells what is no error in the files of a configuration that [Check] found
+// none in, but will not go well: lines that more is asked of than fits.
+func Warnings(ctx context.Context, cfg *config.Config, opt Options) ([]string, error) {
+	opt.Log = slog.New(slog.DiscardHandler)
+	host, err := newDevices(drivers.Options{Log: opt.Log})
+	if err != nil {
+		return nil, err
+	}
+	lines, err := host.Forecast(ctx, os.DirFS(cfg.Devices.Folder))
+	var all []string
+	for _, l := range lines {
+		if said := l.Warning(); said != "" {
+			all = append(all, said)
+		}
+	}
+	return all, err
+}
+
 func checkDevices(ctx context.Context, folder string, manifests []plugins.Manifest, opt Options) error {
 	offered := make(map[string]bool)
 	for _, m := range manifests {

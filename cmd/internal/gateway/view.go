@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -116,6 +117,7 @@ func viewRule(r rules.RuleStatus) console.Rule {
 
 func (v view) Devices() []console.Device {
 	var all []console.Device
+	lines := v.lines()
 	for _, d := range v.g.devices.Status() {
 		device := console.Device{
 			Name: d.Name, Driver: d.Driver, Topic: d.Topic, Online: d.Online, Reason: d.Reason, Since: d.Since,
@@ -124,9 +126,25 @@ func (v view) Devices() []console.Device {
 		for _, p := range d.Points {
 			device.Points = append(device.Points, viewPoint(p))
 		}
+		device.Line = lines[d.Name]
 		all = append(all, device)
 	}
 	return all
+}
+
+// lines are the lines that devices share, by device.
+func (v view) lines() map[string]*console.Line {
+	byDevice := make(map[string]*console.Line)
+	for _, l := range v.g.devices.Lines() {
+		shown := &console.Line{
+			Name: l.Name, Speed: l.Speed, Devices: l.Devices, Asked: math.Round(10*l.Asked) / 10, Busy: math.Round(10*l.Busy) / 10,
+			Warning: l.Warning(),
+		}
+		for _, name := range l.Devices {
+			byDevice[name] = shown
+		}
+	}
+	return byDevice
 }
 
 func viewPoint(p drivers.PointStatus) console.Point {

@@ -1,0 +1,103 @@
+package modbus_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+)
+
+func forecast(t *testing.T, d *modbus.Driver, files ...string) []drivers.Line {
+	t.Helper()
+	var cfgs []drivers.Config
+	for i, text := range files {
+		cfg, err := drivers.ParseConfig("unit"+string(rune('1'+i)), "unit.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfgs = append(cfgs, cfg)
+	}
+	return d.Forecast(cfgs)
+}
+
+// 8 characters there and 5 + 2 n back, of 10/9600 s each, the silence of 3.5 before and
+// the 10 ms behind.
+func TestForecastIsWhatTheReadsTake(t *testing.T) {
+	read := func(registers float64) float64 { return (13+2*registers+3.5)/960 + 0.010 }
+	const line = "driver: modbus\nserial: {port: /dev/a, baud: 9600, parity: none}\npoints:\n"
+	for _, c := range []struct {
+		name, points string
+		want         float64 // s/s
+	}{
+		{"one point", "  a: {holding: 0}", read(1)},
+		{"one point twice a second", "  a: {holding: 0, every: 500ms}", 2 * read(1)},
+		{"a block", "  a: {holding: 0}\n  b: {holding: 9}", read(10)},
+		{"two blocks", "  a: {holding: 0}\n  b: {holding: 99}", 2 * read(1)},
+		{"two tables", "  a: {holding: 0}\n  b: {input: 0}", 2 * read(1)},
+		{"intervals that meet", "  a: {holding: 0}\n  b: {holding: 1, every: 2s}", (read(1) + read(2)) / 2},
+		{"intervals that seldom meet", "  a: {holding: 0, every: 2s}\n  b: {holding: 1, every: 3s}", (read(2) + 2*read(1) + read(1)) / 6},
+		{"a scale factor", "  a: {holding: 0, scale_from: 1}", read(2)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lines := forecast(t, newDriver(t, modbus.Options{}), line+c.points)
+			if len(lines) != 1 || math.Abs(lines[0].Asked-100*c.want) > 0.01 {
+				t.Errorf("%+v, want %.3f %%", lines, 100*c.want)
+			}
+		})
+	}
+}
+
+func TestForecastAddsUpDevicesOfALine(t *testing.T) {
+	lines := forecast(t, newDriver(t, modbus.Options{}),
+		"driver: modbus\nserial: {port: /dev/b}\npoints: {a: {holding: 0}}",
+		"driver: modbus\nserial: {port: /dev/a, baud: 1200}\npoints: {a: {holding: 0, length: 50}}",
+		"driver: modbus\ntcp: plc\npoints: {a: {holding: 0, every: 10ms}}",
+		"driver: modbus\nserial: {port: /dev/a, baud: 1200}\nunit: 2\npoints: {a: {holding: 0}}",
+	)
+	if len(lines) != 2 || strings.Join(lines[1].Devices, " ") != "unit2 unit4" || lines[0].Warning() != "" {
+		t.Fatalf("%+v", lines)
+	}
+	if said := lines[1].Warning(); lines[1].Asked < 100 || !strings.Contains(said, "devices unit2, unit4 ask for 1") || !strings.Contains(said, "(1200 baud)") {
+		t.Errorf("%+v: %s", lines[1], said)
+	}
+}
+
+// What was forecast is what is measured.
+func TestLoadOfALineIsMeasured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		if _, ok := d.Busy("serial /dev/fake"); ok {
+			t.Error("a line that nobody has opened is in use")
+		}
+		points := fakePoints()[40:50]
+		dev := open(t, d, rtuFile(1, time.Second, points))
+		poll := func(every time.Duration) (asked, busy float64) {
+			for range 3 * time.Minute / every {
+				start := time.Now()
+				if _, err := dev.Read(t.Context(), names(points)); err != nil {
+					t.Error(err)
+				}
+				later(every - time.Since(start))
+			}
+			text := strings.Replace(rtuFile(1, time.Second, points), "points:", "every: "+every.String()+"\npoints:", 1)
+			busy, _ = d.Busy("serial /dev/fake")
+			return forecast(t, d, text)[0].Asked, busy
+		}
+		for _, every := range []time.Duration{time.Second, 5 * time.Second} {
+			asked, busy := poll(every)
+			t.Logf("every %v: %.1f %% forecast, %.1f %% measured", every, asked, busy)
+			if math.Abs(asked-busy) > 0.1*asked {
+				t.Errorf("every %v: %.1f %% forecast, %.1f %% measured", every, asked, busy)
+			}
+		}
+		later(2 * time.Minute)
+		if busy, ok := d.Busy("serial /dev/fake"); !ok || busy != 0 {
+			t.Errorf("a line at rest is in use for %.1f %%", busy)
+		}
+	})
+}
