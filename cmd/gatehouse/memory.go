@@ -56,7 +56,10 @@ func boundMemory(getenv func(string) string) (stop func()) {
 	if getenv("GOGC") != "" {
 		return func() {}
 	}
-	p := &pacer{percent: calmPercent}
+	// A start is no time to collect: most of what it allocates stays. The first collection,
+	// or quiet, ends that.
+	p := &pacer{percent: busyPercent}
+	debug.SetGCPercent(busyPercent)
 	p.quiet = time.AfterFunc(quietTime, p.giveBack)
 	p.arm()
 	return p.stop

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -31,10 +32,12 @@ func trimLater(ctx context.Context, up <-chan struct{}) error {
 	}
 }
 
-// trim gives back the pages of the program's own file that only its start needed:
-// the tables and initializers of every package, which the kernel reads again should
-// they be wanted. On a machine of 512 MB they would count against everything else.
+// trim gives back the garbage of the start, and the pages of the program's own file that
+// only its start needed: the tables and initializers of every package, which the kernel
+// reads again should they be wanted. On a machine of 512 MB they would count against
+// everything else.
 func trim() error {
+	debug.FreeOSMemory()
 	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return err

@@ -2,8 +2,10 @@ package exprlang
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -50,6 +52,14 @@ type compilation struct {
 	err    *refusal
 }
 
+// ruleConfs are the library's configurations of rules that are not in use: making one
+// takes 30 KB, and using it in two places at once is not foreseen.
+var ruleConfs = sync.Pool{New: func() any {
+	c := newConf(append(slices.Clip(ruleFunctions), pluginFunction))
+	expr.Env(ruleVariables)(c)
+	return c
+}}
+
 // compileRule compiles an expression of a rule file. A condition is a bool, and nil
 // is false in it.
 func compileRule(source string, t *table, condition bool) (_ *expression, refused *refusal) {
@@ -58,12 +68,13 @@ func compileRule(source string, t *table, condition bool) (_ *expression, refuse
 			refused = &refusal{msg: fmt.Sprintf("the expression cannot be compiled: %v", v)}
 		}
 	}()
-	c := &compilation{conf: newConf(append(slices.Clip(ruleFunctions), pluginFunction)), table: t}
-	expr.Env(ruleVariables)(c.conf)
+	c := &compilation{conf: ruleConfs.Get().(*conf.Config), table: t}
+	c.conf.Expect, c.conf.ExpectAny = reflect.Invalid, false
 	if condition {
 		expr.AsBool()(c.conf)
 	}
 	root, prog, err := c.compile(source, condition)
+	ruleConfs.Put(c.conf) // not after a panic
 	if err != nil {
 		return nil, err
 	}

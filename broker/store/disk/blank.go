@@ -84,7 +84,7 @@ func (s *Store) makeFile(name string, head []byte, size int64) (f durable.File, 
 	if f, err = s.fs.OpenFile(s.path(name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return nil, err
 	}
-	chunk := make([]byte, min(size, 256<<10))
+	chunk := make([]byte, min(size, 64<<10))
 	for off := int64(0); off < size && err == nil; off += int64(len(chunk)) {
 		copy(chunk, head)
 		_, err = f.WriteAt(chunk[:min(int64(len(chunk)), size-off)], off)

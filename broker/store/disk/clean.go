@@ -349,8 +349,8 @@ func (k *keeper) hintsOf(g *segment) ([]found, error) {
 	if sc.hinted(f, shadow, g.off) {
 		return c.all, nil
 	}
-	b := make([]byte, g.size)
-	if _, err := sc.whole(f, shadow, b); err != nil {
+	b, err := sc.whole(f, shadow)
+	if err != nil {
 		return nil, err
 	}
 	k.ix.Lock()

@@ -110,7 +110,7 @@ func Physical(fs durable.FS, folder string) (lines []string) {
 		for off := int64(dataStart); off < size; {
 			rec, ok := parse(b[off:], h.seed())
 			if !ok {
-				next, more := nextRecord(b, off+align, h.seed())
+				next, more := nextRecord(b, off+align, int64(len(b)), h.seed())
 				lines = append(lines, fmt.Sprintf("%06d %06d bad, next at %d", h.id, off, next))
 				if !more {
 					break

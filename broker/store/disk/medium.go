@@ -46,6 +46,14 @@ func overlap(holes []hole, off, end int64) bool {
 	return false
 }
 
+// join adds holes to those before them.
+func join(holes, more []hole) []hole {
+	if i := len(holes) - 1; i >= 0 && len(more) > 0 && holes[i].end == more[0].off {
+		holes[i].end, more = more[0].end, more[1:]
+	}
+	return append(holes, more...)
+}
+
 // readAt reads into b what is in a file from an offset on, and says how much that is. If
 // the medium refuses it reads page by page, each twice before it gives that one up: it
 // is zeros then, and a hole.
@@ -65,11 +73,7 @@ func readAt(f durable.File, b []byte, off int64) (n int, holes []hole, err error
 		switch {
 		case refuses(err):
 			clear(p)
-			if i := len(holes) - 1; i >= 0 && holes[i].end == at {
-				holes[i].end = next
-			} else {
-				holes = append(holes, hole{at, next})
-			}
+			holes = join(holes, []hole{{at, next}})
 		case err != nil:
 			return int(at-off) + n, holes, notEnd(err)
 		}

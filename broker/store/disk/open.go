@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -139,14 +140,7 @@ func limits(g *segment, later []*segment) (limit int64, void bool) {
 	return limit, false
 }
 
-func empty(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+func empty(b []byte) bool { return bytes.Count(b, []byte{0}) == len(b) }
 
 // endLog closes the log: a last group says that all before it is on the medium.
 func (s *Store) endLog() error {

@@ -19,6 +19,7 @@ type scan struct {
 	wrote time.Time
 	begun bool   // a segment, of which no group was read
 	holes []hole // in the segment
+	used  int64  // of it: what follows is zeros
 }
 
 // segment reads one. The log in it ends at limit at the latest.
@@ -44,15 +45,13 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 	if !last && sc.hinted(f, g, limit) { // in the last one what they tell of may be torn
 		return nil
 	}
-	b := make([]byte, g.size)
-	n, err := sc.whole(f, g, b)
+	b, err := sc.whole(f, g)
 	if err != nil {
 		return err
 	}
-	clear(b[n:])
 	sc.records(g, b[:min(limit, g.size)], last)
 	foot, sealed := parseFooter(b[g.size-footerLen:], g.key, g.size)
-	_, stray := nextRecord(b[:g.size-footerLen], g.off, g.key)
+	_, stray := nextRecord(b[:g.size-footerLen], g.off, sc.used, g.key)
 	if last && !short && !sealed && !stray && len(sc.holes) == 0 && g.size == sc.s.opts.SegmentSize {
 		g.file, g.synced, keep = f, g.off, true
 		return nil
@@ -64,15 +63,32 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 	return nil
 }
 
-// whole reads a segment from its beginning, and notes the holes.
-func (sc *scan) whole(f durable.File, g *segment, b []byte) (n int, err error) {
-	n, sc.holes, err = readAt(f, b, 0)
-	if err == nil && len(sc.holes) > 0 {
-		if err = sc.s.present(fmt.Errorf("cannot read %q", g.name)); err == nil {
-			sc.s.giveUp(g, sc.holes)
+// whole reads a segment from its beginning, and notes the holes. Most of one that has
+// just been begun is zeros: that memory is never touched, or a start would wait for it.
+func (sc *scan) whole(f durable.File, g *segment) ([]byte, error) {
+	b, part := make([]byte, g.size), make([]byte, min(g.size, 128<<10))
+	sc.used = 0
+	for off := int64(0); off < g.size; off += int64(len(part)) {
+		part = part[:min(int64(len(part)), g.size-off)]
+		n, holes, err := readAt(f, part, off)
+		if err != nil {
+			return nil, err
+		}
+		sc.holes = join(sc.holes, holes)
+		if !empty(part[:n]) {
+			sc.used = off + int64(copy(b[off:], part[:n]))
+		}
+		if n < len(part) {
+			break
 		}
 	}
-	return n, err
+	if len(sc.holes) > 0 {
+		if err := sc.s.present(fmt.Errorf("cannot read %q", g.name)); err != nil {
+			return nil, err
+		}
+		sc.s.giveUp(g, sc.holes)
+	}
+	return b, nil
 }
 
 // hinted reads the hints of a segment that has them.
@@ -144,7 +160,7 @@ func (sc *scan) records(g *segment, b []byte, last bool) {
 			off = sc.record(g, &rec, off)
 			continue
 		}
-		next, more := nextRecord(b, off+align, g.key)
+		next, more := nextRecord(b, off+align, sc.used, g.key)
 		missing := sc.missing(g, b, off)
 		if last && !missing && (!more || !sc.wasSynced(b, next, off, g.key)) {
 			break // torn, or the end
@@ -200,9 +216,9 @@ func (sc *scan) record(g *segment, rec *record, off int64) int64 {
 	return g.off
 }
 
-// nextRecord looks for the next record from an offset on.
-func nextRecord(b []byte, off int64, seed uint32) (int64, bool) {
-	for ; off+recordHeader <= int64(len(b)); off += align {
+// nextRecord looks for the next record from an offset on. All of b after used is zeros.
+func nextRecord(b []byte, off, used int64, seed uint32) (int64, bool) {
+	for ; off < used && off+recordHeader <= int64(len(b)); off += align {
 		if b[off+8] == 0 {
 			continue
 		}
@@ -216,7 +232,7 @@ func nextRecord(b []byte, off int64, seed uint32) (int64, bool) {
 // wasSynced reports whether a group from an offset on says that what is at bad was on
 // the medium.
 func (sc *scan) wasSynced(b []byte, off, bad int64, seed uint32) bool {
-	for more := true; more; off, more = nextRecord(b, off, seed) {
+	for more := true; more; off, more = nextRecord(b, off, sc.used, seed) {
 		rec, ok := parse(b[off:], seed)
 		if !ok {
 			continue

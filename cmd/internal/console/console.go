@@ -40,8 +40,8 @@ type Options struct {
 	// returns an error; nil: it is not told here. Else the error says what is wrong with a
 	// filter, or that too many ask.
 	Record func(ctx context.Context, filters []string, write func(lines []byte) error) error
-	// Metrics is what /metrics gathers. Required.
-	Metrics prometheus.Gatherer
+	// Metrics makes what /metrics gathers, before the first request. Required.
+	Metrics func() prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.
 	// Required.
 	Ready func() error
@@ -70,8 +70,11 @@ func New(opt Options) (*Console, error) {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Console{opt: opt, ending: make(chan struct{})}
+	routes := sync.OnceValue(c.routes) // the API's description takes 700 KB, which no start has to wait for
 	c.server = &http.Server{
-		Handler:           onlyLoopback(c.routes()),
+		Handler: onlyLoopback(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			routes().ServeHTTP(w, r)
+		})),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -106,7 +109,7 @@ func (c *Console) Run(ctx context.Context) error {
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	c.api(mux)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	if c.opt.Record != nil {
 		mux.HandleFunc("GET /api/v1/recording", c.recording)
 	}

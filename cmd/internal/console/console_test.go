@@ -55,7 +55,7 @@ func serve(t *testing.T, ready func() error) string {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gatehouse_test"}, func() float64 { return 7 }))
-	c, err := console.New(console.Options{Listener: ln, Source: house{}, Metrics: metrics, Ready: ready, Version: "1.2.3"})
+	c, err := console.New(console.Options{Listener: ln, Source: house{}, Metrics: func() prometheus.Gatherer { return metrics }, Ready: ready, Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func (g *Gateway) openConsoles(ctx context.Context) (all []net.Listener, err err
 func (g *Gateway) newConsole(ln net.Listener) (*console.Console, error) {
 	o := console.Options{
 		Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store,
-		Hook: g.hooks.run, Metrics: g.metrics(), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+		Hook: g.hooks.run, Metrics: g.metrics, Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 	}
 	if ln.Addr().Network() == "unix" { // of who may do everything
 		o.Record = g.record
