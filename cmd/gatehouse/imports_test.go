@@ -75,7 +75,9 @@ var importLaws = []importLaw{
 
 	{packages: []string{"rules"}, ours: []string{"broker/message", "broker/topic"}},
 	{packages: []string{"rules/schedule"}, outside: []string{"github.com/robfig/cron"}},
-	{packages: []string{"rules/exprlang", "rules/jsvm"}, ours: []string{"broker/message", "rules", "rules/schedule"}},
+	{packages: []string{"rules/jsonschema"}, outside: none},
+	{packages: []string{"rules/jsvm"}, ours: []string{"broker/message", "rules", "rules/schedule"}},
+	{packages: []string{"rules/exprlang"}, ours: []string{"broker/message", "rules", "rules/schedule", "rules/jsonschema"}},
 	{packages: []string{"rules/trial"}, ours: []string{"broker/message", "broker/topic", "rules"}},
 	{packages: []string{"rules/rulestest"}, ours: []string{"broker/message", "rules", "rules/trial"}},
 

@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/jsonschema"
 )
 
 // gate is what a filter asks of a message before anything else.
@@ -171,21 +170,9 @@ func (g *gate) fault(e *evaluator) string {
 	}
 	var own numbers
 	if err := g.schema.Validate(own.decode(e.payload.value)); err != nil {
-		return schemaFault(err)
+		return err.Error()
 	}
 	return ""
-}
-
-// schemaFault is the first thing that is wrong, in one line.
-func schemaFault(err error) string {
-	lines := strings.Split(err.Error(), "\n")
-	for _, line := range lines[1:] {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "- ")
-		if !strings.HasSuffix(line, " failed") && line != "" { // what failed stands below it
-			return line
-		}
-	}
-	return lines[0]
 }
 
 func (g *gate) each(visit func(*expression)) {

@@ -1,7 +1,6 @@
 package exprlang
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/gatehouse/gatehouse/rules/jsonschema"
 )
 
 // maxSchema is the longest schema, in a file or as JSON.
@@ -21,10 +21,6 @@ const schemaRoot = "rules:///"
 // schema compiles a JSON Schema (draft 2020-12, or that of its $schema): the name of a
 // file in the folder, or one that stands here.
 func (f *ruleFile) schema(n ast.Node) *jsonschema.Schema {
-	c := jsonschema.NewCompiler()
-	c.AssertFormat()
-	c.UseLoader(folderLoader{f})
-	address := schemaRoot + f.yamlFile.name
 	if _, inline := n.(*ast.MappingNode); !inline {
 		if _, inline = n.(*ast.MappingValueNode); !inline {
 			s, ok := f.scalar(n, `"schema"`)
@@ -36,7 +32,7 @@ func (f *ruleFile) schema(n ast.Node) *jsonschema.Schema {
 				f.errorf(f.start(n), "%v", err)
 				return nil
 			}
-			return f.compileSchema(c, n, schemaRoot+name)
+			return f.compiledSchema(n)(jsonschema.Load(schemaRoot+name, f.loadSchema))
 		}
 	}
 	doc, ok := f.data(n)
@@ -48,48 +44,45 @@ func (f *ruleFile) schema(n ast.Node) *jsonschema.Schema {
 		err = fmt.Errorf("the schema has %d bytes, more than %d", len(text), maxSchema)
 	}
 	if err == nil {
-		doc, err = jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	}
-	if err == nil {
-		err = c.AddResource(address, doc)
+		doc, err = jsonschema.Decode(text)
 	}
 	if err != nil {
 		f.errorf(f.start(n), "%v", err)
 		return nil
 	}
-	return f.compileSchema(c, n, address)
+	return f.compiledSchema(n)(jsonschema.Compile(schemaRoot+f.yamlFile.name, doc, f.loadSchema))
 }
 
-func (f *ruleFile) compileSchema(c *jsonschema.Compiler, n ast.Node, address string) *jsonschema.Schema {
-	schema, err := c.Compile(address)
-	if err != nil {
-		var invalid *jsonschema.SchemaValidationError
-		if errors.As(err, &invalid) {
-			err = fmt.Errorf("it is not a JSON Schema: %s", schemaFault(invalid.Err))
+// compiledSchema takes what became of the schema at a node.
+func (f *ruleFile) compiledSchema(n ast.Node) func(*jsonschema.Schema, error) *jsonschema.Schema {
+	return func(schema *jsonschema.Schema, err error) *jsonschema.Schema {
+		if err != nil {
+			text := strings.ReplaceAll(err.Error(), schemaRoot, "")
+			f.errorf(f.start(n), "the schema cannot be used: %s", strings.Join(strings.Fields(text), " "))
+			return nil
 		}
-		text := strings.ReplaceAll(err.Error(), schemaRoot, "")
-		f.errorf(f.start(n), "the schema cannot be used: %s", strings.Join(strings.Fields(text), " "))
-		return nil
+		return schema
 	}
-	return schema
 }
 
-// folderLoader loads schemas that others refer to, from the folder of rules only.
-type folderLoader struct{ f *ruleFile }
-
-func (l folderLoader) Load(address string) (any, error) {
+// loadSchema loads a schema that others refer to, from the folder of rules only.
+func (f *ruleFile) loadSchema(address string) (any, error) {
 	name, ok := strings.CutPrefix(address, schemaRoot)
 	if !ok {
 		return nil, fmt.Errorf("%q is not in the folder of rules", address)
 	}
-	text, err := l.f.readOther(name)
+	text, err := f.readOther(name)
 	if err != nil {
 		return nil, err
 	}
 	if len(text) > maxSchema {
 		return nil, fmt.Errorf("%q has %d bytes, more than %d", name, len(text), maxSchema)
 	}
-	return jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	doc, err := jsonschema.Decode(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not JSON: %w", name, err)
+	}
+	return doc, nil
 }
 
 // beside is the path in the folder of a file that is named in this one: from the folder
