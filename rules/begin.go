@@ -84,6 +84,9 @@ func (l *lane) begin(ctx context.Context, u *unit, first bool, now time.Time) {
 	k := l.keepingOf(u.file, now)
 	standing := append(l.adoptTimers(u, k, now), l.adoptRequests(u, k)...)
 	l.runOwn(ctx, u, []Call{{Trigger: OnStart, Kept: k.memory.Snapshot(), Standing: standing, Now: now}}, []uint8{0})
+	if u.outdated() {
+		signal(l.engine.outdated)
+	}
 	used := make(map[string]bool)
 	for _, a := range l.agenda.add(u, k.due, now) {
 		used[a.key()] = true

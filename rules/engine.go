@@ -75,6 +75,7 @@ type Engine struct {
 	running   atomic.Bool
 	reapKick  chan struct{}
 	told      chan struct{} // kicks the reporter
+	outdated  chan struct{} // a program is, see Provisional
 	pipelines sync.Pool     // of *pipeline
 
 	mu      sync.Mutex
@@ -95,6 +96,7 @@ func New(opts Options) (*Engine, error) {
 		ready:    make(chan struct{}),
 		reapKick: make(chan struct{}, 1),
 		told:     make(chan struct{}, 1),
+		outdated: make(chan struct{}, 1),
 		files:    make(map[string]*file),
 		history:  newHistory(),
 	}
@@ -152,6 +154,10 @@ func setDefault[T int | int64 | time.Duration](v *T, standard T) {
 
 // Ready is closed when the filters of the first loaded set stand on the bus.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Outdated receives when a file in force has to be compiled again, though it has not
+// changed: see [Provisional]. [Engine.Load] does it.
+func (e *Engine) Outdated() <-chan struct{} { return e.outdated }
 
 // oneReady counts down what Ready waits for.
 func (e *Engine) oneReady() {

@@ -135,6 +135,17 @@ func (e *Engine) pastOf(file string) *past {
 	return p
 }
 
+// keptOf is what programs of a file have saved in a former process, until its lane takes
+// that over.
+func (e *Engine) keptOf(file string) map[string][]byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.pasts[file]; p != nil {
+		return p.memory
+	}
+	return nil
+}
+
 // stateOf is the state of a file, kept from version to version and while the file
 // is away.
 func (e *Engine) stateOf(file string) *State {

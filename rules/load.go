@@ -199,7 +199,7 @@ func (e *Engine) makeFile(ctx context.Context, lib *library, name string, text f
 	}
 	sum := sha256.Sum256(text.text)
 	hash := hex.EncodeToString(sum[:])
-	if f.unit != nil && f.unit.hash == hash && f.unit.lane == f.lane && lib.same(f.unit.reads) {
+	if f.unit != nil && f.unit.hash == hash && f.unit.lane == f.lane && lib.same(f.unit.reads) && !f.unit.outdated() {
 		return f
 	}
 	reads := make(map[string]string)
@@ -228,6 +228,7 @@ func (e *Engine) compile(ctx context.Context, name string, text found, read func
 		Name:  name,
 		Text:  text.text,
 		State: e.stateOf(name),
+		Kept:  e.keptOf(name),
 		Read:  read,
 		Log:   e.log.With("file", name),
 		Place: e.opts.Place,

@@ -344,6 +344,40 @@ func TestWhatProgramsSave(t *testing.T) {
 	})
 }
 
+// A program that was compiled from what was kept, and was wrong, is compiled again.
+func TestAProgramThatIsOutdated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := echo("p", "in")
+		p.save = func(put func(string, []byte)) { put("hears", []byte(`"in"`)) }
+		p.outdated = func(src rules.Source) bool { return string(src.Kept["hears"]) == `"in"` }
+		l := newLives(t, map[string]toyProgram{"p": p}, nil)
+		lang := l.opts.Languages[0].(*toy)
+		l.start("a.toy", "p")
+		select {
+		case <-l.house.engine.Outdated():
+			t.Error("it is outdated though nothing was kept")
+		default:
+		}
+		l.house.stop()
+		l.start("a.toy", "p")
+		select {
+		case <-l.house.engine.Outdated():
+		default:
+			t.Error("nobody is told that it is outdated")
+		}
+		was, _ := lang.seen()
+		l.house.load("a.toy", "p") // the same
+		l.house.load("a.toy", "p")
+		now, closed := lang.seen()
+		if len(now) != len(was)+1 || len(closed) != 1 {
+			t.Errorf("compiled %d times more, closed %q; want once", len(now)-len(was), closed)
+		}
+		l.house.publish(msg("in", "1"))
+		l.want("out/#", "1")
+		l.house.stop()
+	})
+}
+
 // A program that panics when it is asked what it has to keep costs only that.
 func TestAProgramThatCannotSave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

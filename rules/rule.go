@@ -116,7 +116,10 @@ type Source struct {
 	// Limits.FileSize bytes; its error is an fs.ErrNotExist if there is none. The file is
 	// compiled again whenever one that it has read, or looked for, changes. It may be
 	// called until Compile returns.
-	Read  func(name string) ([]byte, error)
+	Read func(name string) ([]byte, error)
+	// Kept is what Program.Save said of the file in a former process, until one of its
+	// programs has begun. It is not to be changed.
+	Kept  map[string][]byte
 	Funcs Funcs  // of plugins; nil if there are none. Calling one has an effect: not in Compile
 	Place *Place // where the gateway is; nil if nobody has said it
 	Zone  *time.Location
@@ -142,6 +145,13 @@ type Program interface {
 	Save(put func(key string, value []byte))
 	// Close ends the program; Run is not called after it.
 	Close() error
+}
+
+// Provisional is a [Program] that was compiled from what is remembered of its file.
+type Provisional interface {
+	// Outdated reports whether it has turned out, when it was started, that the file says
+	// something else. Then it is compiled again.
+	Outdated() bool
 }
 
 // Trigger says what a [Call] is about.

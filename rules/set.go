@@ -52,6 +52,12 @@ func newUnit(file string, lane int, hash string, prog Program, state *State) *un
 	return u
 }
 
+// outdated reports whether the program was compiled from what was remembered, wrongly.
+func (u *unit) outdated() bool {
+	p, ok := u.prog.(Provisional)
+	return ok && p.Outdated()
+}
+
 // ruleSet is all rules in force between two swaps. It never changes; users counts
 // those who run its programs, and one for being in force.
 type ruleSet struct {

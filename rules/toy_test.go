@@ -40,6 +40,8 @@ type toyProgram struct {
 	save    func(put func(key string, value []byte))
 	// reads names a file that its compilation reads.
 	reads string
+	// outdated may be nil, as those of a file that is not remembered.
+	outdated func(src rules.Source) bool
 }
 
 func (l *toy) Name() string         { return l.name }
@@ -84,6 +86,8 @@ type toyRun struct {
 func (r *toyRun) Rules() []rules.Rule { return r.rules }
 
 func (r *toyRun) Handles(name string) bool { return r.handles != nil && r.handles(name) }
+
+func (r *toyRun) Outdated() bool { return r.outdated != nil && r.outdated(r.src) }
 
 func (r *toyRun) Save(put func(key string, value []byte)) {
 	if r.save != nil {

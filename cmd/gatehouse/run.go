@@ -58,6 +58,7 @@ func (f *runFlags) run(ctx context.Context, out io.Writer) error {
 	up := make(chan struct{})
 	g, err := gateway.New(cfg, gateway.Options{
 		Data: f.data, Log: log, Level: level, Sockets: sockets, Version: version, Worker: workerCommand(),
+		Build: build(), Shipped: shipped,
 		Up: func() {
 			log.Info("gateway is up", "version", version, "pid", os.Getpid())
 			tell(notifier, log, "READY=1")

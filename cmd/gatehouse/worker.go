@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +16,22 @@ const workerArg = "worker"
 // workerCommand starts this program as a script worker, whatever has become of its
 // file in the meantime.
 func workerCommand() []string { return []string{"/proc/self/exe", workerArg} }
+
+// shipped is what the scripts of the demo house declare: the gateway need not wait for the
+// worker to say so. `make generate` writes it.
+//
+//go:generate env GENERATE=1 go test -count=1 -run ^TestShippedScriptsAreKnown$ .
+//go:embed shipped.txt
+var shipped []byte
+
+// build tells this program from others, of the same version, too.
+func build() string {
+	info, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(version, " ", info.Size(), " ", info.ModTime().UnixNano())
+}
 
 // runWorker serves scripts on the inherited pipes until they close.
 func runWorker() int {

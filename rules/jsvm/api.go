@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +21,8 @@ func (s *script) setUp() {
 	rt := goja.New()
 	s.rt, s.timers = rt, make(map[string]*jsTimer)
 	rt.SetMaxCallStackSize(maxStack)
-	rt.SetTimeSource(func() time.Time { return s.now })
+	rt.SetTimeSource(func() time.Time { s.vary(); return s.now })
+	rt.SetRandSource(func() float64 { s.vary(); return rand.Float64() }) //nolint:gosec // as JavaScript has it: for no secrets
 	rt.SetPromiseRejectionTracker(s.trackRejection)
 	s.newDate = rt.Get("Date").ToObject(rt)
 	s.newArray8 = rt.Get("Uint8Array").ToObject(rt)
@@ -43,7 +45,7 @@ func (s *script) setUp() {
 	s.global("sleep", s.jsSleep)
 	s.global("window", s.jsWindow)
 	s.global("watch", s.jsWatch)
-	s.global("last", s.jsLast)
+	s.global("last", s.varying(s.jsLast))
 	s.global("shared", s.jsShared)
 	s.global("publish", s.jsPublish)
 	s.global("setTimeout", s.jsSetTimeout)
@@ -60,6 +62,17 @@ func (s *script) setUp() {
 
 type native = func(goja.FunctionCall) goja.Value
 
+// vary notes that the script asks for what may be another the next time.
+func (s *script) vary() { s.varies = s.varies || s.top }
+
+// varying is f, which gives what may be another the next time.
+func (s *script) varying(f native) native {
+	return func(call goja.FunctionCall) goja.Value {
+		s.vary()
+		return f(call)
+	}
+}
+
 func (s *script) global(name string, f any) {
 	if err := s.rt.Set(name, f); err != nil {
 		panic(fmt.Sprintf("jsvm: cannot set %s: %v", name, err)) // a new runtime takes everything
@@ -68,8 +81,8 @@ func (s *script) global(name string, f any) {
 
 func (s *script) setUpState() {
 	s.object("state", map[string]native{
-		"get": s.jsStateGet, "set": s.jsStateSet, "delete": s.jsStateDelete, "keys": s.jsStateKeys,
-		"update": s.jsStateUpdate, "share": s.jsStateShare,
+		"get": s.varying(s.jsStateGet), "set": s.varying(s.jsStateSet), "delete": s.varying(s.jsStateDelete),
+		"keys": s.varying(s.jsStateKeys), "update": s.varying(s.jsStateUpdate), "share": s.jsStateShare,
 	})
 }
 

@@ -2,7 +2,10 @@ package jsvm
 
 import (
 	"bytes"
+	"encoding/json"
 	"time"
+
+	"github.com/gatehouse/gatehouse/rules"
 )
 
 // What the external tests need of the pipe's format.
@@ -90,4 +93,16 @@ func Quarantine(deaths ...time.Duration) (pauses []time.Duration) {
 		}
 	}
 	return pauses
+}
+
+// Forged is what a program of another text would have saved.
+func Forged(p rules.Program, text string) []byte {
+	was := p.(*program)
+	forged := &program{src: was.src, files: was.files, declared: was.declared, uses: was.uses}
+	forged.src.Text, forged.kept.windows = []byte(text), was.kept.windows
+	b, err := json.Marshal(forged.appendDeclared(nil, was.link.options.Build))
+	if err != nil {
+		panic(err)
+	}
+	return b
 }

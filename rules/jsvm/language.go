@@ -28,6 +28,11 @@ type Options struct {
 	Memory int64
 	// Log hears of the worker's life. Nil means slog.Default.
 	Log *slog.Logger
+	// Build tells versions of the program apart: what one has remembered of scripts is
+	// nothing to another. "" remembers nothing.
+	Build string
+	// Shipped is what scripts declare that come with the program; see [Declared].
+	Shipped []byte
 }
 
 // The defaults and bounds of Options.
@@ -85,7 +90,9 @@ func (l *Language) Skips(name string) bool { return isModule(name) }
 
 // Compile implements rules.Language. The first call starts the worker, whether or
 // not Run was called; [Language.Close] or the end of Run stops it. The script's top
-// level runs here, under the deadline, and what it did waits for the start call. An
+// level runs here, under the deadline, and what it did waits for the start call. If it is
+// known what it declares, from [Options] or a former process, it runs with the start call
+// instead, which finds out should it be something else: see rules.Provisional. An
 // error is a *rules.Error, the error of ctx, or [ErrClosed].
 func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program, error) {
 	if err := scanSource(src.Name, src.Text); err != nil {
@@ -101,6 +108,9 @@ func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program
 	}
 	p := newProgram(link, l.scripts.Add(1), src, files)
 	p.former = link.versionBefore(p)
+	if p.former == nil && p.remember() {
+		return p, nil
+	}
 	if err := p.load(ctx, time.Time{}); err != nil {
 		_ = p.Close()
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -15,16 +16,21 @@ import (
 
 // program is a script as the gateway sees it. It implements rules.Program.
 type program struct {
-	link   *link
-	id     uint32
-	src    rules.Source
-	files  []wireFile   // that it may require
-	size   int          // of its text and theirs
-	rules  []rules.Rule // since it was compiled
-	print  uint64       // their fingerprint
-	kept   keptRecall
-	former *program // the version before, until this one starts
-	uses   []string // files whose state it reads
+	link  *link
+	id    uint32
+	src   rules.Source
+	files []wireFile   // that it may require
+	size  int          // of its text and theirs
+	rules []rules.Rule // since it was compiled
+	print uint64       // their fingerprint
+	// declared are the rules as the script says them.
+	declared []wireRule
+	kept     keptRecall
+	former   *program // the version before, until this one starts
+	uses     []string // files whose state it reads
+	fresh    bool     // Save has not given what it declares yet
+	// outdated says that what it was remembered to declare is not what it does.
+	outdated atomic.Bool
 	// named are the rules that handle timers and replies, by name.
 	named map[ruleKind]map[string]int
 
@@ -77,10 +83,16 @@ func (p *program) load(ctx context.Context, now time.Time) error {
 	}
 	p.held, p.base, p.at = it.loaded, it.base, it.now
 	if p.print == 0 {
-		p.uses, p.kept.windows = it.loaded.Uses, it.loaded.Windows
-		return p.takeRules(it.loaded.Rules)
+		p.fresh = !it.loaded.Varies
+		return p.take(it.loaded)
 	}
 	return nil
+}
+
+// take makes the program one that declares these.
+func (p *program) take(rec *loadedRecord) error {
+	p.uses, p.kept.windows = rec.Uses, rec.Windows
+	return p.takeRules(rec.Rules)
 }
 
 // Rules implements rules.Program.
@@ -131,9 +143,11 @@ func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome 
 		restored = p.kept.inherit(&p.former.kept, p.rules) || restored
 		p.former = nil
 	}
+	remembered := p.held == nil
 	apart := call.Now.Sub(p.at).Abs() > startTolerance
-	if apart || !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
+	if remembered || apart || !maps.EqualFunc(p.base, p.src.State.Snapshot(), bytes.Equal) {
 		if err := p.load(ctx, call.Now); err != nil {
+			p.outdated.Store(remembered)
 			return rules.Outcome{Err: err}
 		}
 	}

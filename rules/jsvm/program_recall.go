@@ -150,8 +150,12 @@ func (k *keptRecall) append(frame []byte, rec record, put func(*recall)) []byte 
 	return appendRecord(frame, rec)
 }
 
-// Save implements rules.Program: windows are kept, what is watched is heard again.
-func (p *program) Save(put func(key string, value []byte)) { p.kept.save(put) }
+// Save implements rules.Program: windows are kept, what is watched is heard again. So is
+// what the script declares.
+func (p *program) Save(put func(key string, value []byte)) {
+	p.kept.save(put)
+	p.saveDeclared(put)
+}
 
 // watched is the message of a call of a rule that watches.
 func (p *program) watched(call *rules.Call) *wireMessage {

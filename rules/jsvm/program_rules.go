@@ -16,7 +16,7 @@ const defaultGrace = time.Hour
 
 // takeRules makes rules of what the top level said.
 func (p *program) takeRules(list []wireRule) error {
-	p.print = fingerprint(list, p.kept.windows, p.uses)
+	p.print, p.declared = fingerprint(list, p.kept.windows, p.uses), list
 	p.rules = make([]rules.Rule, len(list))
 	p.named = map[ruleKind]map[string]int{kindTimer: {}, kindReply: {}}
 	zone := p.src.Zone

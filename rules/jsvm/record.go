@@ -11,7 +11,7 @@ import (
 
 // wireVersion is the version of this protocol. Both ends are one binary, so that a
 // difference means that the file was replaced below a running gateway.
-const wireVersion = 4
+const wireVersion = 5
 
 // The kinds of records.
 const (
@@ -90,6 +90,7 @@ type loadedRecord struct {
 	// Windows and Uses are what else the top level declared.
 	Windows []windowSpec
 	Uses    []string
+	Varies  bool // the next time they may be others
 	Result  wireOutcome
 }
 
@@ -326,6 +327,7 @@ func (l *loadedRecord) write(w *encoder) {
 	}
 	w.specs(l.Windows)
 	w.texts(l.Uses)
+	w.bool(l.Varies)
 	w.outcome(&l.Result)
 }
 
@@ -342,7 +344,7 @@ func (l *loadedRecord) read(r *decoder) {
 	for i := range l.Rules {
 		r.rule(&l.Rules[i])
 	}
-	l.Windows, l.Uses = r.specs(), r.texts()
+	l.Windows, l.Uses, l.Varies = r.specs(), r.texts(), r.bool()
 	r.outcome(&l.Result)
 }
 

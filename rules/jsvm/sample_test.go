@@ -49,7 +49,7 @@ func sampleBodies() [][]byte {
 			{Rule: rules.Rule{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}}},
 			{Rule: rules.Rule{Name: "at 07:30", Grace: -1, Shadow: true, Start: true, Hooks: []string{"h"}}, Times: []wireTime{{"at", "07:30"}}},
 			{Rule: rules.Rule{Name: "timer x"}, Named: "x", Kind: kindTimer},
-		}, Windows: []windowSpec{{Name: "w", Last: 2, Over: time.Minute}}, Uses: []string{"b.js"}, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
+		}, Windows: []windowSpec{{Name: "w", Last: 2, Over: time.Minute}}, Uses: []string{"b.js"}, Varies: true, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
 		&resultRecord{Seq: 2, Result: wireOutcome{
 			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
 			Facts:    []rules.Fact{{What: "publish a", Value: "1"}},

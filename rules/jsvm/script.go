@@ -47,8 +47,10 @@ type script struct {
 	rearmed  bool
 
 	now time.Time
-	top bool     // the top level runs
-	in  *effects // of the event in progress
+	top bool // the top level runs
+	// varies says that the top level asked for what may be another the next time.
+	varies bool
+	in     *effects // of the event in progress
 
 	// Builtins as they were before the script could change them.
 	nothing   *goja.Program

@@ -55,7 +55,7 @@ func (s *script) jsWindow(call goja.FunctionCall) goja.Value {
 // windowObject is what the script gets of its window.
 func (s *script) windowObject(window int) goja.Value {
 	o := s.rt.NewObject()
-	put := func(name string, f native) { _ = o.Set(name, f) } // a plain new object takes everything
+	put := func(name string, f native) { _ = o.Set(name, s.varying(f)) } // a plain new object takes everything
 	put("add", func(call goja.FunctionCall) goja.Value { return s.addPoint(window, call) })
 	for name, f := range aggregates {
 		put(name, func(call goja.FunctionCall) goja.Value {

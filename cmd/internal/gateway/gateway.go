@@ -45,6 +45,9 @@ type Options struct {
 	Version string
 	// Worker is the command that starts a script worker. Required.
 	Worker []string
+	// Build and Shipped are what the gateway remembers of scripts: see jsvm.Options.
+	Build   string
+	Shipped []byte
 	// Up is called once, when every part is up; nil is not called.
 	Up func()
 }
@@ -279,6 +282,20 @@ func (g *Gateway) runRules(ctx context.Context) error {
 			return err
 		}
 	}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wait.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.rules.Outdated():
+				_ = g.loadRules(ctx) // told in the log, file by file
+			}
+		}
+	})
 	return g.rules.Run(ctx, g.broker)
 }
 

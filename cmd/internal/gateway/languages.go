@@ -20,7 +20,9 @@ import (
 // newLanguages chooses the rule languages. The function that it returns ends what
 // they started, for an engine that is not run.
 func newLanguages(opt Options) ([]rules.Language, func() error, error) {
-	scripts, err := jsvm.New(jsvm.Options{Command: opt.Worker, Log: opt.Log.With("part", "scripts")})
+	scripts, err := jsvm.New(jsvm.Options{
+		Command: opt.Worker, Log: opt.Log.With("part", "scripts"), Build: opt.Build, Shipped: opt.Shipped,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
