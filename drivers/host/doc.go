@@ -1,0 +1,17 @@
+// Package host is a driver for the computer that the gateway runs on: temperature, load,
+// memory, disks, network, and what a Raspberry Pi and its storage say of their health.
+// It reads /proc and /sys of Linux and starts nothing.
+//
+//	driver: host
+//	every: 30s
+//	points:
+//	  cpu_temperature: {}
+//	  data_used: {reads: disk_used, path: /data}
+//
+// The key "reads" of a point says what it is; left out it is the point's name. Without
+// points the device has all that the computer tells when the file is read.
+//
+// What cannot be read is a bad reading with the reason, and costs no other point
+// anything. Rates and shares are of the time since the point was read before; the first
+// time of a quarter of a second.
+package host
