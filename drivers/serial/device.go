@@ -5,57 +5,90 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// Driver opens line-framed serial equipment. Its methods may be called by any
-// goroutine.
-type Driver struct{}
+// Options are what a [Driver] is made of. The zero value has no codecs.
+type Options struct {
+	// Codec compiles codecs; nil is that there are none.
+	Codec drivers.Codec
+	// ReadFile reads the file that a device file names as its codec; nil is that
+	// there are none.
+	ReadFile func(name string) (string, error)
+}
 
-// New returns the driver.
-func New() *Driver { return &Driver{} }
+// Driver opens equipment on serial ports. Its methods may be called by any
+// goroutine.
+type Driver struct {
+	opt Options
+
+	mu    sync.Mutex
+	lines map[string]*line // by port
+}
+
+// New returns the driver. It starts nothing.
+func New(o Options) *Driver { return &Driver{opt: o, lines: make(map[string]*line)} }
+
+func (d *Driver) understand(cfg drivers.Config) (*spec, error) {
+	readFile := d.opt.ReadFile
+	if d.opt.Codec == nil {
+		readFile = nil
+	}
+	return understand(cfg, readFile)
+}
 
 // Check implements drivers.Driver.
-func (*Driver) Check(cfg drivers.Config) ([]drivers.Point, error) {
-	s, err := understand(cfg)
+func (d *Driver) Check(cfg drivers.Config) ([]drivers.Point, error) {
+	s, err := d.understand(cfg)
 	if err != nil {
 		return nil, err
+	}
+	coder, err := d.coder(s)
+	if err != nil {
+		return nil, cfg.Errorf("$.codec", "%v", err)
+	}
+	if coder != nil {
+		if err := coder.Close(); err != nil {
+			return nil, fmt.Errorf("cannot check the codec: %w", err)
+		}
 	}
 	return s.list(), nil
 }
 
+// coder compiles the codec of a device; nil is none.
+func (d *Driver) coder(s *spec) (drivers.Coder, error) {
+	if s.codec == "" {
+		return nil, nil
+	}
+	return d.opt.Codec(s.name, s.codec)
+}
+
 // Open implements drivers.Driver. The device is a drivers.Pusher.
-func (*Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, error) {
-	s, err := understand(cfg)
+func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, error) {
+	s, err := d.understand(cfg)
 	if err != nil {
 		return nil, err
 	}
-	port, err := Open(ctx, s.port)
-	if err != nil {
+	dev := newDevice(d, s)
+	if dev.coder, err = d.coder(s); err != nil {
+		return nil, cfg.Errorf("$.codec", "%v", err)
+	}
+	if err := d.join(ctx, dev); err != nil {
+		return nil, errors.Join(err, dev.closeCoder())
+	}
+	if err := dev.begin(ctx); err != nil {
+		_ = dev.Close() // the error is the one above
 		return nil, err
 	}
-	d := &device{
-		spec:    s,
-		port:    port,
-		frames:  s.reader,
-		opened:  time.Now(),
-		pushed:  make(chan drivers.Pushed, pushedQueue),
-		closing: make(chan struct{}),
-		ended:   make(chan struct{}),
-		told:    make(map[string]drivers.Reading),
-	}
-	go d.listen()
-	return d, nil
+	return dev, nil
 }
 
 // Await implements drivers.Awaiter: it waits for the port.
-func (*Driver) Await(ctx context.Context, cfg drivers.Config, why error) error {
-	s, err := understand(cfg)
+func (d *Driver) Await(ctx context.Context, cfg drivers.Config, why error) error {
+	s, err := d.understand(cfg)
 	if err != nil {
 		return err
 	}
@@ -71,25 +104,57 @@ func (s *spec) list() []drivers.Point {
 }
 
 const (
-	// pushedQueue is how many lines wait for the host. When it is full the device
-	// is not read, and the system's buffer of 4 KiB takes what comes.
+	// pushedQueue is how many frames wait for the host. When it is full, a device that
+	// has the line for itself and is never asked is not read, and the system's buffer
+	// of 4 KiB takes what comes; of others the oldest is dropped, and counted.
 	pushedQueue = 64
 	// halfLine is how soon after opening a line may begin that is not whole.
 	halfLine = 30 * time.Millisecond
 )
 
-// device is an open port and the goroutine that listens to it.
+// device is one that shares a line.
 type device struct {
 	*spec
-	port    *Port
-	frames  reader // the listener's
-	opened  time.Time
-	pushed  chan drivers.Pushed // closed by listen
+	driver *Driver
+	line   *line
+	hears  bool // it speaks by itself
+	asks   bool // it is polled
+	meter  drivers.Meter
+
+	frames reader // guarded by line.mu
+	first  bool   // nothing was heard; likewise
+
+	pushed  chan drivers.Pushed // closed by finish
 	closing chan struct{}
-	ended   chan struct{}
+	pushing sync.Mutex // held while something is sent to pushed, which closing ends
+	done    bool       // pushed is closed; guarded by pushing
+
+	talkedAt time.Time // the caller's
+	silent   bool      // it does not answer; likewise
+	probe    int       // which request is tried while it is silent; likewise
+
+	coding sync.Mutex // held while coder is called
+	coder  drivers.Coder
 
 	mu   sync.Mutex
 	told map[string]drivers.Reading // by point, since it was last written
+}
+
+func newDevice(d *Driver, s *spec) *device {
+	dev := &device{
+		spec:    s,
+		driver:  d,
+		frames:  s.reader,
+		first:   true,
+		pushed:  make(chan drivers.Pushed, pushedQueue),
+		closing: make(chan struct{}),
+		told:    make(map[string]drivers.Reading),
+	}
+	for i := range s.points {
+		dev.asks = dev.asks || s.points[i].asked()
+		dev.hears = dev.hears || !s.points[i].asked()
+	}
+	return dev
 }
 
 // Points implements drivers.Device.
@@ -98,89 +163,22 @@ func (d *device) Points() []drivers.Point { return d.list() }
 // Pushed implements drivers.Pusher.
 func (d *device) Pushed() <-chan drivers.Pushed { return d.pushed }
 
-// Read implements drivers.Device: it gives what the points were last told to be,
-// if that was after they were last written.
-func (d *device) Read(_ context.Context, points []string) ([]drivers.Reading, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var all []drivers.Reading
-	for _, name := range points {
-		if r, ok := d.told[name]; ok {
-			all = append(all, r)
-		}
-	}
-	return all, nil
-}
+// Metrics implements drivers.Metered.
+func (d *device) Metrics() drivers.Metrics { return d.meter.Metrics() }
 
-// Write implements drivers.Device.
-func (d *device) Write(ctx context.Context, name string, v drivers.Value) error {
-	i, known := d.index[name]
-	switch {
-	case !known:
-		return fmt.Errorf("there is no point %q", name)
-	case !d.points[i].Writable:
-		return fmt.Errorf("point %q is not writable", name)
-	case ctx.Err() != nil:
-		return fmt.Errorf("cannot write point %q: %w", name, ctx.Err())
-	}
-	p := &d.points[i]
-	v, err := p.accept(v)
-	var text string
-	if err == nil {
-		text, err = p.write.text(name, p.words.text(v))
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write point %q: %w", name, err)
-	}
-	send := []byte(text)
-	if !d.raw {
-		if send, err = d.reader.encode(nil, send); err != nil {
-			return fmt.Errorf("cannot write point %q: %w", name, err)
+// begin sends what the device is to hear first.
+func (d *device) begin(ctx context.Context) error {
+	if d.hears && len(d.talk.init) > 0 { // the answer must not be taken for the rest of half a line
+		if err := d.line.wait(ctx, time.Until(d.line.opened.Add(halfLine))); err != nil {
+			return err
 		}
 	}
-	d.forget(name)
-	if _, err := d.port.Write(send); err != nil {
-		return err
-	}
-	if p.assume {
-		d.note([]drivers.Reading{{Point: name, Value: v, At: time.Now()}})
+	for _, b := range d.talk.init {
+		if err := d.command(ctx, b, d.talk.expect); err != nil {
+			return fmt.Errorf("cannot send %q after opening: %w", clip(string(b)), err)
+		}
 	}
 	return nil
-}
-
-// accept makes a written value one of the point's type.
-func (p *point) accept(v drivers.Value) (drivers.Value, error) {
-	_, number := v.Float()
-	switch {
-	case v.Kind() == drivers.Text && len(p.words) > 0:
-		if meant, ok := p.words.meaning(v.String()); ok {
-			return meant, nil
-		}
-	case v.IsNull():
-		return v, errors.New("null cannot be sent")
-	}
-	if p.words.closed(p.kind) {
-		meant, ok := p.words.value(v)
-		if !ok {
-			return v, fmt.Errorf("%q is none of the values %s", clip(v.String()), p.words.meanings())
-		}
-		return meant, nil
-	}
-	switch p.kind {
-	case typeNumber:
-		if !number || v.Kind() == drivers.Bool {
-			return v, fmt.Errorf("%s is not a number", v)
-		}
-	case typeBool:
-		b, ok := v.Bool()
-		if !ok {
-			return v, fmt.Errorf("%s is not true or false", v)
-		}
-		return drivers.BoolValue(b), nil
-	case typeText:
-		return drivers.TextValue(v.String()), nil
-	}
-	return v, nil
 }
 
 func (d *device) forget(name string) {
@@ -200,96 +198,93 @@ func (d *device) note(readings []drivers.Reading) {
 // Close implements drivers.Device.
 func (d *device) Close() error {
 	close(d.closing)
-	err := d.port.Close()
-	<-d.ended
-	return err
+	err := d.driver.leave(d)
+	d.finish()
+	return errors.Join(err, d.closeCoder())
 }
 
-// listen reads the port until it is closed or lost.
-func (d *device) listen() {
-	defer close(d.ended)
-	defer close(d.pushed)
-	defer func() {
-		if p := recover(); p != nil {
-			d.push(drivers.Pushed{Err: fmt.Errorf("the driver panicked: %v\n%s: %w", p, debug.Stack(), drivers.ErrLost)})
-		}
-	}()
-	bad := func(err error) { d.push(drivers.Pushed{Err: err}) }
-	buf := make([]byte, 1024)
-	for first := true; ; {
-		_ = d.port.SetReadTimeout(d.patience()) // it never fails
-		n, err := d.port.Read(buf)
-		if err != nil {
-			if !errors.Is(err, os.ErrClosed) {
-				d.push(drivers.Pushed{Err: err})
-			}
-			return
-		}
-		if n == 0 {
-			d.frames.silence(d.frame, bad)
-			continue
-		}
-		if first {
-			first = false
-			if time.Since(d.opened) < halfLine {
-				d.frames.skip()
-			}
-		}
-		d.frames.feed(buf[:n], d.frame, bad)
+func (d *device) closeCoder() error {
+	if d.coder == nil {
+		return nil
 	}
-}
-
-// patience is how long to wait for more of a frame.
-func (d *device) patience() time.Duration {
-	if d.frames.gap > 0 && d.frames.waits() {
-		return d.frames.gap
-	}
-	return time.Hour
+	d.coding.Lock()
+	defer d.coding.Unlock()
+	return d.coder.Close()
 }
 
 // push hands something to the host, or ends with the device.
 func (d *device) push(p drivers.Pushed) {
+	d.pushing.Lock()
+	defer d.pushing.Unlock()
+	if d.done {
+		return
+	}
+	if d.asks || d.line.shared() {
+		select {
+		case d.pushed <- p:
+			return
+		default:
+		}
+		select {
+		case <-d.pushed:
+			d.meter.Count("dropped", 1)
+		default:
+		}
+	}
 	select {
 	case d.pushed <- p:
 	case <-d.closing:
 	}
 }
 
-// frame takes what one frame says.
-func (d *device) frame(line []byte) {
-	readings, err := d.readings(line, time.Now())
-	if err != nil {
-		d.push(drivers.Pushed{Err: err})
-		return
+// finish ends what is pushed.
+func (d *device) finish() {
+	d.pushing.Lock()
+	defer d.pushing.Unlock()
+	if !d.done {
+		d.done = true
+		close(d.pushed)
 	}
-	d.note(readings)
-	d.push(drivers.Pushed{Readings: readings})
 }
 
-// readings is what a line says.
-func (s *spec) readings(line []byte, now time.Time) ([]drivers.Reading, error) {
-	if err := readable(line); err != nil {
-		return nil, err
+// hear takes a frame that came by itself, or what was none.
+func (d *device) hear(h heard) {
+	err := h.err
+	var readings []drivers.Reading
+	if err == nil {
+		d.meter.Count("frames", 1)
+		readings, err = d.readings(h.frame, time.Now(), (*point).unasked)
 	}
-	find, err := s.parse(line)
-	if err != nil {
-		return nil, err
-	}
-	var all []drivers.Reading
-	for i := range s.points {
-		p := &s.points[i]
-		f, ok := find(p.field)
-		if !ok {
-			continue
+	switch {
+	case err != nil:
+		d.meter.Count(kindOf(err), 1)
+		if d.hears {
+			d.push(drivers.Pushed{Err: err})
 		}
-		r := drivers.Reading{Point: p.Name, At: now}
-		if r.Value, r.Err = convert(f, p.kind, p.words); r.Err != nil {
-			r.Quality = drivers.Bad
-		}
-		all = append(all, r)
+	case len(readings) > 0:
+		d.note(readings)
+		d.push(drivers.Pushed{Readings: readings})
 	}
-	if len(all) == 0 {
-		return nil, errors.New("the line has no field of a point")
+}
+
+// kindOf is the counter of what is wrong with what came.
+func kindOf(err error) string {
+	switch {
+	case errors.Is(err, errChecksum):
+		return "checksum_errors"
+	case errors.Is(err, errTooLong):
+		return "too_long"
+	case errors.Is(err, errBroken):
+		return "broken_frames"
+	case errors.Is(err, errNoise):
+		return "noise"
 	}
-	return all, nil
+	return "not_understood"
+}
+
+// shared reports whether the line has more than one device.
+func (l *line) shared() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.devices) > 1
 }

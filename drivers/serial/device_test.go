@@ -25,7 +25,7 @@ points:
 `
 
 func TestSuite(t *testing.T) {
-	drivertest.Run(t, serial.New(), drivertest.Config(t, "door", "driver: serial\nport: "+newWire(t).path+"\n"+doorFile))
+	drivertest.Run(t, serial.New(serial.Options{}), drivertest.Config(t, "door", "driver: serial\nport: "+newWire(t).path+"\n"+doorFile))
 }
 
 func TestFormats(t *testing.T) {
@@ -291,8 +291,8 @@ func TestCheck(t *testing.T) {
 	const points = "points:\n  a: {}\n"
 	for _, c := range []struct{ name, text, want string }{
 		{"a missing port", "driver: serial\nformat: json\n" + points, `:1:1: the key "port" is missing`},
-		{"a missing format", "port: x\n" + points, `:1:1: format must be json, keyvalue, csv or regex, not ""`},
-		{"an unknown format", "port: x\nformat: xml\n" + points, `:2:9: format must be json, keyvalue, csv or regex, not "xml"`},
+		{"a missing format", "port: x\n" + points, `:1:1: format must be json, keyvalue, csv, regex, nmea or binary, not ""`},
+		{"an unknown format", "port: x\nformat: xml\n" + points, `:2:9: format must be json, keyvalue, csv, regex, nmea or binary, not "xml"`},
 		{"a bad baud", "port: x\nbaud: 7\nformat: json\n" + points, `:2:7: baud must be 50 to 4000000, not 7`},
 		{"a bad parity", "port: x\nparity: weird\nformat: json\n" + points, `:2:9: parity must be none`},
 		{"a bad flow control", "port: x\nflow: hard\nformat: json\n" + points, `:2:7: flow must be none, rtscts or xonxoff, not "hard"`},
@@ -300,6 +300,31 @@ func TestCheck(t *testing.T) {
 		{"a bad RS-485 switch", "port: x\nrs485: {by: auto, delay_after: 1s}\nformat: json\n" + points, `:2:32: delay_after must be 0s to 100ms, not 1s`},
 		{"an unknown key of RS-485", "port: x\nrs485: {by: auto, delay: 1s}\nformat: json\n" + points, `:2:19: unknown field "delay"`},
 		{"a USB port without a product", "port: usb:1a86\nformat: json\n" + points, `:1:7: a USB port is written usb:VID:PID`},
+		{"a frame of no type", "port: x\nframe: {type: x25}\nformat: json\n" + points, `:2:15: type must be line, delimiter, fixed,`},
+		{"a key of another type of frame", "port: x\nframe: {type: slip, length: 4}\nformat: json\n" + points, `:2:29: length is not for frames of type slip`},
+		{"a length of nothing", "port: x\nframe: {type: fixed}\nformat: json\n" + points, `:1:1: length must be 1 to 4096, not 0`},
+		{"two bounds", "port: x\nmax_line: 7\nmax_frame: 8\nformat: json\n" + points, `:2:11: max_line is another word for max_frame`},
+		{"bytes that are none", "port: x\nframe: {type: delimiter, delimiter: 'hex:0'}\nformat: json\n" + points, `:2:37: delimiter: "0" is not made of pairs of hexadecimal digits`},
+		{"a silence of nothing", "port: x\nframe: {type: silence}\nformat: json\n" + points, `:2:15: frames of type silence need either`},
+		{"a delimiter beside frame", "port: x\ndelimiter: a\nframe: {type: slip}\nformat: json\n" + points, `:2:12: delimiter belongs into frame`},
+		{"a checksum of no type", "port: x\nchecksum: {type: md5}\nformat: json\n" + points, `:2:18: type must be crc16,`},
+		{"a polynomial of a known checksum", "port: x\nchecksum: {type: crc16, poly: 3}\nformat: json\n" + points, `:2:31: poly is for type crc`},
+		{"a polynomial that is too wide", "port: x\nchecksum: {type: crc, width: 8, poly: 0x100}\nformat: json\n" + points, `:2:39: poly must be a number of 8 bits`},
+		{"a binary point without a place", "port: x\nformat: binary\npoints:\n  a: {type: int8}\n", `:4:6: point "a": a point in a binary frame needs the key "at"`},
+		{"a binary point without a type", "port: x\nformat: binary\npoints:\n  a: {at: 1, type: int7}\n", `:4:20: point "a": type must be bool, int8 to int64,`},
+		{"bits that are too many", "port: x\nformat: binary\npoints:\n  a: {at: 1, type: uint8, bits: 4-8}\n", `:4:33: point "a": bits must be a range such as "0-3" within 0 to 7`},
+		{"a place in a text", "port: x\nformat: json\npoints:\n  a: {at: 1}\n", `:4:11: point "a": at is for format binary`},
+		{"a field of no sentence", "port: x\nformat: nmea\npoints:\n  a: {field: GGA}\n", `:4:14: point "a": a field is a sentence and a number, such as GGA.9, not "GGA"`},
+		{"a scale of 0", "port: x\nformat: binary\npoints:\n  a: {at: 1, type: int8, scale: 0}\n", `:4:33: point "a": scale must be a number, and scale not 0`},
+		{"a request with an unknown place", "port: x\nformat: json\npoints:\n  a: {request: '${address}'}\n", `:4:16: point "a": only ${point} is known here, not ${address}`},
+		{"a request that does not fit its frame", "port: x\nframe: {type: fixed, length: 3}\nformat: json\npoints:\n  a: {request: 'ab'}\n", `:5:16: point "a": the request cannot be sent: what is sent has 2 bytes, not 3`},
+		{"an answer that is no pattern", "port: x\nformat: json\npoints:\n  a: {request: 'ab', answer: '('}\n", `:4:30: point "a": it must be a regular expression`},
+		{"an answer without a request", "port: x\nformat: json\npoints:\n  a: {answer: 'a'}\n", `:4:15: point "a": answer is for points with a request`},
+		{"an expect without writable", "port: x\nformat: json\npoints:\n  a: {expect: 'a'}\n", `:4:15: point "a": expect needs "writable: true"`},
+		{"a time-out that is too long", "port: x\ntimeout: 1h\nformat: json\n" + points, `:2:10: timeout must be 1ms to 10s, not 1h0m0s`},
+		{"too many retries", "port: x\nretries: 11\nformat: json\n" + points, `:2:10: retries must be 0 to 10, not 11`},
+		{"a wake that does nothing", "port: x\nwake: {pause: 1s}\nformat: json\n" + points, `:2:7: wake needs break, dtr or send`},
+		{"an init with a place", "port: x\ninit: ['a', 'hex:1']\nformat: json\n" + points, `:2:13: "1" is not made of pairs`},
 		{"csv without columns", "port: x\nformat: csv\n" + points, `:2:9: format csv needs the key "columns"`},
 		{"a long separator", "port: x\nformat: csv\nseparator: ab\ncolumns: [a]\n" + points, `:3:12: separator must be one character`},
 		{"columns of another format", "port: x\nformat: json\ncolumns: [a]\n" + points, `:3:10: columns are for format csv`},
@@ -325,10 +350,30 @@ func TestCheck(t *testing.T) {
 		{"an unknown key", "port: x\nformat: json\npoints:\n  a: {typ: text}\n", `:4:7: unknown field "typ"`},
 	} {
 		t.Run(c.name+" has its place", func(t *testing.T) {
-			_, err := serial.New().Check(drivertest.Config(t, "f", c.text))
+			_, err := serial.New(serial.Options{}).Check(drivertest.Config(t, "f", c.text))
 			if !errors.Is(err, drivers.ErrConfig) || !strings.HasPrefix(err.Error(), "f.yaml"+c.want) {
 				t.Errorf("want f.yaml%s, got %v", c.want, err)
 			}
 		})
+	}
+}
+
+// TestDocs checks the device files of the documentation.
+func TestDocs(t *testing.T) {
+	text, err := os.ReadFile("../../docs/devices.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, block := range strings.Split(string(text), "```yaml\n")[1:] {
+		if file, _, _ := strings.Cut(block, "```"); strings.HasPrefix(file, "driver: serial\n") {
+			n++
+			if _, err := serial.New(serial.Options{}).Check(drivertest.Config(t, "d", file)); err != nil {
+				t.Errorf("%v", err)
+			}
+		}
+	}
+	if n < 4 {
+		t.Errorf("want four files at least, got %d", n)
 	}
 }

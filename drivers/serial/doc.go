@@ -1,32 +1,28 @@
-// Package serial is a driver for equipment that speaks lines of text over a serial
-// port, and the opener of serial ports for others.
+// Package serial is a driver for equipment on serial ports that speaks frames of text
+// or bytes, by itself or when it is asked, and the opener of serial ports for others.
 //
 //	driver: serial
 //	topic: home/hall
-//	port: /dev/serial/by-id/usb-1a86_USB_Serial-if00-port0
+//	port: usb:1a86:7523
 //	baud: 9600              # the default, as are parity: none, data_bits: 8, stop_bits: 1
-//	format: keyvalue        # json | keyvalue | csv | regex
+//	format: keyvalue        # json | keyvalue | csv | regex | nmea | binary
 //	points:
 //	  door: {field: DOOR, words: {open: true, closed: false}}
 //	  temperature: {field: T, type: number, unit: "°C", deadband: 0.2}
 //	  lamp: {field: LAMP, words: {"1": true, "0": false}, writable: true, write: "LAMP ${value}\n"}
 //
-// # Lines
+// docs/devices.md has all keys.
 //
-// What comes is cut at the "delimiter" ("\n"); carriage returns around a line do
-// not count, empty lines neither. A line is not understood, which is counted and
-// shown, if it is longer than "max_line" (4096 bytes), is not text, does not fit
-// the format, or has no field of a point:
+// # From bytes to readings, and back
 //
-//	json      one object; a field may be a path: "sensor.t"
-//	keyvalue  T=21.5 H=40, or T:21.5; between pairs stand spaces, "," or ";", or
-//	          what the key "separator" says
-//	csv       as many fields as "columns" has names; "separator" is by default ","
-//	regex     "pattern" with named groups: ^T=(?<t>[-0-9.]+)
+// A line is an open port with the devices that share it and one goroutine that listens.
+// Each device has a reader, which cuts what comes into frames (a cutter), checks them
+// (a checksum) and, for what is sent, makes them. A format, a layout or a codec finds
+// the points in what a frame says.
 //
-// A port that is opened in the middle of a line begins with half a line, and half
-// of 121.5 is a wrong value: a line that began less than 30 ms after the port was
-// opened is passed over.
+// A port that is opened in the middle of a line begins with half a line, and half of
+// 121.5 is a wrong value: a frame that began less than 30 ms after the port was opened
+// is passed over, where neither marks nor a checksum tell that it is whole.
 //
 // # Points
 //
@@ -34,7 +30,7 @@
 // group of the pattern. Its "type" is number, bool (true, on,
 // 1 and false, off, 0), text, or auto: whichever of these fits first, a number
 // before 1 and 0; with JSON, what it is there. A field that is not of the type is a
-// bad reading; the rest of the line counts.
+// bad reading; the rest of the frame counts.
 //
 // "words" give texts a meaning before that, in both directions. They are all that
 // the point can be, unless its type is text or number: any other text is a bad
@@ -42,10 +38,18 @@
 // and false where these are meant). With type text or number, what is no word is
 // taken as without words.
 //
-// A writable point has a "write", or the device has one for all of them: the text
-// that is sent, in which ${value} and ${point} stand for what their names say. What
-// is written counts as the point's value as soon as a line says so; "assume: true"
+// A writable point has a "write", or the device has one for all of them: what is
+// sent, in which ${value} and ${point} stand for what their names say. What is
+// written counts as the point's value as soon as a frame says so; "assume: true"
 // is for equipment that never does.
+//
+// # Exchanges
+//
+// A point with a "request" is polled. Exchanges on a line come one after the other,
+// each device in its turn, commands before requests. What came before a request is no
+// answer to it; after a time-out the line is given as long again to say what is late,
+// unless the next request tells its own answer. A command is sent once; a request may
+// be sent again. A device that was silent is asked one thing once, each time another.
 //
 // # Ports
 //

@@ -12,11 +12,23 @@ import (
 
 // Parser returns what makes readings of a device's lines.
 func Parser(cfg drivers.Config) (func([]byte) ([]drivers.Reading, error), error) {
-	s, err := understand(cfg)
+	s, err := understand(cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	return func(line []byte) ([]drivers.Reading, error) { return s.readings(line, time.Time{}) }, nil
+	return func(line []byte) ([]drivers.Reading, error) { return s.readings(line, time.Time{}, (*point).unasked) }, nil
+}
+
+// Writer returns what makes of a value what is sent.
+func Writer(cfg drivers.Config) (func(point string, v drivers.Value) ([]byte, error), error) {
+	s, err := understand(cfg, nil)
+	if err != nil {
+		return nil, err
+	}
+	d := &device{spec: s}
+	return func(point string, v drivers.Value) ([]byte, error) {
+		return d.say(context.Background(), &s.points[s.index[point]], v)
+	}, nil
 }
 
 // Frames are the framing of a device file in the hands of a test.
@@ -24,7 +36,7 @@ type Frames struct{ r reader }
 
 // NewFrames understands a device file.
 func NewFrames(cfg drivers.Config) (*Frames, error) {
-	s, err := understand(cfg)
+	s, err := understand(cfg, nil)
 	if err != nil {
 		return nil, err
 	}

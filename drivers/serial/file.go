@@ -11,6 +11,14 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
+// The formats that are no text, or not any.
+const (
+	formatBinary = "binary"
+	formatNMEA   = "nmea"
+
+	formats = "json, keyvalue, csv, regex, nmea or binary"
+)
+
 // The types of a point.
 const (
 	typeAuto   = "auto"
@@ -22,26 +30,51 @@ const (
 // deviceFile is what a device file may say.
 type deviceFile struct {
 	drivers.Common `yaml:",inline"`
-	Port           string               `yaml:"port"`
-	Baud           int                  `yaml:"baud"`
-	Parity         string               `yaml:"parity"`
-	DataBits       int                  `yaml:"data_bits"`
-	StopBits       int                  `yaml:"stop_bits"`
-	Flow           string               `yaml:"flow"`
-	DTR            Level                `yaml:"dtr"`
-	RTS            Level                `yaml:"rts"`
-	RS485          rs485File            `yaml:"rs485"`
-	Delimiter      string               `yaml:"delimiter"`
-	MaxLine        int                  `yaml:"max_line"`
-	MaxFrame       int                  `yaml:"max_frame"`
-	Frame          frameFile            `yaml:"frame"`
-	Checksum       checksumFile         `yaml:"checksum"`
-	Format         string               `yaml:"format"`
-	Separator      string               `yaml:"separator"`
-	Columns        []string             `yaml:"columns"`
-	Pattern        string               `yaml:"pattern"`
-	Write          string               `yaml:"write"`
-	Points         map[string]pointFile `yaml:"points"`
+	Port           string    `yaml:"port"`
+	Baud           int       `yaml:"baud"`
+	Parity         string    `yaml:"parity"`
+	DataBits       int       `yaml:"data_bits"`
+	StopBits       int       `yaml:"stop_bits"`
+	Flow           string    `yaml:"flow"`
+	DTR            Level     `yaml:"dtr"`
+	RTS            Level     `yaml:"rts"`
+	RS485          rs485File `yaml:"rs485"`
+	Echo           bool      `yaml:"echo"`
+
+	Delimiter string       `yaml:"delimiter"`
+	MaxLine   int          `yaml:"max_line"`
+	MaxFrame  int          `yaml:"max_frame"`
+	Frame     frameFile    `yaml:"frame"`
+	Checksum  checksumFile `yaml:"checksum"`
+
+	Format    string   `yaml:"format"`
+	Separator string   `yaml:"separator"`
+	Columns   []string `yaml:"columns"`
+	Pattern   string   `yaml:"pattern"`
+	Order     string   `yaml:"order"`
+	Codec     string   `yaml:"codec"`
+
+	Address *int          `yaml:"address"`
+	Request string        `yaml:"request"`
+	Answer  string        `yaml:"answer"`
+	Write   string        `yaml:"write"`
+	Expect  string        `yaml:"expect"`
+	Init    []string      `yaml:"init"`
+	Wake    wakeFile      `yaml:"wake"`
+	Timeout time.Duration `yaml:"timeout"`
+	Retries *int          `yaml:"retries"`
+	Pause   time.Duration `yaml:"pause"`
+
+	Points map[string]pointFile `yaml:"points"`
+}
+
+// wakeFile is the key "wake".
+type wakeFile struct {
+	Break time.Duration `yaml:"break"`
+	DTR   time.Duration `yaml:"dtr"`
+	Send  string        `yaml:"send"`
+	Pause time.Duration `yaml:"pause"`
+	After time.Duration `yaml:"after"`
 }
 
 type rs485File struct {
@@ -59,85 +92,85 @@ func (f *deviceFile) portConfig() PortConfig {
 	}
 }
 
-type pointFile struct {
-	drivers.PointCommon `yaml:",inline"`
-	Field               string         `yaml:"field"`
-	Type                string         `yaml:"type"`
-	Words               map[string]any `yaml:"words"`
-	Write               string         `yaml:"write"`
-	Assume              bool           `yaml:"assume"`
-}
-
 // spec is a device file that was understood.
 type spec struct {
+	name   string
 	port   PortConfig
-	reader reader // copied for each that reads
-	raw    bool   // what is sent is not framed
-	parse  format
+	echo   bool                     // the line sends back what is sent
+	reader reader                   // copied for each that reads
+	raw    bool                     // what is sent is not framed
+	parse  format                   // nil: by the points' layouts, or the codec
 	names  func(field string) error // why no line has such a field
+	nmea   bool                     // frames are sentences, of which most say nothing of a point
+	codec  string                   // the source of a codec; empty is none
+	talk   talk
 	points []point
 	index  map[string]int
 }
 
-type point struct {
-	drivers.Point
-	field  string
-	kind   string
-	words  words
-	write  template
-	assume bool
-}
-
-func understand(cfg drivers.Config) (*spec, error) {
+func understand(cfg drivers.Config, readFile func(string) (string, error)) (*spec, error) {
 	var f deviceFile
 	if err := cfg.Decode(&f); err != nil {
 		return nil, err
 	}
-	s := &spec{
-		port:  f.portConfig(),
-		index: make(map[string]int),
-	}
+	s := &spec{name: cfg.Device, port: f.portConfig(), echo: f.Echo, index: make(map[string]int)}
 	var wrong *keyError
 	switch _, err := s.port.mode(); {
 	case errors.As(err, &wrong):
 		return nil, cfg.Errorf("$."+wrong.key, "%v", err)
 	case f.Port == "":
 		return nil, cfg.Errorf("$.port", `the key "port" is missing`)
-	case f.Every != 0:
-		return nil, cfg.Errorf("$.every", "a serial device is not polled: it speaks by itself")
 	}
 	var err error
 	if s.reader, err = understandFraming(cfg, &f); err != nil {
 		return nil, err
 	}
 	s.raw = f.Frame.Raw
-	if err := s.setFormat(cfg, f); err != nil {
+	if err := s.setFormat(cfg, &f); err != nil {
+		return nil, err
+	}
+	if err := s.setCodec(cfg, &f, readFile); err != nil {
+		return nil, err
+	}
+	if s.talk, err = understandTalk(cfg, &f); err != nil {
 		return nil, err
 	}
 	for _, name := range cfg.Keys("$.points") {
-		p, err := understandPoint(cfg, name, f)
-		if err != nil {
+		if err := s.addPoint(cfg, name, &f); err != nil {
 			return nil, err
 		}
-		if err := s.names(p.field); err != nil {
-			path := drivers.PointPath(name)
-			if f.Points[name].Field != "" {
-				path = drivers.PointPath(name, "field")
-			}
-			return nil, cfg.Errorf(path, "point %q: %v", name, err)
-		}
-		s.index[name] = len(s.points)
-		s.points = append(s.points, p)
 	}
 	if len(s.points) == 0 {
 		return nil, cfg.Errorf("$", `the key "points" is missing or empty`)
 	}
+	if f.Every != 0 && !slices.ContainsFunc(s.points, func(p point) bool { return p.asked() }) {
+		return nil, cfg.Errorf("$.every", "a serial device is not polled: it speaks by itself (without the key request)")
+	}
 	return s, nil
 }
 
-func (s *spec) setFormat(cfg drivers.Config, f deviceFile) error {
+func (s *spec) setCodec(cfg drivers.Config, f *deviceFile, readFile func(string) (string, error)) error {
+	if f.Codec == "" {
+		return nil
+	}
+	if readFile == nil {
+		return cfg.Errorf("$.codec", "there are no codecs here")
+	}
+	source, err := readFile(f.Codec)
+	if err != nil {
+		return cfg.Errorf("$.codec", "the codec cannot be read: %v", err)
+	}
+	s.codec = source
+	return nil
+}
+
+func (s *spec) setFormat(cfg drivers.Config, f *deviceFile) error {
 	s.names = func(string) error { return nil }
 	switch f.Format {
+	case "":
+		if f.Codec == "" {
+			return cfg.Errorf("$.format", "format must be %s, not \"\"", formats)
+		}
 	case "json":
 		s.parse = jsonFormat
 	case "keyvalue":
@@ -157,8 +190,17 @@ func (s *spec) setFormat(cfg drivers.Config, f deviceFile) error {
 			return cfg.Errorf("$.pattern", "pattern must be a regular expression with named groups: (?<name>...): %v", err)
 		}
 		s.parse, s.names = regexFormat(re), among(re.SubexpNames(), "the pattern has no group %q")
+	case formatNMEA:
+		s.parse, s.names, s.nmea = nmeaFormat, nmeaField, true
+	case formatBinary:
 	default:
-		return cfg.Errorf("$.format", "format must be json, keyvalue, csv or regex, not %q", f.Format)
+		return cfg.Errorf("$.format", "format must be %s, not %q", formats, f.Format)
+	}
+	if f.Codec != "" && f.Format != "" {
+		return cfg.Errorf("$.codec", "a codec takes the place of format")
+	}
+	if f.Order != "" && f.Format != formatBinary {
+		return cfg.Errorf("$.order", "order is for format binary")
 	}
 	if f.Format != "csv" && f.Columns != nil {
 		return cfg.Errorf("$.columns", "columns are for format csv")
@@ -180,59 +222,4 @@ func among(names []string, refusal string) func(field string) error {
 		}
 		return fmt.Errorf(refusal, field)
 	}
-}
-
-func understandPoint(cfg drivers.Config, name string, f deviceFile) (point, error) {
-	pf := f.Points[name]
-	p := point{Point: pf.Pushed(name), field: pf.Field, kind: pf.Type, assume: pf.Assume}
-	fail := func(key, format string, args ...any) (point, error) {
-		return p, cfg.Errorf(drivers.PointPath(name, key), "point %q: "+format, append([]any{name}, args...)...)
-	}
-	if p.field == "" {
-		p.field = name
-	}
-	if p.kind == "" {
-		p.kind = typeAuto
-	}
-	switch {
-	case !slices.Contains([]string{typeAuto, typeNumber, typeBool, typeText}, p.kind):
-		return fail("type", "type must be auto, number, bool or text, not %q", p.kind)
-	case pf.Every != 0:
-		return fail("every", "a serial device is not polled: it speaks by itself")
-	case pf.Write != "" && !pf.Writable:
-		return fail("write", `write needs "writable: true"`)
-	case pf.Assume && !pf.Writable:
-		return fail("assume", `assume needs "writable: true"`)
-	case pf.Writable && pf.Write == "" && f.Write == "":
-		return fail("writable", `a writable point needs the key "write", here or for the device`)
-	}
-	for _, text := range cfg.Keys(drivers.PointPath(name, "words")) {
-		v, err := wordValue(pf.Words[text])
-		if err != nil {
-			return fail("words", "the word %q %v", text, err)
-		}
-		p.words = append(p.words, word{text, v})
-	}
-	source, path := pf.Write, drivers.PointPath(name, "write")
-	if source == "" {
-		source, path = f.Write, "$.write"
-	}
-	t, err := parseTemplate(source)
-	if err != nil {
-		return p, cfg.Errorf(path, "%v", err)
-	}
-	p.write = t
-	return p, nil
-}
-
-func wordValue(x any) (drivers.Value, error) {
-	switch x := x.(type) {
-	case bool:
-		return drivers.BoolValue(x), nil
-	case uint64, int64, float64:
-		return drivers.ParseNumber(fmt.Sprint(x))
-	case string:
-		return drivers.TextValue(x), nil
-	}
-	return drivers.Value{}, errors.New("must mean true, false, a number or a text")
 }

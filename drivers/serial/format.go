@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -20,9 +19,11 @@ type fields func(name string) (field, bool)
 
 // field is what a line says under one name: a text, or a value of JSON.
 type field struct {
-	text  string
-	value drivers.Value // of JSON; null with isText
-	typed bool          // value counts, not text
+	text     string
+	value    drivers.Value // of JSON; null with isText
+	typed    bool          // value counts, not text
+	sentence bool          // of NMEA 0183: it may be empty
+	next     string        // the field behind it, in a sentence of NMEA 0183
 }
 
 // format makes fields of a line.
@@ -225,6 +226,9 @@ func (w words) closed(kind string) bool {
 
 // convert makes a field the value of a point of a type.
 func convert(f field, kind string, w words) (drivers.Value, error) {
+	if f.sentence && f.text == "" && kind != typeText {
+		return drivers.Value{}, errors.New("the field is empty")
+	}
 	if v, ok := w.meaning(f.text); ok {
 		return v, nil
 	}
@@ -241,6 +245,8 @@ func convert(f field, kind string, w words) (drivers.Value, error) {
 		return toNumber(f)
 	case typeBool:
 		return toBool(f)
+	case typeDegrees:
+		return toDegrees(f)
 	default:
 		return guess(f), nil
 	}
@@ -276,45 +282,4 @@ func guess(f field) drivers.Value {
 		return v
 	}
 	return drivers.TextValue(f.text)
-}
-
-// template is a text to send, with places for what is written.
-type template struct{ parts []string } // literal, name, literal, ...
-
-// parseTemplate understands ${value} and ${point}.
-func parseTemplate(s string) (template, error) {
-	var t template
-	for {
-		literal, rest, more := strings.Cut(s, "${")
-		t.parts = append(t.parts, literal)
-		if !more {
-			return t, nil
-		}
-		name, after, closed := strings.Cut(rest, "}")
-		if !closed || (name != "value" && name != "point") {
-			return t, fmt.Errorf("only ${value} and ${point} are known here, not ${%s", clip(rest))
-		}
-		t.parts = append(t.parts, name)
-		s = after
-	}
-}
-
-// text fills the places in. A value with control characters is refused: with a line
-// break in it, one command would be two.
-func (t template) text(point, value string) (string, error) {
-	if strings.ContainsFunc(value, unicode.IsControl) {
-		return "", errors.New("the value has control characters")
-	}
-	var b strings.Builder
-	for i, part := range t.parts {
-		switch {
-		case i%2 == 0:
-			b.WriteString(part)
-		case part == "point":
-			b.WriteString(point)
-		default:
-			b.WriteString(value)
-		}
-	}
-	return b.String(), nil
 }

@@ -58,6 +58,62 @@ points:
 	})
 }
 
+// FuzzCodecs reads anything as binary frames and as sentences, and writes what it has
+// read.
+func FuzzCodecs(f *testing.F) {
+	f.Add([]byte("\xaa\x55\xff\x09\x3a\xff\xff\xfe\x66\x66\x41\xaa"))
+	f.Add([]byte("GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,"))
+	f.Add([]byte("GPGGA,,99999999999999999999.1,S,-1.5,W,1e9"))
+	const head = "driver: serial\nport: x\n"
+	binary := `format: binary
+write: "hex:${value}"
+points:
+  i8: {at: 0, type: int8, scale: 0.1, offset: -40, writable: true}
+  u24: {at: -3, type: uint24, order: little, writable: true}
+  i64: {at: 0, type: int64, order: CDAB, scale: 1.5, writable: true}
+  u64: {at: 1, type: uint64, writable: true}
+  f32: {at: 2, type: float32, writable: true}
+  f64: {at: 0, type: float64, order: BADC, scale: 0.001, writable: true}
+  bcd: {at: 1, type: bcd, length: 9, scale: 0.01, writable: true}
+  bit: {at: 3, type: uint16, bit: 15}
+  bits: {at: 3, type: uint16, bits: 3-9}
+  text: {at: 2, type: text, length: 4, writable: true}
+  all: {at: 0, type: hex, writable: true}
+`
+	parse := map[string]func([]byte) ([]drivers.Reading, error){}
+	for name, file := range map[string]string{
+		"binary": binary,
+		"nmea":   "format: nmea\npoints:\n  a: {field: GGA.2, type: degrees}\n  b: {field: GGA.4, type: degrees}\n  c: {field: GPGGA.9}\n  d: {field: GGA.1, type: text}\n",
+	} {
+		p, err := serial.Parser(drivertest.Config(f, "d", head+file))
+		if err != nil {
+			f.Fatal(err)
+		}
+		parse[name] = p
+	}
+	say, err := serial.Writer(drivertest.Config(f, "d", head+binary))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		for name, p := range parse {
+			readings, _ := p(frame) // what is no text is not understood
+			for _, r := range readings {
+				if (r.Quality == drivers.Bad) != (r.Err != nil) || !json.Valid(r.Value.AppendJSON(nil)) {
+					t.Errorf("%s: %q: want a value or an error, got %+v", name, frame, r)
+				}
+				if name == "nmea" || r.Err != nil || strings.HasPrefix(r.Point, "bit") || r.Value.Kind() == drivers.Float {
+					continue
+				}
+				sent, err := say(r.Point, r.Value)
+				if err != nil || r.Point != "text" && !bytes.Contains(frame, sent) {
+					t.Errorf("%s of %q is %v, and written as %q, %v", r.Point, frame, r.Value, sent, err)
+				}
+			}
+		}
+	})
+}
+
 // FuzzLines compares lines, fed in pieces, with a naive cut of the whole.
 func FuzzLines(f *testing.F) {
 	f.Add([]byte("a\r\nbb\n\nccccccccc\nd\n"), uint8(3), "\n")

@@ -96,7 +96,7 @@ func settled() { <-time.After(60 * time.Millisecond) }
 func open(t *testing.T, w *wire, rest string) drivers.Pusher {
 	t.Helper()
 	cfg := drivertest.Config(t, "d", "driver: serial\nport: "+w.path+"\n"+rest)
-	dev, err := serial.New().Open(t.Context(), cfg)
+	dev, err := serial.New(serial.Options{}).Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func wantNext(t *testing.T, dev drivers.Pusher, want string) {
 func host(t *testing.T, file string) *drivertest.Bus {
 	t.Helper()
 	h, err := drivers.NewHost(drivers.Options{
-		Drivers:    map[string]drivers.Driver{"serial": serial.New()},
+		Drivers:    map[string]drivers.Driver{"serial": serial.New(serial.Options{})},
 		RetryFirst: 10 * time.Millisecond, RetryMost: 50 * time.Millisecond,
 	})
 	if err != nil {

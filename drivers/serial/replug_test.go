@@ -26,7 +26,7 @@ func TestReplugCycles(t *testing.T) {
 		if i == settle {
 			before = resources(t)
 		}
-		dev, err := serial.New().Open(t.Context(), cfg)
+		dev, err := serial.New(serial.Options{}).Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

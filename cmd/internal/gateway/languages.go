@@ -46,7 +46,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 		"modbus":           bus,
 		"modbus-simulator": bus.Simulator(),
 		"modbus-server":    bus.Server(),
-		"serial":           serial.New(),
+		"serial":           serial.New(serial.Options{}),
 		"sim":              sim.New(exprlang.Formula),
 	}
 	o.Conventions = discovery.Conventions()
