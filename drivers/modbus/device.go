@@ -43,6 +43,8 @@ type device struct {
 	memos    []memo // by point
 	refused  refusals
 	plans    plans
+	dueNow   []int             // the spans that are read
+	reading  reading           // under way, or the last
 	revivals int               // of the unit, as far as they are taken into account
 	multiple map[Function]bool // single writes that the unit does not know
 	closed   bool

@@ -29,7 +29,7 @@ type factor struct {
 // unscaled is a point whose factor may not have been read yet.
 type unscaled struct {
 	point int
-	wire  []byte
+	wire  []byte // of an answer, which nobody writes to
 	at    time.Time
 }
 

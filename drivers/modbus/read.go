@@ -10,17 +10,16 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// Read implements drivers.Device.
+// Read implements drivers.Device. While values do not change it allocates a little for
+// each request, and nothing for a point.
 func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, error) {
 	d.revive()
 	due, err := d.due(names)
 	if err != nil || len(due) == 0 {
 		return nil, err
 	}
-	r := &reading{device: d, out: make([]drivers.Reading, 0, len(due))}
-	if len(d.spans) > len(d.points) {
-		r.factors = make([]factor, len(d.spans)-len(d.points))
-	}
+	r := &d.reading
+	r.begin(d)
 	for _, b := range d.lastMuted(d.blocks(due)) {
 		if _, err = r.block(ctx, b); err == nil {
 			continue
@@ -47,7 +46,7 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 // due finds the spans of the points and of what scales them, and leaves out those that
 // the device keeps silent about.
 func (d *device) due(names []string) ([]int, error) {
-	due := make([]int, 0, len(names))
+	due := d.dueNow[:0]
 	now := time.Now()
 	for _, name := range names {
 		i, ok := d.index[name]
@@ -63,6 +62,7 @@ func (d *device) due(names []string) ([]int, error) {
 			due = append(due, f)
 		}
 	}
+	d.dueNow = due
 	return due, nil
 }
 
@@ -122,6 +122,14 @@ type reading struct {
 	failed  error
 }
 
+// begin starts a Read in the memory of the one before.
+func (r *reading) begin(d *device) {
+	*r = reading{device: d, out: r.out[:0], factors: r.factors[:0], waiting: r.waiting[:0], silent: r.silent[:0]}
+	for range len(d.spans) - len(d.points) {
+		r.factors = append(r.factors, factor{})
+	}
+}
+
 // block reads a block; one that the unit refuses is split until only the points to
 // blame are left. Whole is that it refused nothing; an error means that there was no
 // answer.
@@ -175,7 +183,7 @@ func (r *reading) judge(b block, data []byte, from span) {
 		case i >= len(r.points):
 			r.factors[i-len(r.points)] = factorOf(wire)
 		case r.device.factors[i] > 0:
-			r.waiting = append(r.waiting, unscaled{point: i, wire: slices.Clone(wire), at: now})
+			r.waiting = append(r.waiting, unscaled{point: i, wire: wire, at: now})
 		default:
 			r.tell(i, wire, 0, now)
 		}
