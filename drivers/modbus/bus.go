@@ -23,6 +23,9 @@ const (
 	lastRedial  = 5 * time.Second
 )
 
+// errQueueFull says that too much waits for a bus.
+var errQueueFull = errors.New("too much waits for the line already")
+
 // bus owns the wire to all units behind one address. While devices use it, one
 // goroutine runs it; what it learned of the units outlives that.
 type bus struct {
@@ -162,7 +165,7 @@ func (b *bus) queue(j *job) (reply, error) {
 	b.mu.Lock()
 	if len(b.reads)+len(b.writes) >= maxQueue {
 		b.mu.Unlock()
-		return reply{}, fmt.Errorf("%s: %d requests wait already", b.name, maxQueue)
+		return reply{}, fmt.Errorf("%s: %w: %d requests", b.name, errQueueFull, maxQueue)
 	}
 	if r.fn.reads() && j.steps == nil {
 		b.reads = append(b.reads, j)

@@ -41,6 +41,7 @@ points:
 func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 	point := func(p string) string { return "driver: modbus\ntcp: plc\npoints:\n  x: " + p }
 	sim := func(rest string) string { return "driver: modbus-simulator\n" + rest }
+	gateway := func(rest string) string { return "driver: modbus-gateway\n" + rest }
 	server := func(rest string) string { return "driver: modbus-server\n" + rest }
 	for _, c := range []struct{ name, file, want string }{
 		{"no line", "driver: modbus\npoints:\n  x: {coil: 1}", "1:9: a Modbus device needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
@@ -139,6 +140,12 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"server without a topic", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {coil: 1}"), "4:6: a point of a server needs the topic that it shows"},
 		{"server with shared registers", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {holding: 1, type: int32, topic: a}\n  y: {holding: 2, topic: b}"), `the point shares registers with "x"`},
 		{"server with a writable input", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {input: 1, topic: a, writable: true}"), "input registers cannot be written"},
+		{"gateway that listens nowhere", gateway("serial: {port: a}"), "1:9: a gateway needs listen"},
+		{"gateway to nowhere", gateway("listen: {address: 127.0.0.1:0}"), "exactly one of tcp, tls"},
+		{"gateway in clear text", gateway("serial: {port: a}\nlisten: {address: \":502\"}"), "is not on loopback"},
+		{"gateway with other units", gateway("serial: {port: a}\nlisten: {address: 127.0.0.1:0}\nunits: [1, 256]"), "4:12: units are numbers from 0 to 255, or ranges such as 3..7, not 256"},
+		{"gateway with a range of none", gateway("serial: {port: a}\nlisten: {address: 127.0.0.1:0}\nfunctions: [6..3]"), "4:13: functions are numbers from 1 to 127"},
+		{"gateway with a delay", gateway("serial: {port: a}\ndelay: 1s\nlisten: {address: 127.0.0.1:0}"), "3:8: a delay is a device's"},
 		{"server on a line with a unit beyond", server("serial: {port: a}\nunit: 0\npoints:\n  x: {input: 1, topic: a}"), "3:7: unit must be 1 to 247"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -151,6 +158,8 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 				driver = d.Simulator()
 			case "modbus-server":
 				driver = d.Server()
+			case "modbus-gateway":
+				driver = d.Gateway()
 			}
 			_, err := driver.Check(config(t, c.file))
 			var at *drivers.ConfigError

@@ -80,4 +80,10 @@
 //	points:
 //	  temperature: {input: 0, type: int16, scale: 0.1, formula: "fan ? max(value - 0.4*dt, 20) : value + 0.2*dt"}
 //	  fan:         {coil: 3, writable: true}
+//
+// # Servers
+//
+// [Driver.Server] is the driver "modbus-server", which shows topics as registers, and
+// [Driver.Gateway] the driver "modbus-gateway", by which foreign clients reach the units
+// of a line through its bus. docs/devices.md describes their files.
 package modbus

@@ -240,3 +240,16 @@ func ServeSimulator(ln net.Listener, log *slog.Logger) (stop func()) {
 	s.start()
 	return func() { s.stop() }
 }
+
+// GatewayAnswer passes a request on as a gateway does that listens nowhere. Done ends it.
+func GatewayAnswer(d *Driver, cfg drivers.Config) (answer func(unit uint8, pdu []byte) []byte, done func(), err error) {
+	spec, err := decodeGateway(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	g, err := newGateway(d, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(unit uint8, pdu []byte) []byte { return g.answer(nil, unit, pdu, false) }, func() { g.end(); g.bus.release() }, nil
+}

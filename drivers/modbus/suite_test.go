@@ -17,6 +17,9 @@ func TestSuite(t *testing.T) {
 		drivertest.Run(t, d.Simulator(), drivertest.Config(t, "plc", "driver: modbus-simulator\nlisten: 127.0.0.1:0\npoints:\n"+
 			peerPointsSimulated+"  clock: {input: 9, formula: t}\n"))
 	})
+	t.Run("modbus-gateway", func(t *testing.T) {
+		drivertest.Run(t, d.Gateway(), drivertest.Config(t, "gate", "driver: modbus-gateway\nlisten: {address: 127.0.0.1:0}\ntcp: "+addr+"\n"))
+	})
 	t.Run("modbus-server", func(t *testing.T) {
 		drivertest.Run(t, d.Server(), drivertest.Config(t, "panel", "driver: modbus-server\nlisten: {address: 127.0.0.1:0}"+shopPoints))
 	})

@@ -46,6 +46,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 		"modbus":           bus,
 		"modbus-simulator": bus.Simulator(),
 		"modbus-server":    bus.Server(),
+		"modbus-gateway":   bus.Gateway(),
 		"serial":           serial.New(serial.Options{}),
 		"sim":              sim.New(exprlang.Formula),
 	}
