@@ -76,7 +76,7 @@ func TestClientNeverGivesAnotherRegistersValue(t *testing.T) {
 				}
 				close(done)
 				all.Wait()
-				t.Logf("%d right, of the device %d; faults %v", right, c.good, line.counts)
+				t.Logf("%d right, of the device %d; faults %v", right, c.good, line.faults())
 				if right < 300 || c.good < 100 {
 					t.Errorf("the test saw too little: %d and %d", right, c.good)
 				}

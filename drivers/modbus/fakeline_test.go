@@ -163,6 +163,13 @@ func (l *fakeLine) with(unit uint8, change func(u *fakeUnit)) {
 	change(l.units[unit])
 }
 
+// faults is how often each fault was made.
+func (l *fakeLine) faults() [faultCount]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts
+}
+
 // asked is how many requests a unit got.
 func (l *fakeLine) asked(unit uint8) int {
 	l.mu.Lock()

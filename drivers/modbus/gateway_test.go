@@ -87,7 +87,7 @@ func TestGatewayNeverGivesAnotherRegistersValue(t *testing.T) {
 				clients.Wait()
 				close(stop)
 				poller.Wait()
-				t.Logf("right %v, none %v, faults %v", right, none, line.counts)
+				t.Logf("right %v, none %v, faults %v", right, none, line.faults())
 				if right[0]+right[1]+right[2] < 50 || none[0] == 0 {
 					t.Error("the test saw too little")
 				}
