@@ -8,6 +8,7 @@ import (
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/discovery"
+	"github.com/gatehouse/gatehouse/drivers/gpio"
 	"github.com/gatehouse/gatehouse/drivers/host"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 	"github.com/gatehouse/gatehouse/drivers/profiles"
@@ -42,6 +43,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 		return nil, err
 	}
 	o.Drivers = map[string]drivers.Driver{
+		"gpio":             gpio.New(),
 		"host":             host.New(""),
 		"modbus":           bus,
 		"modbus-simulator": bus.Simulator(),
