@@ -33,6 +33,7 @@ type slot struct {
 
 	mu    sync.Mutex
 	state state
+	dev   Device // that is open; nil is none
 }
 
 func newSlot(h *Host, bus message.Bus, name string) *slot {
@@ -151,8 +152,10 @@ func (s *slot) session(ctx context.Context, e *entry, leave func()) (err error) 
 		if ctx.Err() != nil {
 			leave()
 		}
+		s.hold(nil)
 		s.close(dev)
 	}()
+	s.hold(dev)
 	x := &session{slot: s, entry: e, dev: dev, schedule: newSchedule(e.points, time.Now())}
 	x.pause = backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
 	if p, ok := dev.(Pusher); ok {

@@ -40,6 +40,8 @@ type Options struct {
 	// returns an error; nil: it is not told here. Else the error says what is wrong with a
 	// filter, or that too many ask.
 	Record func(ctx context.Context, filters []string, write func(lines []byte) error) error
+	// Wire is what goes over the wires of devices; nil: it is not told here.
+	Wire Wire
 	// Metrics makes what /metrics gathers, before the first request. Required.
 	Metrics func() prometheus.Gatherer
 	// Ready returns nil when the gateway takes messages, else why it does not.
@@ -112,6 +114,10 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	if c.opt.Record != nil {
 		mux.HandleFunc("GET /api/v1/recording", c.recording)
+	}
+	if c.opt.Wire != nil {
+		mux.HandleFunc("GET /api/v1/devices/{name}/wire", c.tapWire)
+		mux.HandleFunc("POST /api/v1/devices/{name}/wire", c.sendWire)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, c.opt.Ready()) })

@@ -1,0 +1,102 @@
+package console
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// maxWireBytes is how much may be sent on a wire at once.
+const maxWireBytes = 64 << 10
+
+// Wire is what goes over the wires of devices. Errors say which device has none.
+type Wire interface {
+	// Tap hands what goes over a device's wire to write until ctx ends, the wire is
+	// gone or write returns an error.
+	Tap(ctx context.Context, device string, write func(Traffic) error) error
+	// Send writes bytes on it.
+	Send(ctx context.Context, device string, b []byte) error
+}
+
+// Traffic is one line of GET /api/v1/devices/{name}/wire.
+type Traffic struct {
+	At   time.Time `json:"at"`
+	Sent bool      `json:"sent"` // by the gateway
+	Hex  string    `json:"hex"`
+	Text string    `json:"text"`           // what of it is ASCII; the rest are dots
+	Lost int       `json:"lost,omitempty"` // pieces before this one that were not taken in time
+}
+
+// NewTraffic shows bytes.
+func NewTraffic(at time.Time, sent bool, b []byte, lost int) Traffic {
+	text := make([]byte, len(b))
+	for i, c := range b {
+		if text[i] = c; c < ' ' || c > '~' {
+			text[i] = '.'
+		}
+	}
+	return Traffic{At: at, Sent: sent, Hex: hex.EncodeToString(b), Text: string(text), Lost: lost}
+}
+
+// tapWire streams what goes over a device's wire, a line of JSON a piece, until the client
+// or the wire goes. The status is sent at once, so that who sends next sees the answer.
+func (c *Console) tapWire(w http.ResponseWriter, r *http.Request) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Time{}) // else it ends when the time to read the request is over
+	ctx, cancel := context.WithCancel(r.Context())
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	defer cancel()
+	wait.Go(func() {
+		select {
+		case <-c.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	began := false
+	err := c.opt.Wire.Tap(ctx, r.PathValue("name"), func(t Traffic) error {
+		if err := control.SetWriteDeadline(time.Now().Add(recordingTime)); err != nil {
+			return err
+		}
+		if !began {
+			began = true
+			w.Header().Set("Content-Type", "application/x-ndjson")
+		}
+		if !t.At.IsZero() {
+			line, err := json.Marshal(t)
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(append(line, '\n')); err != nil {
+				return err
+			}
+		}
+		return control.Flush()
+	})
+	if err != nil && !began {
+		http.Error(w, err.Error(), http.StatusConflict)
+	}
+}
+
+// sendWire writes the body on a device's wire, as it is.
+func (c *Console) sendWire(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxWireBytes))
+	switch {
+	case err != nil:
+		http.Error(w, "the body cannot be read, or is over 64 KiB", http.StatusRequestEntityTooLarge)
+		return
+	case len(b) == 0:
+		http.Error(w, "the body is empty: it is what is sent", http.StatusUnprocessableEntity)
+		return
+	}
+	if err := c.opt.Wire.Send(r.Context(), r.PathValue("name"), b); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
