@@ -5,14 +5,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 )
-
-// sunSpecPlaces are where the SunSpec models may begin (SunSpec Information Model
-// Specification, §6.1).
-var sunSpecPlaces = []uint16{40000, 50000, 0}
 
 // found is a unit that answers.
 type found struct {
@@ -21,7 +18,7 @@ type found struct {
 	any      bool                // it answers whatever the unit
 	identity string              // what it says of itself
 	profile  string              // that its registers or its identity tell
-	sunSpec  bool
+	models   []modbus.SunSpecModel
 }
 
 // look finds out what it is. What cannot be found out is left empty.
@@ -29,9 +26,8 @@ func (f *found) look(ctx context.Context, c *modbus.Client, profiles []modbus.Pr
 	if id, err := c.Identify(ctx, f.unit); err == nil {
 		f.identity = id.String()
 	}
-	for _, at := range sunSpecPlaces {
-		words, err := c.ReadRegisters(ctx, f.unit, modbus.ReadHoldingRegisters, at, 2)
-		f.sunSpec = f.sunSpec || (err == nil && string(bytesOf(words)) == "SunS")
+	if models, err := c.SunSpec(ctx, f.unit); err == nil {
+		f.models = models
 	}
 	for i := range profiles {
 		p := &profiles[i]
@@ -90,8 +86,12 @@ func (f *found) name() string {
 	if f.profile != "" {
 		words = append(words, "profile "+f.profile)
 	}
-	if f.sunSpec {
-		words = append(words, "SunSpec")
+	if len(f.models) > 0 {
+		ids := make([]string, len(f.models))
+		for i, m := range f.models {
+			ids[i] = strconv.Itoa(int(m.ID))
+		}
+		words = append(words, "SunSpec models "+strings.Join(ids, " "))
 	}
 	if len(words) == 0 {
 		return "answers, and does not say what it is"
@@ -122,6 +122,10 @@ func (s *scan) tell(out io.Writer) error {
 		fmt.Fprintf(out, "unit: %d\n", f.unit)
 		if f.profile != "" {
 			fmt.Fprintf(out, "profile: %s\n\n", f.profile)
+			continue
+		}
+		if points := modbus.SunSpecPoints(f.models); len(points) > 0 {
+			fmt.Fprintf(out, "points:\n  %s\n\n", strings.Join(points, "\n  "))
 			continue
 		}
 		fmt.Fprint(out, "points:\n  # what the maker's register list says; `gatehouse device profile list` has maps of many devices\n  first: {holding: 0}\n\n")

@@ -79,13 +79,23 @@ func TestDeviceScanRefusesAPortInUse(t *testing.T) {
 // Behind an address a device is told by the registers that its profile knows; the
 // device file that is printed reads it.
 func TestDeviceScanTellsTheProfile(t *testing.T) {
-	port := freePort(t)
+	port, sunSpec := freePort(t), freePort(t)
 	g := startGateway(t, map[string]string{"devices/pump.yaml": `driver: modbus-simulator
 listen: 127.0.0.1:` + port + `
 unit: 1
 points:
   mark: {input: 5001, initial: 391}
   outdoor: {input: 506, type: int16, scale: 0.1, initial: -7.5}
+`, "devices/inverter.yaml": `driver: modbus-simulator
+listen: 127.0.0.1:` + sunSpec + `
+points:
+  mark: {holding: 40000, type: uint32, initial: 1400204883}
+  model: {holding: 40002, initial: 101}
+  length: {holding: 40003, initial: 14}
+  power: {holding: 40016, initial: 15}
+  factor: {holding: 40017, initial: 2}
+  end: {holding: 40018, initial: 65535}
+  none: {holding: 40019}
 `})
 	eventually(t, "the pump answers", func() bool {
 		_, code := run(t, "", binary, "device", "read", "--tcp", "127.0.0.1:"+port, "input:5001")
@@ -96,6 +106,10 @@ points:
 	if code != 0 || !found || strings.Contains(file, "# unit") {
 		t.Fatalf("exit code %d, want unit 1 alone, with a profile:\n%s", code, out)
 	}
+	said{
+		"device scan --units 1 --tcp 127.0.0.1:" + sunSpec, true,
+		`# unit 1: SunSpec models 101\n.*power: \{holding: 40016, type: int16, no_value: 0x8000, scale_from: 40017, unit: "W"\}\n`,
+	}.check(t)
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "gatehouse.yaml"), "devices: {folder: "+dir+"/devices}\n")
 	writeFile(t, filepath.Join(dir, "devices", "pump.yaml"), file)

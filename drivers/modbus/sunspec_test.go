@@ -1,0 +1,119 @@
+package modbus_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+	"github.com/google/go-cmp/cmp"
+)
+
+// sunSpecDevice is a simulator of an inverter with two inputs and a meter, whose models
+// begin at base.
+func sunSpecDevice(t *testing.T, d *modbus.Driver, base int) string {
+	t.Helper()
+	words := []uint16{0x5375, 0x6E53}
+	model := func(id uint16, length int, set map[int]uint16) {
+		block := make([]uint16, length+2)
+		block[0], block[1] = id, uint16(length)
+		for at, word := range set {
+			block[at] = word
+		}
+		words = append(words, block...)
+	}
+	model(1, 66, map[int]uint16{2: 'A'<<8 | 'c', 3: 'm'<<8 | 'e'})
+	const tenth = 0xFFFF // a scale factor of -1
+	model(103, 50, map[int]uint16{
+		3: 41, 6: tenth, 10: 2301, 11: 2302, 12: 0xFFFF, 13: tenth, 14: 0xFE0C, 15: 0, 22: 9850, 23: 0xFFFE,
+		24: 1, 25: 57920, 26: 0, 33: 0x8000, 37: tenth, 38: 4,
+	})
+	model(64999, 4, nil) // that nobody knows
+	model(160, 48, map[int]uint16{2: tenth, 3: tenth, 4: 0, 5: 0, 8: 2, 10 + 11: 700, 30 + 11: 800, 30 + 12: 0, 30 + 13: 1500})
+	model(203, 105, map[int]uint16{18: 0xFF38, 22: 1, 46: 0, 47: 5000, 54: 1})
+	words = append(words, 0xFFFF, 0)
+
+	var file strings.Builder
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	fmt.Fprintf(&file, "driver: modbus-simulator\nlisten: %s\nunit: 1\npoints:\n", address)
+	for i, word := range words {
+		fmt.Fprintf(&file, "  r%d: {holding: %d, initial: %d}\n", i, base+i, word)
+	}
+	open(t, d.Simulator(), file.String())
+	return address
+}
+
+func TestSunSpecModelsBecomePoints(t *testing.T) {
+	for _, base := range []int{40000, 50000, 0} {
+		t.Run(fmt.Sprint(base), func(t *testing.T) {
+			d := newDriver(t, modbus.Options{})
+			address := sunSpecDevice(t, d, base)
+			models, err := dial(t, d, modbus.Target{TCP: address}).SunSpec(t.Context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := uint16(base)
+			want := []modbus.SunSpecModel{
+				{ID: 1, Address: at + 2, Length: 66},
+				{ID: 103, Address: at + 70, Length: 50},
+				{ID: 64999, Address: at + 122, Length: 4},
+				{ID: 160, Address: at + 128, Length: 48, Modules: 2},
+				{ID: 203, Address: at + 178, Length: 105},
+			}
+			if diff := cmp.Diff(want, models); diff != "" {
+				t.Fatalf("(-want +got):\n%s", diff)
+			}
+			dev := open(t, d, "driver: modbus\ntcp: "+address+"\npoints:\n  "+strings.Join(modbus.SunSpecPoints(models), "\n  "))
+			wantRead(t, dev, map[string]string{
+				"manufacturer": "Acme", "current_l1": "4.1", "voltage_l1": "230.1", "voltage_l3": "null", "power": "-500",
+				"power_factor": "0.985", "energy_total": "123.456", "temperature": "null", "state": "4",
+				"pv1_power": "700", "pv2_power": "800", "pv2_energy_total": "1.5",
+				"meter_power": "-2000", "energy_import": "50",
+			})
+		})
+	}
+}
+
+func TestSunSpecPhasesAndOldModels(t *testing.T) {
+	points := strings.Join(modbus.SunSpecPoints([]modbus.SunSpecModel{
+		{ID: 101, Address: 100, Length: 20},                 // cut before the energy
+		{ID: 160, Address: 200, Length: 28, Modules: 65535}, // says more modules than it has room for
+		{ID: 202, Address: 300, Length: 105},
+		{ID: 202, Address: 500, Length: 105},
+	}), "\n")
+	for _, c := range []struct {
+		text  string
+		there bool
+	}{
+		{"current_l1: {holding: 103, no_value: 0xFFFF, scale_from: 106", true},
+		{"frequency: {holding: 116", true},
+		{"energy_total: {holding: 124", false},
+		{"voltage_l2: {holding: 111", false},
+		{"pv1_power: {holding: 221, no_value: 0xFFFF, scale_from: 204", true},
+		{"pv2_", false},
+		{"meter_power: {holding: 318", true},
+		{"meter_power_2: {holding: 518", true},
+		{"voltage_l2: {holding: 309", true},
+		{"voltage_l3", false},
+	} {
+		if strings.Contains(points, c.text) != c.there {
+			t.Errorf("%q: %t, want %t, in\n%s", c.text, !c.there, c.there, points)
+		}
+	}
+}
+
+func TestSunSpecRefusesWhatIsNone(t *testing.T) {
+	d := newDriver(t, modbus.Options{})
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	open(t, d.Simulator(), "driver: modbus-simulator\nlisten: "+address+"\npoints: {a: {holding: 40000, type: uint32}}")
+	c := dial(t, d, modbus.Target{TCP: address})
+	if models, err := c.SunSpec(t.Context(), 1); !errors.Is(err, modbus.ErrNoSunSpec) || len(models) != 0 {
+		t.Errorf("%v, %v", models, err)
+	}
+	endless := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	open(t, d.Simulator(), "driver: modbus-simulator\nlisten: "+endless+"\npoints:\n  a: {holding: 40000, type: uint32, initial: 1400204883}\n  m: {holding: 40002, initial: 7}\n  l: {holding: 40003, initial: 60}")
+	if _, err := dial(t, d, modbus.Target{TCP: endless}).SunSpec(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "cannot read the SunSpec model at 40064") {
+		t.Errorf("models without an end: %v", err)
+	}
+}
