@@ -96,27 +96,34 @@ func (t *turn) pass() {
 func (d *Driver) join(ctx context.Context, dev *device) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := d.lines[dev.port.Port]
-	if l == nil {
-		port, err := Open(ctx, dev.port)
-		if err != nil {
-			return err
-		}
-		l = &line{name: dev.port.Port, config: dev.port, echo: dev.echo, port: port, opened: time.Now(), ended: make(chan struct{})}
-		d.lines[l.name] = l
-		go l.listen(func() { d.forget(l) })
-	} else if l.config != dev.port || l.echo != dev.echo {
+	if l := d.lines[dev.port.Port]; l != nil {
+		return l.join(dev)
+	}
+	port, err := Open(ctx, dev.port)
+	if err != nil {
+		return err
+	}
+	l := &line{
+		name: dev.port.Port, config: dev.port, echo: dev.echo, port: port, opened: time.Now(),
+		users: 1, devices: []*device{dev}, ended: make(chan struct{}),
+	}
+	d.lines[l.name], dev.line = l, l
+	go l.listen(func() { d.forget(l) }) // what is there already is the device's
+	return nil
+}
+
+// join adds a device to a line that is open. The caller holds Driver.mu.
+func (l *line) join(dev *device) error {
+	if l.config != dev.port || l.echo != dev.echo {
 		return fmt.Errorf("cannot open port %q: another device has it open with other settings", l.name)
 	}
-	l.users++
-	dev.line = l
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lost != nil {
-		l.users--
 		return l.lost
 	}
-	l.devices = append(l.devices, dev)
+	l.users++
+	l.devices, dev.line = append(l.devices, dev), l
 	return nil
 }
 
