@@ -184,8 +184,6 @@ func (s *pointSpec) mayWrite() error {
 	switch {
 	case s.fn == ReadDiscreteInputs || s.fn == ReadInputRegisters:
 		return wrongKey("writable", "discrete inputs and input registers cannot be written")
-	case s.mask() != nil:
-		return wrongKey("writable", "a part of a register cannot be written")
 	case !s.fn.bits() && s.count > maxWriteRegisters:
 		return wrongKey("writable", "%d registers cannot be written at once, only %d", s.count, maxWriteRegisters)
 	}

@@ -56,7 +56,6 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"TLS without an address", "driver: modbus\ntls: {ca: a}\npoints:\n  x: {coil: 1}", "2:6: tls needs an address"},
 		{"TLS without its file", "driver: modbus\ntls: {address: a, ca: missing.pem}\npoints:\n  x: {coil: 1}", "2:23: cannot read the certificates: open missing.pem"},
 		{"TLS with half a pair", "driver: modbus\ntls: {address: a, certificate: a.pem}\npoints:\n  x: {coil: 1}", "certificate and key go together"},
-		{"part of a register that is written", point("{holding: 1, type: int8h, writable: true}"), "4:42: a part of a register cannot be written"},
 		{"unknown key", "driver: modbus\ntpc: plc", `2:1: unknown field "tpc"`},
 		{"bad port", "driver: modbus\ntcp: plc:99999\npoints:\n  x: {coil: 1}", `2:6: "plc:99999" is not a host and a port`},
 		{"unit of a serial line", "driver: modbus\nserial: {port: a}\nunit: 248\npoints:\n  x: {coil: 1}", "3:7: unit must be 1 to 247"},

@@ -46,7 +46,7 @@ type device struct {
 	dueNow   []int             // the spans that are read
 	reading  reading           // under way, or the last
 	revivals int               // of the unit, as far as they are taken into account
-	multiple map[Function]bool // single writes that the unit does not know
+	multiple map[Function]bool // single and mask writes that the unit does not know
 	closed   bool
 }
 

@@ -32,7 +32,7 @@ type fakeUnit struct {
 	missing map[uint16]bool
 	mute    map[uint16]bool // a request for such an address is not answered
 	exact   bool            // only one register at a time
-	several bool            // knows functions 15 and 16, not 5 and 6
+	several bool            // knows functions 15 and 16, not 5, 6 and 22
 	latency time.Duration
 	asked   int
 	last    int // how many requests it still answers; 0 is all
@@ -47,7 +47,7 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 	addr, count := binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
 	if fn >= modbus.WriteSingleCoil {
 		u.written = append(u.written, fn)
-		if u.several && fn <= modbus.WriteSingleRegister {
+		if u.several && (fn <= modbus.WriteSingleRegister || fn == modbus.MaskWriteRegister) {
 			return []byte{byte(fn) | 0x80, byte(modbus.IllegalFunction)}
 		}
 		return slices.Clone(pdu[:5])

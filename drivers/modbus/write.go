@@ -23,25 +23,110 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 	if err != nil {
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
-	r := writeRequest(d.spec.unit, p.span, data)
-	if d.multiple[r.fn] {
-		r = r.severally()
-	}
-	err = d.send(ctx, r)
-	var e Exception
-	single := r.fn == WriteSingleCoil || r.fn == WriteSingleRegister
-	if errors.As(err, &e) && e.Code == IllegalFunction && single {
-		// The unit knows only the functions that write several.
-		again := d.send(ctx, r.severally())
-		d.multiple[r.fn] = again == nil
-		if !isRefusal(again) {
-			err = again // nil, or it may have been done
-		}
+	if mask := p.mask(); mask != nil {
+		err = d.writePart(ctx, p.span, data, mask)
+	} else {
+		err = d.writeWhole(ctx, p.span, data)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
 	return nil
+}
+
+// writeWhole writes a span with the function for one, or for several if the unit knows
+// only that.
+func (d *device) writeWhole(ctx context.Context, s span, data []byte) error {
+	r := writeRequest(d.spec.unit, s, data)
+	if d.multiple[r.fn] {
+		r = r.severally()
+	}
+	err := d.send(ctx, r)
+	single := r.fn == WriteSingleCoil || r.fn == WriteSingleRegister
+	if !single || !isUnknown(err) {
+		return err
+	}
+	again := d.send(ctx, r.severally())
+	d.multiple[r.fn] = again == nil
+	if !isRefusal(again) {
+		err = again // nil, or it may have been done
+	}
+	return err
+}
+
+// isUnknown reports whether the unit does not know a function.
+func isUnknown(err error) bool {
+	var e Exception
+	return errors.As(err, &e) && e.Code == IllegalFunction
+}
+
+// writePart writes the bits of registers that mask has and leaves the others as they
+// are: by function 22, where the unit knows it, else by reading, changing, writing and
+// reading back with nobody else on the line in between. What the unit itself does to the
+// other bits meanwhile is lost then.
+func (d *device) writePart(ctx context.Context, s span, data, mask []byte) error {
+	if s.count == 1 && !d.multiple[MaskWriteRegister] {
+		masks := []byte{^mask[0], ^mask[1], data[0] & mask[0], data[1] & mask[1]}
+		err := d.send(ctx, request{unit: d.spec.unit, fn: MaskWriteRegister, addr: s.addr, count: 1, data: masks})
+		if !isUnknown(err) {
+			return err
+		}
+		d.multiple[MaskWriteRegister] = true
+	}
+	for {
+		err := d.modify(ctx, s, data, mask)
+		if !errors.Is(err, errWary) {
+			return err
+		}
+		if err := pause(ctx, max(time.Millisecond, time.Until(d.condition().calm))); err != nil {
+			return err
+		}
+	}
+}
+
+// modify reads, changes, writes and reads back registers in one turn.
+func (d *device) modify(ctx context.Context, s span, data, mask []byte) error {
+	read := request{unit: d.spec.unit, fn: s.fn, addr: s.addr, count: s.count}
+	t := timing{timeout: d.spec.timeout, confirm: d.confirmTime(d.condition()), calm: d.bus.rtu}
+	if d.bus.rtu {
+		if _, err := d.bus.borrow(ctx, read, t); err != nil {
+			return err
+		}
+		defer func() {
+			d.bus.lengths.release(read.unit, read.fn, read.count, time.Now().Add(waryTimeouts*t.timeout))
+		}()
+	}
+	return d.bus.inOneTurn(ctx, read, t, func(ask func(request) (reply, error)) error {
+		got, err := ask(read)
+		if err != nil {
+			return fmt.Errorf("the other bits cannot be read: %w", err)
+		}
+		for i, m := range mask {
+			got.data[i] = got.data[i]&^m | data[i]&m
+		}
+		write := writeRequest(d.spec.unit, s, got.data)
+		if d.multiple[write.fn] {
+			write = write.severally()
+		}
+		_, err = ask(write)
+		if write.fn == WriteSingleRegister && isUnknown(err) {
+			d.multiple[write.fn] = true
+			_, err = ask(write.severally())
+		}
+		if err != nil {
+			return err
+		}
+		after, err := ask(read)
+		if err != nil {
+			return fmt.Errorf("it was written, but cannot be read back: %w", err)
+		}
+		for i, m := range mask {
+			if after.data[i]&m != data[i]&m {
+				return fmt.Errorf("the unit took the write, but holds % x", after.data)
+			}
+		}
+		return nil
+	})
 }
 
 // send does a write. On a serial line the answer to the write before, if that has not

@@ -1,0 +1,60 @@
+package modbus_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+)
+
+// A unit that knows function 22, and one that does not: a gateway that passes on only
+// the functions that every unit knows.
+func TestWritingAPartOfARegister(t *testing.T) {
+	for name, functions := range map[string]string{"with function 22": "[1..127]", "without it": "[1..6, 15, 16]"} {
+		t.Run(name, func(t *testing.T) {
+			d := newDriver(t, modbus.Options{})
+			sim, addr := simulator(t, d, "  word: {holding: 7, writable: true, initial: 61680}\n  long: {holding: 8, type: uint32, writable: true, initial: 4026531840}\n")
+			gate := open(t, d.Gateway(), "driver: modbus-gateway\nlisten: {address: 127.0.0.1:0}\ntcp: "+addr+"\nfunctions: "+functions+"\n")
+			dev := open(t, d, fmt.Sprintf("driver: modbus\ntcp: 127.0.0.1:%s\npoints:\n"+
+				"  run: {holding: 7, bit: 3, writable: true}\n  mode: {holding: 7, bits: 4..7, writable: true}\n"+
+				"  some: {holding: 8, type: uint32, bits: 8..19, writable: true}\n", serverPort(gate)))
+			for _, w := range []struct{ point, value, word, long string }{
+				{"run", "true", "61688", "4026531840"},  // F0F8
+				{"mode", "5", "61528", "4026531840"},    // F058
+				{"run", "false", "61520", "4026531840"}, // F050
+				{"some", "2571", "61520", "4027190016"}, // F00A0B00
+				{"mode", "15", "61680", "4027190016"},   // F0F0
+			} {
+				if err := write(t, dev, w.point, w.value); err != nil {
+					t.Error(err)
+				}
+				wantRead(t, dev, map[string]string{w.point: w.value})
+				wantRead(t, sim, map[string]string{"word": w.word, "long": w.long})
+			}
+		})
+	}
+}
+
+// What the fake unit holds no write changes: that is noticed.
+func TestWritingAPartOfARegisterIsReadBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		line.units[1].several = true
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		dev := open(t, d, "driver: modbus\nserial: {port: /dev/fake}\npoints:\n  x: {holding: 4, bits: 0..3, writable: true}\n")
+		value := fakeValue(1, modbus.ReadHoldingRegisters, 4)
+		for range 2 {
+			err := write(t, dev, "x", fmt.Sprint(value&15^1))
+			if want := fmt.Sprintf("the unit took the write, but holds %02x %02x", value>>8, value&255); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		}
+		if want := []modbus.Function{22, 6, 16, 16}; !slices.Equal(line.units[1].written, want) {
+			t.Errorf("functions %v, want %v", line.units[1].written, want)
+		}
+	})
+}
