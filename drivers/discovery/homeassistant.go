@@ -110,7 +110,10 @@ func (h *homeAssistant) announce(ctx context.Context, devices []*device) {
 		h.tell(ctx, h.run.opts.Node, h.gateway())
 	}
 	for _, d := range devices {
-		h.tell(ctx, h.id(d), h.config(d))
+		c := h.config(d)
+		if len(c.Components) > 0 || h.told[h.topic(h.id(d))] != nil { // else it has yet to say something
+			h.tell(ctx, h.id(d), c)
+		}
 	}
 	h.clean(ctx)
 }

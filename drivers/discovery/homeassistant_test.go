@@ -106,6 +106,9 @@ func TestHomeAssistantChanges(t *testing.T) {
 		in(t, []string{discovery.HomeAssistant}, func(t *testing.T, h *house) {
 			h.have(hall())
 			h.start()
+			if got := h.bus.Retained(hallConfig); got != "" {
+				t.Errorf("want nothing told of a device that has not spoken, got %s", got)
+			}
 			h.sayHall()
 			h.say("home/hall/silent", `"no more"`)
 			h.pass(time.Second)
@@ -190,6 +193,8 @@ func TestHomeAssistantIDs(t *testing.T) {
 		h.have(a, b, c)
 		h.say("1/x/y", "1")
 		h.say("1/x_y", "2")
+		h.say("2/door", "true")
+		h.say("3/door", "true")
 		h.start()
 		for _, topic := range []string{"a_b", "a_b_648fa9b3", "3732e264"} {
 			if h.bus.Retained("homeassistant/device/gatehouse_"+topic+"/config") == "" {
