@@ -83,6 +83,7 @@ var importLaws = []importLaw{
 
 	{packages: []string{"drivers"}, ours: []string{"broker/message", "broker/topic"}},
 	{packages: []string{"drivers/discovery"}, ours: []string{"broker/message", "drivers"}},
+	{packages: []string{"drivers/modbus/linetest"}},
 	{packages: []string{"drivers/drivertest"}, ours: []string{"broker/message", "broker/topic", "drivers"}},
 	{packages: []string{"drivers/profiles", "scripts"}, outside: none},
 	{packages: []string{"drivers/*"}, ours: []string{"drivers"}},
