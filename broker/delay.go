@@ -70,7 +70,7 @@ type delayed struct {
 	due    time.Time
 	msg    *message.Message
 	by     *access // who publishes; nil from inside
-	loaded bool    // due is by the wall clock, which may be set: an earlier run gave it
+	loaded bool    // from an earlier run, before the clock is set: the time in between does not count yet
 	// will is whose will it is, that the store did not take: its record still has it. At
 	// QoS 1 those have heard it whom no store keeps it for.
 	will *Session
@@ -85,7 +85,8 @@ type delays struct {
 
 	mu      sync.Mutex
 	waiting dueHeap
-	loaded  dueHeap // those by the wall clock, whatever that says now
+	loaded  dueHeap
+	clock   store.Clock
 	bytes   int64
 	number  uint64
 }
@@ -148,9 +149,21 @@ func (q *delays) heap(d *delayed) *dueHeap {
 	return &q.waiting
 }
 
-// lookAgain is when the wall clock is looked at again if messages wait for it: it may
-// have been set meanwhile.
+// lookAgain is when the wall clock is looked at again if it was not plausible: it may have
+// been set meanwhile, and says how long the gateway was off.
 const lookAgain = time.Minute
+
+// settle has the time count that the gateway was off. The caller holds mu.
+func (q *delays) settle(away time.Duration) {
+	for _, d := range q.loaded {
+		d.due, d.loaded = d.due.Add(-away), false
+		if m := d.msg; !m.Expires.IsZero() {
+			m.Expires = m.Expires.Add(-away)
+		}
+		heap.Push(&q.waiting, d)
+	}
+	q.loaded = nil
+}
 
 // next takes out a message that is due, or says in what time to ask again; below 0
 // there is none.
@@ -158,6 +171,11 @@ func (q *delays) next(now time.Time) (*delayed, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	wait := time.Duration(-1)
+	if len(q.loaded) > 0 {
+		if away, known := q.clock.Owed(now); known {
+			q.settle(away)
+		}
+	}
 	for _, of := range []*dueHeap{&q.loaded, &q.waiting} {
 		if len(*of) == 0 {
 			continue
@@ -188,7 +206,7 @@ func (q *delays) held() (n int, size int64) {
 // wait keeps a publish until it is due. The caller holds commitMu.
 func (b *batch) wait(p *pub) packet.Reason {
 	d := &delayed{due: b.now.Add(p.delay), msg: p.keep(), by: p.by}
-	value, err := d.encode()
+	value, err := d.encode(b.srv.delays.clock)
 	if err != nil { // what came in can go out; only an interceptor's message cannot
 		b.srv.stats.drop(dropInvalid)
 		b.srv.log.Warn("message cannot be encoded", "topic", d.msg.Topic, "err", err)
@@ -290,7 +308,8 @@ func (srv *Server) publishDelayed(d *delayed) {
 	}
 }
 
-// delayedHead is what the store has of a message that waits beside its PUBLISH.
+// delayedHead is what the store has of a message that waits beside its PUBLISH; Due and
+// Expires are by its clock.
 type delayedHead struct {
 	Due, At, Expires time.Time
 	Origin           string
@@ -302,9 +321,9 @@ type delayedBy struct{ ClientID, Username, Principal, Listener string }
 
 // encode writes a message that waits as the store keeps it: the length of a head,
 // the head as JSON, and a PUBLISH of 5.0.
-func (d *delayed) encode() ([]byte, error) {
+func (d *delayed) encode(clock store.Clock) ([]byte, error) {
 	m := d.msg
-	head := delayedHead{Due: d.due, At: m.At, Expires: m.Expires, Origin: m.Origin, Hops: m.Hops}
+	head := delayedHead{Due: clock.Keep(d.due), At: m.At, Expires: clock.Keep(m.Expires), Origin: m.Origin, Hops: m.Hops}
 	if d.by != nil {
 		who := &d.by.who
 		head.By = &delayedBy{ClientID: who.ClientID, Username: who.Username, Principal: who.Principal, Listener: who.Listener}
@@ -324,7 +343,7 @@ func (d *delayed) encode() ([]byte, error) {
 }
 
 // decodeDelayed reads what encode has written.
-func decodeDelayed(key string, b []byte) (*delayed, error) {
+func decodeDelayed(key string, b []byte, clock store.Clock) (*delayed, error) {
 	number, err := strconv.ParseUint(key, 16, 64)
 	if err != nil || len(b) < 4 {
 		return nil, errors.New("it is not whole")
@@ -349,8 +368,8 @@ func decodeDelayed(key string, b []byte) (*delayed, error) {
 		Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Origin: head.Origin, Hops: head.Hops, At: head.At,
 	}
 	setProperties(m, &p.Properties, head.At)
-	m.Expires = head.Expires
-	d := &delayed{number: number, due: head.Due, msg: m, loaded: true}
+	m.Expires = clock.Kept(head.Expires)
+	d := &delayed{number: number, due: clock.Kept(head.Due), msg: m, loaded: !clock.Plausible()}
 	if by := head.By; by != nil {
 		d.by = &access{who: Identity{ClientID: by.ClientID, Username: by.Username, Principal: by.Principal, Listener: by.Listener}}
 	}
@@ -366,7 +385,7 @@ func (srv *Server) loadDelayed(ctx context.Context) error {
 			return err
 		}
 		for i := range records {
-			d, err := decodeDelayed(records[i].Key, records[i].Value)
+			d, err := decodeDelayed(records[i].Key, records[i].Value, srv.delays.clock)
 			if err != nil {
 				srv.stats.drop(dropStore)
 				srv.log.Warn("delayed message of the store cannot be read", "key", records[i].Key, "err", err)

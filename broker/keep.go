@@ -63,6 +63,10 @@ type delivery struct {
 	last uint64 // position
 }
 
+// Clock is the time that the store counts, once the server is ready: points in time that
+// are kept in records, and are to outlive jumps of the wall clock, are kept in it.
+func (srv *Server) Clock() store.Clock { return srv.delays.clock }
+
 // Keep keeps records of the store as [Server.Commit] does, and does not wait for it.
 // The ticket tells when they are safe.
 func (srv *Server) Keep(ctx context.Context, records []store.Change) (store.Ticket, error) {

@@ -16,6 +16,7 @@ func (srv *Server) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	srv.delays.clock = snap.Clock
 	lost := 0
 	for _, m := range snap.Retained {
 		if !srv.kept.set(m, &srv.opts.Limits) {

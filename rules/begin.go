@@ -83,7 +83,7 @@ func (l *lane) begin(ctx context.Context, u *unit, first bool, now time.Time) {
 	l.out.mark()
 	k := l.keepingOf(u.file, now)
 	standing := append(l.adoptTimers(u, k, now), l.adoptRequests(u, k)...)
-	l.runOwn(ctx, u, []Call{{Trigger: OnStart, Kept: k.memory.Snapshot(), Standing: standing, Now: now}}, []uint8{0})
+	l.runOwn(ctx, u, []Call{{Trigger: OnStart, Kept: k.memory.Snapshot(), Standing: standing, Timeline: l.engine.calendar.line, Now: now}}, []uint8{0})
 	if u.outdated() {
 		signal(l.engine.outdated)
 	}
@@ -134,8 +134,9 @@ func (l *lane) adoptTimers(u *unit, k *keeping, now time.Time) (standing []Stand
 // owe reckons anew a timer that was recalled before the wall clock was set, now or when
 // it is.
 func (l *lane) owe(t *timer, now time.Time) {
-	if l.unset = l.unset || !plausible(now); plausible(now) {
-		t.resume(t.owed, 0, now)
+	trusted := l.engine.calendar.trusts(now)
+	if l.unset = l.unset || !trusted; trusted {
+		t.resume(t.owed, t.due.Sub(now).Milliseconds(), now)
 		t.owed = 0
 	}
 }

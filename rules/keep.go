@@ -88,6 +88,7 @@ func (e *Engine) recall(ctx context.Context) error {
 	for file, v := range states {
 		e.states[file] = NewState(v)
 	}
+	e.calendar = calendarOf(e.opts.Keeper)
 	e.mu.Lock()
 	e.pasts = pasts
 	e.mu.Unlock()
@@ -171,7 +172,7 @@ func (l *lane) keepingOf(file string, now time.Time) *keeping {
 	}
 	k.memory, k.due = NewState(p.memory), p.due
 	for id, value := range p.timers {
-		t, err := readTimer(id, value, now)
+		t, err := readTimer(id, value, now, l.engine.calendar)
 		if err != nil {
 			l.lost(recordTimer, file, id, err)
 			continue

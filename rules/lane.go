@@ -215,7 +215,7 @@ func (l *lane) fire(ctx context.Context) {
 // lookAtClock reckons anew what timers hang on a wall clock that has been set since, and
 // reports whether it was.
 func (l *lane) lookAtClock(now time.Time) (set bool) {
-	if !l.unset || !plausible(now) {
+	if !l.unset || !l.engine.calendar.trusts(now) {
 		return false
 	}
 	l.unset = false
@@ -448,7 +448,7 @@ func (l *lane) keepTimer(u *unit, t *timer, now time.Time) error {
 	if t.name == "" || !l.out.on {
 		return nil
 	}
-	value, err := t.record(now)
+	value, err := t.record(now, l.engine.calendar)
 	if err != nil {
 		return fmt.Errorf("it is set, but does not outlive the gateway: %w", err)
 	}

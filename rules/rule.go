@@ -187,6 +187,8 @@ type Call struct {
 	Kept map[string][]byte
 	// Standing are, OnStart, the timers and requests that it handles.
 	Standing []Standing
+	// Timeline is, OnStart, what points in time are to be saved in; nil is the wall clock.
+	Timeline Timeline
 	// Explain asks for Outcome.Facts.
 	Explain bool
 	Now     time.Time

@@ -155,8 +155,10 @@ func sortTimers(all []*timer) {
 type timerRecord struct {
 	Name string          `json:"name"`
 	Data json.RawMessage `json:"data,omitempty"`
-	// Due is when, by the wall clock in Unix milliseconds, and Left how long that was
-	// away, in milliseconds: it counts again if one of the clocks is not plausible.
+	// At is when, by the keeper's timeline, and Due by the wall clock, in Unix
+	// milliseconds. Left is how long that was away, in milliseconds: without a timeline it
+	// counts again if one of the clocks is not plausible.
+	At    int64 `json:"at,omitempty"`
 	Due   int64 `json:"due"`
 	Left  int64 `json:"left"`
 	Every int64 `json:"every,omitempty"` // in milliseconds
@@ -164,11 +166,14 @@ type timerRecord struct {
 }
 
 // record is the timer as it is kept.
-func (t *timer) record(now time.Time) ([]byte, error) {
+func (t *timer) record(now time.Time, by calendar) ([]byte, error) {
 	left := t.due.Sub(now)
 	r := timerRecord{
 		Name: t.name, Data: t.data, Due: now.Round(0).Add(left).UnixMilli(), Left: left.Milliseconds(),
 		Every: t.every.Milliseconds(), Hops: t.hops,
+	}
+	if by.line != nil {
+		r.At = by.line.Keep(t.due).UnixMilli()
 	}
 	b, err := json.Marshal(&r)
 	if err != nil {
@@ -181,7 +186,7 @@ func (t *timer) record(now time.Time) ([]byte, error) {
 }
 
 // readTimer is the timer of a record, with the time that is left of it.
-func readTimer(id string, value []byte, now time.Time) (*timer, error) {
+func readTimer(id string, value []byte, now time.Time, by calendar) (*timer, error) {
 	var r timerRecord
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, err
@@ -190,22 +195,26 @@ func readTimer(id string, value []byte, now time.Time) (*timer, error) {
 		id: id, name: r.Name, data: r.Data, hops: r.Hops, resumed: true,
 		every: time.Duration(r.Every) * time.Millisecond,
 	}
-	if plausible(now) {
+	steady := by.line != nil && r.At != 0
+	if by.trusts(now) && !steady {
 		t.resume(r.Due, r.Left, now)
 		return t, nil
 	}
 	t.due = now.Add(time.Duration(r.Left) * time.Millisecond)
-	if plausible(time.UnixMilli(r.Due)) {
+	if steady {
+		t.due = by.line.Kept(time.UnixMilli(r.At))
+	}
+	if !by.trusts(now) && plausible(time.UnixMilli(r.Due)) {
 		t.owed = r.Due
 	}
 	return t, nil
 }
 
 // resume goes on with the time that is left until due, by a clock that is plausible; all
-// of left if it was not when that was reckoned.
+// of left if it was not when that was reckoned, and never more than that.
 func (t *timer) resume(due, left int64, now time.Time) {
-	if plausible(time.UnixMilli(due)) {
-		left = due - now.UnixMilli()
+	if more := due - now.UnixMilli(); plausible(time.UnixMilli(due)) && (left <= 0 || more < left) {
+		left = more
 	}
 	const most = int64(1<<63-1) / int64(time.Millisecond)
 	t.due = now.Add(time.Duration(min(max(left, -most), most)) * time.Millisecond)
@@ -216,13 +225,9 @@ func (t *timer) resume(due, left int64, now time.Time) {
 func (q *timerQueue) resettle(now time.Time) {
 	for _, t := range q.heap {
 		if t.owed != 0 {
-			t.resume(t.owed, 0, now)
+			t.resume(t.owed, t.due.Sub(now).Milliseconds(), now)
 			t.owed = 0
 		}
 	}
 	heap.Init(&q.heap)
 }
-
-// plausible reports whether a wall clock may say that: one that nobody has set begins in
-// 1970.
-func plausible(wall time.Time) bool { return wall.Year() >= 2000 }

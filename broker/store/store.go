@@ -154,6 +154,9 @@ type Subscription struct {
 type Snapshot struct {
 	Retained []*message.Message
 	Sessions []Session
+	// Clock is how times are kept: those of messages and sessions are translated by the
+	// store, those in records by whoever keeps them.
+	Clock Clock
 }
 
 // Session is one session of a [Snapshot]. The queue itself stays in the store:

@@ -81,12 +81,18 @@ type program struct {
 // start runs a command; the test ends it at the latest.
 func start(t *testing.T, name string, args ...string) *program {
 	t.Helper()
+	return startBy(t, (*exec.Cmd).Start, name, args...)
+}
+
+// startBy runs a command that a function starts.
+func startBy(t *testing.T, begin func(*exec.Cmd) error, name string, args ...string) *program {
+	t.Helper()
 	p := &program{cmd: exec.Command(name, args...), done: make(chan struct{})}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1")
 	r, w := io.Pipe()
 	p.cmd.Stdout, p.cmd.Stderr = w, w
-	if err := p.cmd.Start(); err != nil {
+	if err := begin(p.cmd); err != nil {
 		t.Fatalf("cannot start %s: %v (make deps installs what the tests need)", name, err)
 	}
 	go func() {

@@ -18,6 +18,7 @@ func (w *flow) word() string {
 
 // start takes over what another version, or process, of the file has left.
 func (m *machine) start(call *rules.Call, out *rules.Outcome) {
+	m.line = call.Timeline
 	for i := range call.Standing {
 		if !m.adopt(&call.Standing[i], call.Now) {
 			out.Timers = append(out.Timers, rules.TimerChange{ID: call.Standing[i].ID})
@@ -158,7 +159,7 @@ func (m *machine) recall(now time.Time, out *rules.Outcome) {
 		case w != nil && kind == kindSilent && w.heard != nil:
 			w.heard[key] = &lastHeard{quiet: true}
 			if at, err := strconv.ParseInt(string(m.state.Value(name)), 10, 64); err == nil {
-				w.heard[key] = &lastHeard{at: ago(at, now)}
+				w.heard[key] = &lastHeard{at: m.ago(at, now)}
 			}
 		case w != nil && kind == kindOnce && w.once != "" && string(m.state.Value(name)) == strconv.Quote(w.once):
 		case kind == kindHold || kind == kindSilent || kind == kindOnce:
@@ -197,7 +198,7 @@ func (m *machine) startSilence(w *flow, now time.Time, out *rules.Outcome) {
 
 // savedKey is a key of a rule in what is saved.
 type savedKey struct {
-	At    int64     `json:"at"` // by the wall clock, in milliseconds
+	At    int64     `json:"at"` // by the timeline, in Unix milliseconds
 	Msg   *keptText `json:"m,omitempty"`
 	Burst uint64    `json:"c,omitempty"`
 }
@@ -216,7 +217,7 @@ func (m *machine) open(name string, value []byte, now time.Time) {
 	}
 	w.saved = true
 	for key, s := range all {
-		at := ago(s.At, now)
+		at := m.ago(s.At, now)
 		switch {
 		case kind == kindSilent && w.heard != nil:
 			l := &lastHeard{at: at, msg: s.Msg.message()}
@@ -238,10 +239,21 @@ func (m *machine) open(name string, value []byte, now time.Time) {
 	}
 }
 
-// ago is a time of the wall clock, in milliseconds, by the clock that goes on; now if it
-// is to come.
-func ago(at int64, now time.Time) time.Time {
-	return now.Add(-max(now.Round(0).Sub(time.UnixMilli(at)), 0))
+// ago is a time that was saved, by the clock that goes on; now if it is to come.
+func (m *machine) ago(at int64, now time.Time) time.Time {
+	then := time.UnixMilli(at)
+	if m.line != nil {
+		return now.Add(-max(now.Sub(m.line.Kept(then)), 0))
+	}
+	return now.Add(-max(now.Round(0).Sub(then), 0))
+}
+
+// stamp is a time as it is saved, in milliseconds.
+func (m *machine) stamp(at, now time.Time) int64 {
+	if m.line != nil {
+		return m.line.Keep(at).UnixMilli()
+	}
+	return now.Round(0).Add(-now.Sub(at)).UnixMilli()
 }
 
 // save gives what has changed of what no timer holds.
@@ -299,11 +311,10 @@ func (m *machine) saveKeys(put func(key string, value []byte), kind string, w *f
 		}
 		return
 	}
-	wall := m.now.Round(0)
 	saved := make(map[string]savedKey, len(all))
 	size := 0
 	for _, a := range all {
-		s := savedKey{At: wall.Add(-m.now.Sub(a.at)).UnixMilli(), Msg: a.msg, Burst: a.burst}
+		s := savedKey{At: m.stamp(a.at, m.now), Msg: a.msg, Burst: a.burst}
 		if a.msg != nil {
 			if size += len(a.msg.Payload); size > continueBytes {
 				s.Msg = &keptText{Topic: a.msg.Topic}

@@ -327,7 +327,7 @@ func (m *machine) hear(e *evaluator, w *flow, call *rules.Call, out *rules.Outco
 	}
 	if l.quiet {
 		l.quiet = false // and since when, as a power cut may come before that is saved
-		m.mark(timerID(kindSilent, w, key), strconv.AppendInt(nil, call.Now.UnixMilli(), 10), out)
+		m.mark(timerID(kindSilent, w, key), strconv.AppendInt(nil, m.stamp(call.Now, call.Now), 10), out)
 	}
 	l.at, l.msg, w.dirty = call.Now, keep(call.Message).message(), true
 	m.watchSilence(w, call.Now, out)

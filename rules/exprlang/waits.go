@@ -24,6 +24,7 @@ type machine struct {
 	count int // runs, holds and bursts
 	fresh []*run
 	now   time.Time // of the last call
+	line  rules.Timeline
 	// orphans are names of what was saved of rules that are gone.
 	orphans []string
 	// handles are the names of timers that this program goes on with.

@@ -26,7 +26,7 @@ func appendText[T string | []byte](b []byte, s T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// appendTime writes a point in wall time: seconds, then nanoseconds.
+// appendTime writes a point in time: seconds, then nanoseconds.
 func appendTime(b []byte, t time.Time) []byte {
 	b = binary.AppendVarint(b, t.Unix())
 	return binary.AppendUvarint(b, uint64(t.Nanosecond()))
@@ -40,9 +40,8 @@ func appendMaybe(b []byte, t time.Time) []byte {
 	return appendTime(append(b, 1), t)
 }
 
-// appendMessage writes a message. When it expires is written twice: as wall time,
-// and as what has passed since the start of this run, which no jump of the wall
-// clock changes.
+// appendMessage writes a message. When it expires is written twice: as the store's
+// time, and as what has passed since the start of this run.
 func appendMessage(b []byte, m *message.Message, at *epoch) []byte {
 	bits := byte(m.QoS) & qosBits
 	for _, f := range []struct {
@@ -64,9 +63,9 @@ func appendMessage(b []byte, m *message.Message, at *epoch) []byte {
 	b = appendText(b, m.Topic)
 	b = appendText(b, m.Origin)
 	if bits&bitExpires != 0 {
-		b = appendTime(b, m.Expires)
+		b = appendTime(b, at.Keep(m.Expires))
 		b = binary.AppendUvarint(b, uint64(at.run))
-		b = binary.AppendVarint(b, int64(m.Expires.Sub(at.start)))
+		b = binary.AppendVarint(b, int64(m.Expires.Sub(at.Start)))
 	}
 	if bits&bitAt != 0 {
 		b = appendTime(b, m.At)
@@ -186,9 +185,9 @@ func (d *decoder) message(at *epoch) *message.Message {
 		Origin: d.text(),
 	}
 	if bits&bitExpires != 0 {
-		wall, run, passed := d.time(), d.uint32(), time.Duration(d.varint())
+		kept, run, passed := d.time(), d.uint32(), time.Duration(d.varint())
 		if !d.bad {
-			m.Expires = at.expires(wall, run, passed)
+			m.Expires = at.expires(kept, run, passed)
 		}
 	}
 	if bits&bitAt != 0 {
@@ -277,20 +276,27 @@ func (d *decoder) delivery() (v store.Delivery) {
 func appendSession(b []byte, r *store.SessionRecord, at *epoch) []byte {
 	b = appendText(b, r.Principal)
 	b = binary.AppendVarint(b, int64(r.Expiry))
-	b = appendMaybe(b, r.Ended)
-	b = appendMaybe(b, r.WillAt)
+	ended := at
+	if r.Ended.IsZero() { // its will counts from the Unix epoch
+		ended = asItIs
+	}
+	b = appendMaybe(b, at.Keep(r.Ended))
+	b = appendMaybe(b, ended.Keep(r.WillAt))
 	if r.Will == nil {
 		return append(b, 0)
 	}
-	return appendMessage(append(b, 1), r.Will, at)
+	return appendMessage(append(b, 1), r.Will, asItIs)
 }
 
 // session reads a session's record. The memory of b is shared.
 func (d *decoder) session(id string, at *epoch) (r store.SessionRecord) {
 	r.ClientID, r.Principal, r.Expiry = id, d.text(), time.Duration(d.varint())
-	r.Ended, r.WillAt = d.maybe(), d.maybe()
+	r.Ended, r.WillAt = at.Kept(d.maybe()), d.maybe()
+	if !r.Ended.IsZero() {
+		r.WillAt = at.Kept(r.WillAt)
+	}
 	if d.byte() != 0 {
-		r.Will = d.message(at)
+		r.Will = d.message(asItIs)
 	} else if len(d.b) != 0 {
 		d.fail()
 	}

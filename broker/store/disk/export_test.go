@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/durable"
 )
 
@@ -48,7 +49,7 @@ func WithVersion(b []byte, v uint32) []byte {
 	return b
 }
 
-var testEpoch = begin(0, time.Time{}, time.Unix(1.7e9, 0))
+var testEpoch = &epoch{1, store.Resume(time.Unix(1.7e9, 0), time.Time{}, time.Time{})}
 
 // EncodeMessage and DecodeMessage are what bodies of records are made of.
 func EncodeMessage(m *message.Message) []byte { return appendMessage(nil, m, testEpoch) }

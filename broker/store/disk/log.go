@@ -49,7 +49,8 @@ type log struct {
 	out      []extent
 	taken    []*blank // of ready, by the group at hand
 	buf      []byte   // for the first extent
-	group    []byte   // what its first record says
+	group    []byte   // what its first record says, but for what is on the medium
+	counted  []byte   // and behind that, by the store's clock
 	grouped  bool     // it has one in seg
 	first    bool     // the next record is the first of an Apply
 	open     opened
@@ -85,15 +86,16 @@ type mark struct {
 func (l *log) usable() int64 { return l.size - dataStart - footerLen - 256 }
 
 // begin begins a group.
-func (l *log) begin(run uint32, now time.Time) {
+func (l *log) begin(at *epoch, now time.Time) {
 	l.started = mark{seg: l.seg, lastSeg: l.lastSeg, lastEnd: l.lastEnd, appended: l.appended}
 	if g := l.seg; g != nil {
 		l.started.off, l.started.gapAt, l.started.hints = g.off, g.gapAt, len(g.hints)
 	}
 	clear(l.out)
 	l.out, l.taken, l.grouped = l.out[:0], l.taken[:0], false
-	l.group = binary.AppendUvarint(l.group[:0], uint64(run))
+	l.group = binary.AppendUvarint(l.group[:0], uint64(at.run))
 	l.group = appendTime(l.group, now)
+	l.counted = appendTime(l.counted[:0], at.Keep(now))
 }
 
 // revert takes back the group. The segments that it began are not segments any more;
@@ -190,7 +192,7 @@ func (l *log) extent() *extent {
 	e := &l.out[len(l.out)-1]
 	if !l.grouped {
 		l.grouped = true
-		content := binary.AppendUvarint(l.group, uint64(l.seg.synced))
+		content := append(binary.AppendUvarint(l.group, uint64(l.seg.synced)), l.counted...)
 		at := len(e.buf)
 		e.buf = appendRecord(e.buf, l.seg.key, kindGroup, 0, content)
 		l.seg.off += int64(len(e.buf) - at)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/gatehouse/gatehouse/broker/store"
 	"github.com/gatehouse/gatehouse/broker/store/durable"
 )
 
@@ -87,10 +88,10 @@ func (s *Store) read() error {
 	}
 	cut, off := sc.r.cut()
 	sc.r.finish()
-	s.epoch = begin(sc.run, sc.wrote, time.Now())
-	if !s.epoch.plausible() {
+	s.epoch = &epoch{sc.run + 1, store.Resume(time.Now(), sc.wrote, sc.counted)}
+	if !s.epoch.Plausible() {
 		s.opts.Log.Warn("store: the clock is not plausible: no time has passed since the store was written",
-			"clock", s.epoch.start, "written", sc.wrote)
+			"clock", s.epoch.Start, "written", sc.wrote)
 	}
 	if g := sc.last; g != nil {
 		s.log.lastSeg, s.log.lastEnd = g.id, g.off
@@ -149,7 +150,7 @@ func (s *Store) endLog() error {
 	s.ix.Unlock()
 	var err error
 	if g != nil && g.room() > 128 && s.broken.Load() == nil && s.groups.Load() > 0 {
-		s.log.begin(s.epoch.run, time.Now())
+		s.log.begin(s.epoch, time.Now())
 		s.log.extent()
 		_, err = s.log.write()
 		if err == nil {

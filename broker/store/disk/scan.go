@@ -16,10 +16,10 @@ type scan struct {
 	r     *replay
 	last  *segment // the last one
 	run   uint32   // the highest of a group
-	wrote time.Time
-	begun bool   // a segment, of which no group was read
-	holes []hole // in the segment
-	used  int64  // of it: what follows is zeros
+	holes []hole   // in the segment
+	used  int64    // of it: what follows is zeros
+
+	wrote, counted time.Time // the last group, by the wall clock and by the store's
 }
 
 // segment reads one. The log in it ends at limit at the latest.
@@ -35,7 +35,7 @@ func (sc *scan) segment(g *segment, limit int64, last bool) error {
 		}
 	}()
 	sc.r.segment(g)
-	sc.last, sc.begun, sc.holes = g, true, nil
+	sc.last, sc.holes = g, nil
 	short := g.actual < min(limit, g.size) // one that is for one record grows as it is written
 	if short && (!last || g.size == sc.s.opts.SegmentSize) {
 		g.suspect = true
@@ -132,11 +132,14 @@ func (sc *scan) group(rec *record) (synced int64) {
 	if d.bad {
 		return 0
 	}
-	sc.run = max(sc.run, run)
-	if sc.begun || wall.After(sc.wrote) { // a clock that once was wrong is forgotten with its segment
-		sc.wrote = wall
+	counted := wall
+	if len(d.b) > 0 { // not yet in what the first versions wrote
+		counted = d.time()
 	}
-	sc.begun = false
+	if d.bad || run < sc.run {
+		return synced
+	}
+	sc.run, sc.wrote, sc.counted = run, wall, counted
 	return synced
 }
 

@@ -61,7 +61,7 @@ func (s *Store) Stats() Stats {
 		Durability: s.opts.Durability.String(), SegmentSize: s.opts.SegmentSize,
 		Groups: s.groups.Load(), Syncs: s.syncs.Load(), Written: s.written.Load(), Rewritten: s.rewritten.Load(),
 		Damaged: s.damaged.Load(), Unreadable: s.unreadable.Load(), Aside: s.aside.Load(), Full: s.full.Load(), Refused: s.refused.Load(),
-		Failures: s.failures.Load(), Lost: s.lost.Load(), ClockPlausible: s.epoch.plausible(),
+		Failures: s.failures.Load(), Lost: s.lost.Load(), ClockPlausible: s.epoch.Plausible(),
 	}
 	if err := s.broken.Load(); err != nil {
 		v.Failed = (*err).Error()

@@ -110,7 +110,7 @@ func (s *Store) commit(list []apply, sync bool) {
 func (s *Store) encode(list []apply) error {
 	s.ix.Lock()
 	defer s.ix.Unlock()
-	s.log.begin(s.epoch.run, time.Now())
+	s.log.begin(s.epoch, time.Now())
 	e := encoder{log: s.log, x: s.x, at: s.epoch}
 	full := s.full.Load()
 	for i := range list {

@@ -36,6 +36,7 @@ type History struct {
 	waiting int     // their bytes
 	sealed  uint64  // the last number given to one
 	stats   Stats
+	clock   trust
 }
 
 // whole is a complete chunk.
@@ -67,7 +68,7 @@ func New(o Options) (*History, error) {
 // Run finds what is in the store, then hears bus until ctx ends, and writes what
 // waits. An error is that of the store's start or of the bus.
 func (h *History) Run(ctx context.Context, bus message.Bus) error {
-	if err := h.load(ctx); err != nil {
+	if err := errors.Join(h.load(ctx), h.clock.recall(ctx, h.opt.Store)); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -143,9 +144,12 @@ func (h *History) Keep(name string, at time.Time, value float64) {
 }
 
 func (h *History) hear(batch []message.Message) {
-	_, plausible := h.opt.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	now, plausible := h.opt.Now()
+	if plausible {
+		h.clock.believes(now, time.Now()) // before it may leap
+	}
 	for i := range batch {
 		m := &batch[i]
 		numbers(m.Payload, func(field string, value float64) {
@@ -300,8 +304,9 @@ func (h *History) changes() (changes, removals []store.Change, written []opened)
 			return gone
 		})
 	}
-	if now, plausible := h.opt.Now(); plausible {
+	if now, plausible := h.opt.Now(); plausible && h.clock.believes(now, time.Now()) {
 		h.expire(now.Add(-h.opt.Age).UnixMilli(), remove)
+		h.unsay(now.Add(leap).UnixMilli(), remove)
 	}
 	h.shrink(h.opt.Bytes-more, remove)
 	put := func(series string, first int64, data []byte) {
@@ -314,6 +319,9 @@ func (h *History) changes() (changes, removals []store.Change, written []opened)
 		if s := h.series[o.series]; s != nil && s.open.n > 0 && s.open.first == o.first { // it has not expired
 			put(o.series, o.first, o.data)
 		}
+	}
+	if len(changes) > 0 && !h.clock.wall.IsZero() {
+		changes = append(changes, h.clock.record())
 	}
 	return changes, removals, written
 }
@@ -339,6 +347,24 @@ func (h *History) expire(before int64, remove func(string, int64)) {
 			remove(name, s.open.first)
 			h.bytes -= int64(s.saved)
 			s.open = chunk{}
+		}
+		if len(s.refs) == 0 && s.open.n == 0 {
+			delete(h.series, name)
+		}
+	}
+}
+
+// unsay forgets the chunks from after a time: of a clock that was wrong.
+func (h *History) unsay(after int64, remove func(string, int64)) {
+	for name, s := range h.series {
+		for n := len(s.refs); n > 0 && s.refs[n-1].first > after; n = len(s.refs) {
+			remove(name, s.refs[n-1].first)
+			h.forget(name, s.refs[n-1].first)
+		}
+		if s.open.n > 0 && s.open.first > after {
+			remove(name, s.open.first)
+			h.bytes -= int64(s.saved)
+			s.open, s.saved, s.dirty = chunk{}, 0, false
 		}
 		if len(s.refs) == 0 && s.open.n == 0 {
 			delete(h.series, name)

@@ -67,9 +67,9 @@ func (w *watched) Apply(changes []store.Change) store.Ticket {
 		return refused{}
 	}
 	for i := range changes {
-		if changes[i].Op == store.Put {
+		if changes[i].Op == store.Put && changes[i].Bucket == "history" {
 			w.puts.Add(1)
-		} else {
+		} else if changes[i].Op == store.Delete {
 			w.deletes.Add(1)
 		}
 	}
@@ -349,6 +349,47 @@ func TestClocks(t *testing.T) {
 		got := s.points(history.Query{Series: "a"})
 		if len(got) != len(want) || !slices.IsSortedFunc(got, func(a, b history.Point) int { return a.At.Compare(b.At) }) {
 			t.Errorf("a clock that is set back: got %v", got)
+		}
+		s.end()
+	})
+}
+
+// A clock that leaps by years takes nothing with it unless it stays there, and what it
+// had points say then does not stay for years.
+func TestAClockThatLeaps(t *testing.T) {
+	const years = 50 * 366 * 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		held, wrong := &watched{Store: mem.New()}, time.Duration(0)
+		o := history.Options{Age: 3 * time.Hour, Now: func() (time.Time, bool) { return time.Now().Add(wrong), true }}
+		s := begin(t, held, o)
+		again := func() {
+			s.end()
+			s = begin(t, held, o)
+		}
+		count := func(what string, want int) {
+			t.Helper()
+			if got := s.points(history.Query{Series: "a", To: time.Now().Add(2 * years)}); len(got) != want {
+				t.Errorf("%s: %d points, not %d", what, len(got), want)
+			}
+		}
+		s.say("a", 100)
+		pass(history.FlushEvery)
+		wrong = years
+		s.bus <- []message.Message{{Topic: "a", Payload: []byte("1"), At: time.Now().Add(wrong)}}
+		pass(2 * history.FlushEvery)
+		count("50 years on", 101)
+		again()
+		pass(2 * history.FlushEvery)
+		count("after a restart", 101)
+		wrong = 0
+		again()
+		s.say("a", 10)
+		pass(2 * history.FlushEvery)
+		count("set right, what was said then is gone", 110)
+		pass(25 * time.Hour)
+		count("a day later", 0)
+		if n := len(s.Series()); n != 0 {
+			t.Errorf("%d series are left", n)
 		}
 		s.end()
 	})

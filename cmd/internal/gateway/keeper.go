@@ -20,7 +20,7 @@ type keeper struct {
 	store  store.Store
 }
 
-var _ rules.Keeper = (*keeper)(nil)
+var _ rules.SteadyKeeper = (*keeper)(nil)
 
 // Load reads all of it. The broker is ready by then.
 func (k *keeper) Load(ctx context.Context) ([]rules.Record, error) {
@@ -45,6 +45,9 @@ func (k *keeper) Load(ctx context.Context) ([]rules.Record, error) {
 		}
 	}
 }
+
+// Timeline is the time that the store counts.
+func (k *keeper) Timeline() rules.Timeline { return k.server.Clock() }
 
 func (k *keeper) Commit(ctx context.Context, records []rules.Record, msgs []message.Message) error {
 	return k.server.Commit(ctx, changesOf(records), msgs...)
