@@ -47,6 +47,7 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"no line", "driver: modbus\npoints:\n  x: {coil: 1}", "1:9: a Modbus device needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
 		{"two lines", "driver: modbus\ntcp: a\nserial: {port: b}\npoints:\n  x: {coil: 1}", "needs exactly one of tcp, tls, rtu_tcp, ascii_tcp and serial"},
 		{"mode", "driver: modbus\nserial: {port: a, mode: jbus}\npoints:\n  x: {coil: 1}", "2:25: mode must be rtu or ascii"},
+		{"RS-485", "driver: modbus\nserial: {port: a, rs485: yes}\npoints:\n  x: {coil: 1}", "2:26: rs485 must be auto, kernel or rts"},
 		{"seven bits of RTU", "driver: modbus\nserial: {port: a, data_bits: 7}\npoints:\n  x: {coil: 1}", "2:30: data_bits must be 8 to 8"},
 		{"stream", "driver: modbus\nrtu_tcp: a:b\npoints:\n  x: {coil: 1}", `2:10: "a:b" is not a host and a port`},
 		{"unit of a stream", "driver: modbus\nascii_tcp: a\nunit: 0\npoints:\n  x: {coil: 1}", "3:7: unit must be 1 to 247"},

@@ -29,6 +29,7 @@ type SerialConfig struct {
 	DataBits int    // 8; 7 or 8 in ASCII mode
 	StopBits int    // 1 or 2
 	Mode     string // transmission mode: "rtu" (also if empty) or "ascii"
+	RS485    string // who switches the sender: "kernel", "rts", "auto" (one of them), or empty: the adapter
 }
 
 // The transmission modes (Modbus over Serial Line V1.02 §2.5).

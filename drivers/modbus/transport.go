@@ -67,6 +67,7 @@ type serialFile struct {
 	DataBits *scalar `yaml:"data_bits"` // 8; in ASCII mode 7 (the default) or 8
 	StopBits *scalar `yaml:"stop_bits"` // 1 (the default) or 2
 	Mode     string  `yaml:"mode"`      // rtu (the default) or ascii
+	RS485    string  `yaml:"rs485"`     // auto, kernel or rts; absent, the adapter switches its sender itself
 }
 
 // streamLine is what is guessed of the line behind a stream.
@@ -249,7 +250,7 @@ func beside(cfg drivers.Config, path string) string {
 }
 
 func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
-	c := SerialConfig{Port: f.Port, Baud: defaultBaud, Parity: f.Parity, DataBits: 8, StopBits: 1, Mode: f.Mode}
+	c := SerialConfig{Port: f.Port, Baud: defaultBaud, Parity: f.Parity, DataBits: 8, StopBits: 1, Mode: f.Mode, RS485: f.RS485}
 	if c.Port == "" {
 		return c, cfg.Errorf("$.serial", "serial needs a port")
 	}
@@ -281,6 +282,11 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 			return c, cfg.Errorf("$.serial."+n.name, "%v", err)
 		}
 		*n.to = int(v)
+	}
+	switch c.RS485 {
+	case "", "auto", "kernel", "rts":
+	default:
+		return c, cfg.Errorf("$.serial.rs485", "rs485 must be auto, kernel or rts")
 	}
 	switch c.Parity {
 	case "":

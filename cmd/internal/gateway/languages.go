@@ -58,7 +58,9 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 
 // OpenSerial opens a serial port for Modbus: siblings do not know each other.
 func OpenSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
-	return serial.Open(ctx, serial.PortConfig{Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits})
+	return serial.Open(ctx, serial.PortConfig{
+		Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits, RS485: serial.RS485{By: c.RS485},
+	})
 }
 
 // rulesOptions are what both the gateway and its check make an engine of.
