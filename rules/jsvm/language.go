@@ -118,14 +118,6 @@ func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program
 	return p, nil
 }
 
-// Prepare implements rules.Preparer: it starts the worker, which the first Compile would
-// do otherwise. A worker that cannot be started is Compile's to tell.
-func (l *Language) Prepare() {
-	if link, err := l.start(); err == nil {
-		link.prepare()
-	}
-}
-
 // start returns the link to the worker, which the first call makes.
 func (l *Language) start() (*link, error) {
 	l.mu.Lock()

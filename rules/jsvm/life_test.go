@@ -77,50 +77,6 @@ func TestWorkerLivesBetweenTheFirstScriptAndTheEndOfRun(t *testing.T) {
 	}
 }
 
-// prepare prepares the language and returns its worker.
-func (s *suite) prepare(t testing.TB) int {
-	t.Helper()
-	s.lang.Prepare()
-	eventually(t, "a worker", func() bool { return len(workers(t)) > 0 })
-	return worker(t)
-}
-
-func TestPrepareStartsTheWorkerOfTheFirstScript(t *testing.T) {
-	s := start(t)
-	pid := s.prepare(t)
-	s.compile(t, "a.js", counter)
-	s.lang.Prepare()
-	s.compile(t, "b.js", counter)
-	if now := worker(t); now != pid {
-		t.Errorf("worker %d runs the scripts, %d was prepared", now, pid)
-	}
-}
-
-func TestAPreparedWorkerThatDiesIsReplaced(t *testing.T) {
-	s := start(t)
-	pid := s.prepare(t)
-	s.killWorker(t)
-	p := s.compile(t, "a.js", counter)
-	if now := worker(t); now == pid {
-		t.Errorf("worker %d outlived SIGKILL", pid)
-	}
-	if o := s.hear(t, p, 0, "count", ""); o.Err != nil {
-		t.Error(o.Err)
-	}
-}
-
-func TestCloseEndsAPreparedWorker(t *testing.T) {
-	s := start(t)
-	s.prepare(t)
-	if err := s.lang.Close(); err != nil {
-		t.Error(err)
-	}
-	s.lang.Prepare()
-	if pids := workers(t); len(pids) != 0 {
-		t.Errorf("workers %v after Close", pids)
-	}
-}
-
 func TestCloseEndsABusyWorker(t *testing.T) {
 	s := start(t, patient)
 	p := s.compile(t, "a.js", `on('x', () => { for (;;); })`)

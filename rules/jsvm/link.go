@@ -44,7 +44,6 @@ type link struct {
 
 	mu         sync.Mutex
 	closed     bool
-	early      bool // a worker is wanted before there is something to do
 	programs   map[uint32]*program
 	versions   map[*rules.State][]*program // of one file, which share its state
 	retry      []*item                     // was on its way to a worker that died; goes first
@@ -78,14 +77,6 @@ func signal(c chan struct{}) {
 func (l *link) close() {
 	l.stopped.Do(func() { close(l.stop) })
 	<-l.done
-}
-
-// prepare has a worker started before there is something to do.
-func (l *link) prepare() {
-	l.mu.Lock()
-	l.early = true
-	l.mu.Unlock()
-	signal(l.wake)
 }
 
 // submit queues items, all or none.

@@ -75,13 +75,11 @@ func (l *link) rest(pause time.Duration) {
 	}
 }
 
-// awaitWork waits for the first item, or for prepare; false means that the link is
-// closed.
+// awaitWork waits for the first item; false means that the link is closed.
 func (l *link) awaitWork() bool {
 	for {
 		l.mu.Lock()
-		work := l.next() != nil || l.early
-		l.early = false
+		work := l.next() != nil
 		l.mu.Unlock()
 		if l.isStopped() {
 			return false

@@ -171,9 +171,7 @@ func listenerName(l config.Listener) string { return l.Protocol + "://" + l.Addr
 // fails.
 func (g *Gateway) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, g.store.Close()) }()
-	// Its script worker is what a start waits for longest, so that one is started first.
 	defer func() { err = errors.Join(err, g.closeLanguages()) }()
-	g.rules.Prepare(os.DirFS(g.config().Rules.Folder))
 	if g.opt.Data != "" {
 		if err := durable.MakeDir(g.opt.Data, 0o700); err != nil {
 			return fmt.Errorf("cannot make the data folder: %w", err)
@@ -331,8 +329,9 @@ func (g *Gateway) loadRules(ctx context.Context) error {
 			g.ruleFiles.settle(ctx, cfg.Rules.Folder)
 		}
 		err := g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
-		g.ruleLoads.Add(1)
-		g.keepVersion(ctx, cfg.Rules.Folder, err)
+		if g.ruleLoads.Add(1) > 1 { // else the rules wait for it; the watch of the folder loads it once more soon
+			g.keepVersion(ctx, cfg.Rules.Folder, err)
+		}
 		return err
 	})
 }
