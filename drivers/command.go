@@ -17,6 +17,9 @@ import (
 // MaxCommandBytes bounds the payload of a command.
 const MaxCommandBytes = 64 << 10
 
+// maxQueuedBytes bounds what a command takes in the queue, its properties among it.
+const maxQueuedBytes = 2 * MaxCommandBytes
+
 // command is one message on a control topic.
 type command struct {
 	msg   message.Message
@@ -25,9 +28,11 @@ type command struct {
 
 // result is what became of a command.
 type result struct {
-	value   []byte // JSON, when it was carried out
-	warning string // it was carried out, but
-	err     string // why it was not
+	value   []byte   // JSON: what the device holds, or was given
+	warning string   // it was carried out, but
+	err     string   // why it was not
+	unknown bool     // perhaps it was: no answer told
+	written []string // with err: the points that were written before
 
 	confirm string    // the token to send it again with
 	expires time.Time // of confirm
@@ -39,6 +44,18 @@ func (r result) json() []byte {
 		if r.confirm != "" {
 			b = appendText(append(b, `,"confirm":`...), r.confirm)
 			b = appendText(append(b, `,"expires":`...), r.expires.UTC().Format(time.RFC3339))
+		}
+		if r.unknown {
+			b = append(b, `,"unknown":true`...)
+		}
+		if r.value != nil {
+			b = append(append(b, `,"value":`...), r.value...)
+		}
+		for i, name := range r.written {
+			b = appendText(append(b, []string{`,"written":[`, `,`}[min(i, 1)]...), name)
+		}
+		if len(r.written) > 0 {
+			b = append(b, ']')
 		}
 		return append(b, '}')
 	}
@@ -72,6 +89,12 @@ func (r *run) enqueue(m message.Message) (why string, s *slot) {
 		return "there is no such device or point", nil
 	}
 	s = h.slots[t.device]
+	switch {
+	case len(m.Payload) > MaxCommandBytes:
+		return fmt.Sprintf("the payload is over %d bytes", MaxCommandBytes), s
+	case m.Size() > maxQueuedBytes:
+		return fmt.Sprintf("the command is over %d bytes with its properties", maxQueuedBytes), s
+	}
 	select {
 	case s.cmds <- command{msg: m, point: t.point}:
 		return "", s
@@ -141,22 +164,15 @@ func (x *session) command(ctx context.Context, c command) error {
 		x.slot.host.answer(ctx, x.slot.bus, &c.msg, back)
 		return nil
 	}
-	for _, w := range writes {
-		if err := x.write(ctx, c, w); err != nil {
-			x.slot.host.answer(ctx, x.slot.bus, &c.msg, result{err: err.Error()})
-			if errors.Is(err, ErrLost) || errors.Is(err, ErrConfig) {
-				return err
-			}
-			return nil
-		}
-	}
-	x.answered(ctx)
-	res, err := x.readBack(ctx, c, writes)
-	if len(strange) > 0 && res.warning == "" {
+	res, lost, err := x.carryOut(ctx, c, writes)
+	if len(strange) > 0 && res.warning == "" && res.err == "" {
 		res.warning = fmt.Sprintf("there is no point %q", strange[0])
 	}
 	x.slot.host.answer(ctx, x.slot.bus, &c.msg, res)
-	if err != nil {
+	switch {
+	case lost:
+		return err
+	case err != nil:
 		return x.unanswered(ctx, err)
 	}
 	return nil
@@ -207,8 +223,6 @@ func (x *session) parse(c command) (writes []pointWrite, token string, err error
 	switch {
 	case len(payload) == 0:
 		return nil, "", errors.New("the payload is empty")
-	case len(payload) > MaxCommandBytes:
-		return nil, "", fmt.Errorf("the payload is over %d bytes", MaxCommandBytes)
 	case !utf8.Valid(payload):
 		return nil, "", errors.New("the payload is not UTF-8")
 	}
@@ -340,71 +354,4 @@ func parseObject(payload []byte) ([]pointWrite, error) {
 		return nil, notObject
 	}
 	return writes, nil
-}
-
-func (x *session) write(ctx context.Context, c command, w pointWrite) error {
-	if err := stillWanted(&c.msg); err != nil { // the writes before it took time
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
-	defer cancel()
-	err := x.writeDevice(ctx, w)
-	x.slot.count(func(n *Counters) {
-		n.Writes++
-		if err != nil {
-			n.WriteErrors++
-		}
-	})
-	if n, due := 0, false; err != nil {
-		if n, due = x.slot.reports.due("write"); due {
-			x.slot.log.Warn("point was not written", "point", w.point, "error", err, "count", n)
-		}
-	}
-	return err
-}
-
-// writeDevice makes an error of a panic, so that the command gets its answer.
-func (x *session) writeDevice(ctx context.Context, w pointWrite) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = x.slot.panicked(p)
-		}
-	}()
-	return x.dev.Write(ctx, w.point, w.raw)
-}
-
-// readBack reads what was written, publishes it, and says what became of the
-// command: the values that were read, or that were written where there is none. The
-// error is that of the read.
-func (x *session) readBack(ctx context.Context, c command, writes []pointWrite) (result, error) {
-	names := make([]string, len(writes))
-	for i, w := range writes {
-		names[i] = w.point
-	}
-	readings, err := x.read(ctx, names)
-	x.slot.take(ctx, x.entry, readings, origin{command: true, hops: c.msg.Hops})
-
-	res := result{}
-	object := []byte{'{'}
-	for _, w := range writes {
-		v := w.value
-		for _, r := range readings {
-			switch {
-			case r.Point != w.point:
-			case r.Quality == Good:
-				v = x.entry.points[x.entry.index[w.point]].shown(r.Value)
-			case r.Err != nil:
-				res.warning = fmt.Sprintf("point %q cannot be read back: %v", w.point, r.Err)
-			}
-		}
-		res.value = v.AppendJSON(nil)
-		object = appendMember(object, w.point, v)
-	}
-	if c.point == "" {
-		res.value = append(object, '}')
-	}
-	if err != nil {
-		res.warning = fmt.Sprintf("it cannot be read back: %v", err)
-	}
-	return res, err
 }

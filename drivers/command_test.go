@@ -40,7 +40,7 @@ func TestCommand(t *testing.T) {
 	t.Run("publishes what was read back, not what was written", func(t *testing.T) {
 		f := &fake{clamp: map[string]drivers.Value{"level": drivers.IntValue(100)}}
 		inHouse(t, one(f), lamp(), func(h *house) {
-			if got := h.set("home/lamp/level/set", "250"); got != `{"ok":true,"value":100}` {
+			if got := h.set("home/lamp/level/set", "250"); got != `{"ok":true,"value":100,"warning":"point \"level\": the device holds 100, not 250"}` {
 				t.Errorf("want 100, got %s", got)
 			}
 			h.want("home/lamp/level", "null", "100")

@@ -17,8 +17,8 @@ var ErrLost = errors.New("device lost")
 var ErrConfig = errors.New("device file")
 
 // ErrUncertain says that a write was sent and no answer told what became of it: the
-// equipment may have taken it. Write wraps it. The Host takes [context.DeadlineExceeded]
-// and, after a write began, [ErrLost] for the same.
+// equipment may have taken it. Write wraps it, perhaps beside [ErrLost]. The Host takes
+// [context.DeadlineExceeded] for the same.
 var ErrUncertain = errors.New("unknown: may have been written")
 
 // Driver is a kind of equipment. Its methods may be called by any goroutine.

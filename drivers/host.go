@@ -36,8 +36,8 @@ type Options struct {
 	// OpenTimeout bounds Driver.Open, CallTimeout one Device.Read or Write.
 	// 0 means 30 s.
 	OpenTimeout, CallTimeout time.Duration
-	// Queue is how many commands wait for one device; one more is answered
-	// "busy". 0 means 64.
+	// Queue is how many commands wait for one device, each of at most twice
+	// [MaxCommandBytes] with its properties; one more is answered "busy". 0 means 64.
 	Queue int
 	// History keeps what points with the key "history" were; nil keeps nothing. It is
 	// called by the goroutines of devices and must not wait. It does not keep the

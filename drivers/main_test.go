@@ -25,23 +25,25 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is a driver whose equipment is a map of values in the test's hands.
 type fake struct {
-	mu       sync.Mutex
-	devices  []*fakeDevice
-	values   map[string]drivers.Value
-	openErr  error
-	readErr  error
-	writeErr error
-	panics   string        // "check", "open", "read", "write", "close"
-	delay    time.Duration // of a read or write
-	closing  time.Duration // of a close
-	clamp    map[string]drivers.Value
-	reads    []string
-	readAt   []time.Time
-	writes   []string
-	opens    int
-	closes   int
-	silent   map[string]bool // points that a Read has no reading for
-	bad      map[string]error
+	mu        sync.Mutex
+	devices   []*fakeDevice
+	values    map[string]drivers.Value
+	openErr   error
+	readErr   error
+	writeErr  error
+	writeErrs map[string]error // by point
+	took      bool             // a write is done although it has an error
+	panics    string           // "check", "open", "read", "write", "close"
+	delay     time.Duration    // of a read or write
+	closing   time.Duration    // of a close
+	clamp     map[string]drivers.Value
+	reads     []string
+	readAt    []time.Time
+	writes    []string
+	opens     int
+	closes    int
+	silent    map[string]bool // points that a Read has no reading for
+	bad       map[string]error
 }
 
 type fakePoint struct {
@@ -191,8 +193,12 @@ func (d *fakeDevice) Write(ctx context.Context, point string, v drivers.Value) e
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes = append(f.writes, point+"="+v.String())
-	if f.writeErr != nil {
-		return f.writeErr
+	err := f.writeErr
+	if e := f.writeErrs[point]; e != nil {
+		err = e
+	}
+	if err != nil && !f.took {
+		return err
 	}
 	if c, ok := f.clamp[point]; ok {
 		v = c
@@ -201,7 +207,7 @@ func (d *fakeDevice) Write(ctx context.Context, point string, v drivers.Value) e
 		f.values = make(map[string]drivers.Value)
 	}
 	f.values[point] = v
-	return nil
+	return err
 }
 
 func (d *fakeDevice) Close() error {
