@@ -148,12 +148,14 @@ func (s *slot) session(ctx context.Context, e *entry, leave func()) (err error) 
 	if err != nil {
 		return err
 	}
+	s.meter(dev)
 	defer func() {
 		if ctx.Err() != nil {
 			leave()
 		}
 		s.hold(nil)
 		s.close(dev)
+		s.unmeter()
 	}()
 	s.hold(dev)
 	x := &session{slot: s, entry: e, dev: dev, schedule: newSchedule(e.points, time.Now())}

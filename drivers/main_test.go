@@ -33,6 +33,7 @@ type fake struct {
 	writeErr  error
 	writeErrs map[string]error // by point
 	took      bool             // a write is done although it has an error
+	meters    bool             // devices count
 	panics    string           // "check", "open", "read", "write", "close"
 	delay     time.Duration    // of a read or write
 	closing   time.Duration    // of a close
@@ -116,6 +117,9 @@ func (f *fake) Open(_ context.Context, cfg drivers.Config) (drivers.Device, erro
 	if strings.Contains(string(cfg.Text), "push: true") {
 		return &fakePusher{d}, nil
 	}
+	if f.meters {
+		return &fakeMetered{fakeDevice: d}, nil
+	}
 	return d, nil
 }
 
@@ -136,6 +140,30 @@ type fakeDevice struct {
 }
 
 type fakePusher struct{ *fakeDevice }
+
+// fakeMetered also counts.
+type fakeMetered struct {
+	*fakeDevice
+	meter drivers.Meter
+}
+
+func (d *fakeMetered) Metrics() drivers.Metrics {
+	d.fake.trip("metrics")
+	return d.meter.Metrics()
+}
+
+func (d *fakeMetered) Read(ctx context.Context, points []string) ([]drivers.Reading, error) {
+	began := time.Now()
+	readings, err := d.fakeDevice.Read(ctx, points)
+	d.meter.Count("polls", 1)
+	if err != nil {
+		d.meter.Count("timeouts", 1)
+		return readings, err
+	}
+	d.meter.Observe(time.Since(began))
+	d.meter.Set("load_percent", 12.5)
+	return readings, nil
+}
 
 func (d *fakePusher) Pushed() <-chan drivers.Pushed { return d.pushed }
 

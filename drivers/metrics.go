@@ -1,6 +1,7 @@
 package drivers
 
 import (
+	"maps"
 	"math/bits"
 	"sync"
 	"time"
@@ -10,8 +11,8 @@ import (
 type Metered interface {
 	Device
 	// Metrics tells what was counted since Open. It may be called by any goroutine
-	// from Open's return to that of Close, also while another method runs; it does
-	// not wait for the equipment.
+	// after Open, also while another method runs and after Close; it does not wait
+	// for the equipment.
 	Metrics() Metrics
 }
 
@@ -22,6 +23,9 @@ type Metrics struct {
 	// "exception_2", "crc_errors", "retries", "sent_bytes", "received_bytes". A name
 	// has the letters a to z, digits and "_", and there are few.
 	Counters map[string]uint64
+	// Gauges are numbers as they are now, by name: "bus_load_percent". They are not
+	// added up.
+	Gauges map[string]float64
 	// Exchanges are how long requests took to their answer, each of them; the zero
 	// value tells nothing.
 	Exchanges Latency
@@ -37,7 +41,7 @@ type Latency struct {
 	Count   uint64
 	Sum     time.Duration
 	Most    time.Duration
-	Buckets [latencyBuckets]uint32
+	Buckets [latencyBuckets]uint64
 }
 
 // bucketOf is the bucket of a duration.
@@ -93,17 +97,40 @@ func (l *Latency) Quantile(q float64) time.Duration {
 func (l *Latency) Within(d time.Duration) uint64 {
 	sum := uint64(0)
 	for _, n := range l.Buckets[:bucketOf(d)+1] {
-		sum += uint64(n)
+		sum += n
 	}
 	return sum
 }
 
-// Meter is a set of counters and a Latency that a driver may keep its Metrics in. The
-// zero value is empty. Its methods may be called by any goroutine.
+// Add adds up counters and latency, and takes the gauges of m.
+func (t *Metrics) Add(m *Metrics) {
+	if t.Counters == nil && len(m.Counters) > 0 {
+		t.Counters = make(map[string]uint64, len(m.Counters))
+	}
+	for name, n := range m.Counters {
+		t.Counters[name] += n
+	}
+	t.Gauges = m.Gauges
+	t.Exchanges.Add(&m.Exchanges)
+}
+
+// Meter is a set of counters, gauges and a Latency that a driver may keep its Metrics
+// in. The zero value is empty. Its methods may be called by any goroutine.
 type Meter struct {
 	mu       sync.Mutex
 	counters map[string]uint64
+	gauges   map[string]float64
 	latency  Latency
+}
+
+// Set sets a gauge.
+func (m *Meter) Set(name string, v float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gauges == nil {
+		m.gauges = make(map[string]float64)
+	}
+	m.gauges[name] = v
 }
 
 // Count adds to a counter.
@@ -127,9 +154,5 @@ func (m *Meter) Observe(d time.Duration) {
 func (m *Meter) Metrics() Metrics {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := Metrics{Counters: make(map[string]uint64, len(m.counters)), Exchanges: m.latency}
-	for name, n := range m.counters {
-		all.Counters[name] = n
-	}
-	return all
+	return Metrics{Counters: maps.Clone(m.counters), Gauges: maps.Clone(m.gauges), Exchanges: m.latency}
 }

@@ -124,13 +124,9 @@ func (x *session) poll(ctx context.Context) error {
 func (x *session) read(ctx context.Context, points []string) ([]Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
 	defer cancel()
+	began := time.Now()
 	readings, err := x.readDevice(ctx, points)
-	x.slot.count(func(c *Counters) {
-		c.Reads++
-		if err != nil {
-			c.ReadErrors++
-		}
-	})
+	x.slot.countRead(time.Since(began), err)
 	return readings, err
 }
 

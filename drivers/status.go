@@ -26,6 +26,11 @@ type DeviceStatus struct {
 	LastMalformed string        `json:"last_malformed,omitempty"`
 	Points        []PointStatus `json:"points"`
 	Counters      Counters      `json:"counters"`
+	// Reads is how long reads took that were answered.
+	Reads Latency `json:"-"`
+	// Metrics are what the driver counted, if it counts; those of all times that the
+	// device was open are added up.
+	Metrics Metrics `json:"-"`
 }
 
 // PointStatus is what a point is at a moment.
@@ -75,7 +80,10 @@ type state struct {
 	since     time.Time
 	malformed string
 	points    []pointState
-	dirty     bool // the detail of the status may say something else now
+	reads     Latency
+	metered   Metered // nil while it is not open, or does not count
+	metrics   Metrics // of the times before
+	dirty     bool    // the detail of the status may say something else now
 	counters  Counters
 }
 
@@ -113,6 +121,7 @@ func (h *Host) Status() []DeviceStatus {
 		d := DeviceStatus{Name: name, File: name + ".yaml", Points: []PointStatus{}}
 		if s := slots[name]; s != nil {
 			s.status(&d)
+			d.Metrics = s.metrics()
 		}
 		if e := wanted[name]; e != nil {
 			d.Driver, d.Topic = e.driverName, e.topic
@@ -132,6 +141,7 @@ func (s *slot) status(d *DeviceStatus) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d.Online, d.Reason, d.Since, d.Counters = s.state.online, s.state.reason, s.state.since, s.state.counters
+	d.Reads = s.state.reads
 	d.LastMalformed = s.state.malformed
 	e := s.state.entry
 	if e == nil {
@@ -163,10 +173,68 @@ func (s *slot) begin(e *entry) {
 	s.state.online, s.state.reason, s.state.since, s.state.dirty = false, "opening", time.Now(), true
 }
 
+// metrics adds what the open device counted to what it did before.
+func (s *slot) metrics() (all Metrics) {
+	s.mu.Lock()
+	now := s.state.metered
+	all.Add(&s.state.metrics)
+	s.mu.Unlock()
+	if now != nil {
+		m := s.measured(now)
+		all.Add(&m)
+	}
+	return all
+}
+
+// measured asks a device what it counted. A panic of it is as good as nothing.
+func (s *slot) measured(d Metered) (m Metrics) {
+	defer func() {
+		if p := recover(); p != nil {
+			_ = s.panicked(p)
+		}
+	}()
+	return d.Metrics()
+}
+
+// meter has the outside see what an open device counts.
+func (s *slot) meter(dev Device) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.metered, _ = dev.(Metered)
+}
+
+// unmeter keeps what a device counted that is closed.
+func (s *slot) unmeter() {
+	s.mu.Lock()
+	was := s.state.metered
+	s.mu.Unlock()
+	if was == nil {
+		return
+	}
+	m := s.measured(was)
+	m.Gauges = nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.metrics.Add(&m)
+	s.state.metered = nil
+}
+
 func (s *slot) count(f func(*Counters)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(&s.state.counters)
+}
+
+// countRead counts a read, and how long it took if it was answered.
+func (s *slot) countRead(took time.Duration, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.counters.Reads++
+	if err != nil {
+		s.state.counters.ReadErrors++
+		return
+	}
+	s.state.reads.Observe(took)
 }
 
 // malformed notes that what the device said was not understood.

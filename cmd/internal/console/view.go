@@ -105,6 +105,11 @@ type Device struct {
 	Points        []Point   `json:"points"`
 	Counters      any       `json:"counters" doc:"What happened to it, by name"`
 	Line          *Line     `json:"line,omitempty" doc:"The serial line that it shares with others"`
+	// DriverCounters and Gauges are the driver's own.
+	DriverCounters  map[string]uint64  `json:"driver_counters,omitempty" doc:"What its driver counted, by name: timeouts, crc_errors"`
+	Gauges          map[string]float64 `json:"gauges,omitempty" doc:"Numbers of its driver as they are now, by name: bus_load_percent"`
+	ReadLatency     *Latency           `json:"read_latency,omitempty" doc:"How long reads took that were answered"`
+	ExchangeLatency *Latency           `json:"exchange_latency,omitempty" doc:"How long single requests took to their answer"`
 }
 
 // Line is a line that devices share.
@@ -117,6 +122,16 @@ type Line struct {
 	Warning string   `json:"warning,omitempty" doc:"That too much is asked for, and what to do"`
 }
 
+// Latency is how long something took, in milliseconds.
+type Latency struct {
+	Count uint64  `json:"count"`
+	Mean  float64 `json:"mean"`
+	P50   float64 `json:"p50" doc:"Half took no longer"`
+	P95   float64 `json:"p95"`
+	P99   float64 `json:"p99"`
+	Max   float64 `json:"max"`
+}
+
 // Point is one point with its last reading.
 type Point struct {
 	Name     string          `json:"name"`
@@ -126,7 +141,13 @@ type Point struct {
 	Value    json.RawMessage `json:"value"`
 	Quality  string          `json:"quality" enum:"good,stale,bad"`
 	At       time.Time       `json:"at"`
-	Error    string          `json:"error,omitempty" doc:"Why its last reading is bad"`
+	Error    string          `json:"error,omitempty" doc:"Why the value is not good; it is the last known one then"`
+	Min      json.RawMessage `json:"min,omitempty" doc:"The least that may be written"`
+	Max      json.RawMessage `json:"max,omitempty"`
+	Step     json.RawMessage `json:"step,omitempty"`
+	Confirm  bool            `json:"confirm,omitempty" doc:"A command must be confirmed"`
+	History  bool            `json:"history,omitempty" doc:"Its numbers are kept"`
+	Names    []string        `json:"names,omitempty" doc:"Of an enumeration or of flags"`
 }
 
 // Plugin is one plugin process.

@@ -3,10 +3,13 @@ package gateway
 import (
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/gatehouse/gatehouse/drivers"
 )
 
 // metrics returns what /metrics shows. Labels are never a topic or a client
@@ -119,7 +122,35 @@ func (c collector) devices(s sink) {
 		s.counter("gatehouse_device_malformed_total", "What a device said and was not understood.", float64(d.Counters.Malformed), "device", d.Name)
 		s.counter("gatehouse_device_writes_total", "Writes to a device.", float64(d.Counters.Writes), "device", d.Name)
 		s.counter("gatehouse_device_write_errors_total", "Writes that failed.", float64(d.Counters.WriteErrors), "device", d.Name)
+		s.counter("gatehouse_device_refused_commands_total", "Commands that were not tried.", float64(d.Counters.Refused), "device", d.Name)
+		s.counter("gatehouse_device_published_total", "Readings that were published.", float64(d.Counters.Published), "device", d.Name)
+		for name, n := range d.Metrics.Counters {
+			s.counter("gatehouse_device_driver_total", "What the driver of a device counted.", float64(n), "device", d.Name, "counter", name)
+		}
+		for name, v := range d.Metrics.Gauges {
+			s.gauge("gatehouse_device_driver", "Numbers of the driver of a device as they are now.", v, "device", d.Name, "gauge", name)
+		}
+		s.latency("gatehouse_device_read_seconds", "How long reads of a device took that were answered.", &d.Reads, d.Name)
+		s.latency("gatehouse_device_exchange_seconds", "How long single requests to a device took to their answer.", &d.Metrics.Exchanges, d.Name)
 	}
+}
+
+// latencyBounds are the upper bounds of the buckets that /metrics shows.
+var latencyBounds = []time.Duration{
+	time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second,
+}
+
+// latency sends a histogram of a device, if anything was measured.
+func (s sink) latency(name, help string, l *drivers.Latency, device string) {
+	if l.Count == 0 {
+		return
+	}
+	buckets := make(map[float64]uint64, len(latencyBounds))
+	for _, b := range latencyBounds {
+		buckets[b.Seconds()] = l.Within(b)
+	}
+	s.ch <- prometheus.MustNewConstHistogram(prometheus.NewDesc(name, help, []string{"device"}, nil), l.Count, l.Sum.Seconds(), buckets, label(device))
 }
 
 // sink makes metrics of numbers; labels are names and values in turn.

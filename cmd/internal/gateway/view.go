@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/gatehouse/gatehouse/broker/packet"
 	"github.com/gatehouse/gatehouse/broker/topic"
@@ -122,6 +123,8 @@ func (v view) Devices() []console.Device {
 		device := console.Device{
 			Name: d.Name, Driver: d.Driver, Topic: d.Topic, Online: d.Online, Reason: d.Reason, Since: d.Since,
 			Error: d.FileError, LastMalformed: d.LastMalformed, Points: []console.Point{}, Counters: d.Counters,
+			DriverCounters: d.Metrics.Counters, Gauges: d.Metrics.Gauges,
+			ReadLatency: viewLatency(&d.Reads), ExchangeLatency: viewLatency(&d.Metrics.Exchanges),
 		}
 		for _, p := range d.Points {
 			device.Points = append(device.Points, viewPoint(p))
@@ -147,11 +150,39 @@ func (v view) lines() map[string]*console.Line {
 	return byDevice
 }
 
-func viewPoint(p drivers.PointStatus) console.Point {
-	return console.Point{
-		Name: p.Name, Topic: p.Topic, Unit: p.Unit, Writable: p.Writable, Value: json.RawMessage(p.Value.AppendJSON(nil)),
-		Quality: p.Quality.String(), At: p.At, Error: p.Error,
+// viewLatency is nil if nothing was measured.
+func viewLatency(l *drivers.Latency) *console.Latency {
+	if l.Count == 0 {
+		return nil
 	}
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	return &console.Latency{
+		Count: l.Count, Mean: ms(l.Sum / time.Duration(l.Count)), Max: ms(l.Most),
+		P50: ms(l.Quantile(0.5)), P95: ms(l.Quantile(0.95)), P99: ms(l.Quantile(0.99)),
+	}
+}
+
+func viewPoint(p drivers.PointStatus) console.Point {
+	shown := console.Point{
+		Name: p.Name, Topic: p.Topic, Unit: p.Unit, Writable: p.Writable, Value: json.RawMessage(p.Value.AppendJSON(nil)),
+		Quality: p.Quality.String(), At: p.At, Error: p.Error, Confirm: p.Confirm, History: p.History,
+		Min: number(p.Min), Max: number(p.Max), Step: number(p.Step),
+	}
+	for _, n := range p.Names {
+		shown.Names = append(shown.Names, n.Name)
+	}
+	for _, f := range p.Flags {
+		shown.Names = append(shown.Names, f.Name)
+	}
+	return shown
+}
+
+// number is nil for null, which is none.
+func number(v drivers.Value) json.RawMessage {
+	if v.IsNull() {
+		return nil
+	}
+	return v.AppendJSON(nil)
 }
 
 // listeners is what clients connect to.

@@ -28,9 +28,15 @@ const views = {
     table(['device', 'driver', 'point', 'value', 'quality', 'at'], list.flatMap(d => [
       [cell(d.name), cell(d.driver, 'dim'), cell(''), cell(d.reason, 'bad'), cell(d.online ? 'online' : 'offline', d.online ? 'good' : 'bad'), cell(clock(d.since))],
       ...(d.points ?? []).map(p => [cell(''), cell(''), cell(p.name + (p.writable ? ' ✎' : '')),
-        cell(p.error || [JSON.stringify(p.value), p.unit].filter(Boolean).join(' '), 'text'),
+        cell([JSON.stringify(p.value), p.unit, p.error && '— ' + p.error].filter(Boolean).join(' '), p.quality === 'good' ? 'text' : 'text dim'),
         cell(p.quality, p.quality === 'good' ? 'good' : 'bad'), cell(clock(p.at))])
     ])),
+    table(['device', 'took ms', 'count', 'p50', 'p95', 'p99', 'max'], list.flatMap(d =>
+      [['reads', d.read_latency], ['exchanges', d.exchange_latency]].filter(([, l]) => l).map(([what, l]) =>
+        [cell(d.name), cell(what), ...[l.count, l.p50, l.p95, l.p99, l.max].map(n => cell(n, 'number'))]))),
+    table(['device', 'counters'], list.map(d => [cell(d.name), cell(
+      Object.entries({ ...d.counters, ...d.driver_counters, ...d.gauges }).filter(([, n]) => n).map(([name, n]) =>
+        name.replaceAll('_', ' ') + ' ' + (Number.isInteger(n) ? n : n.toFixed(1))).join(', '), 'text')])),
     ...list.filter(d => d.error).map(d => trouble(d.error))
   ],
   rules: list => [
