@@ -40,8 +40,8 @@ func (d *device) Read(ctx context.Context, points []string) ([]drivers.Reading, 
 // Write implements drivers.Device.
 func (d *device) Write(ctx context.Context, point string, v drivers.Value) error {
 	reply, err := d.inst.driver.Write(ctx, &wire.WriteRequest{Device: d.id, Point: point, Value: codec.ValueTo(v)})
-	if err != nil {
-		return d.inst.failure(ctx, err)
+	if err != nil { // it may have reached the equipment
+		return fmt.Errorf("%w: %w", drivers.ErrUncertain, d.inst.failure(ctx, err))
 	}
 	return codec.ErrorFrom(reply.GetError())
 }

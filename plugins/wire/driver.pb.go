@@ -302,6 +302,7 @@ type Error struct {
 	Deadline      bool                   `protobuf:"varint,4,opt,name=deadline,proto3" json:"deadline,omitempty"` // a deadline passed
 	Canceled      bool                   `protobuf:"varint,5,opt,name=canceled,proto3" json:"canceled,omitempty"` // the call was given up
 	Places        []*ConfigError         `protobuf:"bytes,6,rep,name=places,proto3" json:"places,omitempty"`
+	Uncertain     bool                   `protobuf:"varint,7,opt,name=uncertain,proto3" json:"uncertain,omitempty"` // a write may have been done
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +377,13 @@ func (x *Error) GetPlaces() []*ConfigError {
 		return x.Places
 	}
 	return nil
+}
+
+func (x *Error) GetUncertain() bool {
+	if x != nil {
+		return x.Uncertain
+	}
+	return false
 }
 
 // ConfigError is something wrong at a place in a device file.
@@ -525,6 +533,13 @@ type Point struct {
 	Every         int64                  `protobuf:"varint,4,opt,name=every,proto3" json:"every,omitempty"`
 	Deadband      float64                `protobuf:"fixed64,5,opt,name=deadband,proto3" json:"deadband,omitempty"`
 	Longest       int64                  `protobuf:"varint,6,opt,name=longest,proto3" json:"longest,omitempty"`
+	Min           *Value                 `protobuf:"bytes,7,opt,name=min,proto3" json:"min,omitempty"` // a number, as are the next two; not set is none
+	Max           *Value                 `protobuf:"bytes,8,opt,name=max,proto3" json:"max,omitempty"`
+	Step          *Value                 `protobuf:"bytes,9,opt,name=step,proto3" json:"step,omitempty"`
+	Confirm       bool                   `protobuf:"varint,10,opt,name=confirm,proto3" json:"confirm,omitempty"` // a command must be confirmed
+	History       bool                   `protobuf:"varint,11,opt,name=history,proto3" json:"history,omitempty"` // numbers are kept
+	Names         []*Name                `protobuf:"bytes,12,rep,name=names,proto3" json:"names,omitempty"`
+	Flags         []*Flag                `protobuf:"bytes,13,rep,name=flags,proto3" json:"flags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -601,6 +616,161 @@ func (x *Point) GetLongest() int64 {
 	return 0
 }
 
+func (x *Point) GetMin() *Value {
+	if x != nil {
+		return x.Min
+	}
+	return nil
+}
+
+func (x *Point) GetMax() *Value {
+	if x != nil {
+		return x.Max
+	}
+	return nil
+}
+
+func (x *Point) GetStep() *Value {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *Point) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
+func (x *Point) GetHistory() bool {
+	if x != nil {
+		return x.History
+	}
+	return false
+}
+
+func (x *Point) GetNames() []*Name {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *Point) GetFlags() []*Flag {
+	if x != nil {
+		return x.Flags
+	}
+	return nil
+}
+
+// Name is what one value of an enumeration is called.
+type Name struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         *Value                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Name) Reset() {
+	*x = Name{}
+	mi := &file_driver_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Name) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Name) ProtoMessage() {}
+
+func (x *Name) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Name.ProtoReflect.Descriptor instead.
+func (*Name) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Name) GetValue() *Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Name) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// Flag is what one bit of a whole number is called; bit 0 is the least significant.
+type Flag struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Bit           uint32                 `protobuf:"varint,1,opt,name=bit,proto3" json:"bit,omitempty"` // 0 to 63
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Flag) Reset() {
+	*x = Flag{}
+	mi := &file_driver_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flag) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flag) ProtoMessage() {}
+
+func (x *Flag) ProtoReflect() protoreflect.Message {
+	mi := &file_driver_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flag.ProtoReflect.Descriptor instead.
+func (*Flag) Descriptor() ([]byte, []int) {
+	return file_driver_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Flag) GetBit() uint32 {
+	if x != nil {
+		return x.Bit
+	}
+	return 0
+}
+
+func (x *Flag) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Reading is what a point was at a moment (seconds and nanoseconds since 1970).
 type Reading struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -616,7 +786,7 @@ type Reading struct {
 
 func (x *Reading) Reset() {
 	*x = Reading{}
-	mi := &file_driver_proto_msgTypes[6]
+	mi := &file_driver_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +798,7 @@ func (x *Reading) String() string {
 func (*Reading) ProtoMessage() {}
 
 func (x *Reading) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[6]
+	mi := &file_driver_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +811,7 @@ func (x *Reading) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reading.ProtoReflect.Descriptor instead.
 func (*Reading) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{6}
+	return file_driver_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Reading) GetPoint() string {
@@ -694,7 +864,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_driver_proto_msgTypes[7]
+	mi := &file_driver_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -706,7 +876,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[7]
+	mi := &file_driver_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -719,7 +889,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{7}
+	return file_driver_proto_rawDescGZIP(), []int{9}
 }
 
 type ListReply struct {
@@ -733,7 +903,7 @@ type ListReply struct {
 
 func (x *ListReply) Reset() {
 	*x = ListReply{}
-	mi := &file_driver_proto_msgTypes[8]
+	mi := &file_driver_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +915,7 @@ func (x *ListReply) String() string {
 func (*ListReply) ProtoMessage() {}
 
 func (x *ListReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[8]
+	mi := &file_driver_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +928,7 @@ func (x *ListReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReply.ProtoReflect.Descriptor instead.
 func (*ListReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{8}
+	return file_driver_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListReply) GetName() string {
@@ -792,7 +962,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_driver_proto_msgTypes[9]
+	mi := &file_driver_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +974,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[9]
+	mi := &file_driver_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +987,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{9}
+	return file_driver_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CheckRequest) GetDriver() string {
@@ -844,7 +1014,7 @@ type CheckReply struct {
 
 func (x *CheckReply) Reset() {
 	*x = CheckReply{}
-	mi := &file_driver_proto_msgTypes[10]
+	mi := &file_driver_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1026,7 @@ func (x *CheckReply) String() string {
 func (*CheckReply) ProtoMessage() {}
 
 func (x *CheckReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[10]
+	mi := &file_driver_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1039,7 @@ func (x *CheckReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReply.ProtoReflect.Descriptor instead.
 func (*CheckReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{10}
+	return file_driver_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckReply) GetPoints() []*Point {
@@ -897,7 +1067,7 @@ type OpenRequest struct {
 
 func (x *OpenRequest) Reset() {
 	*x = OpenRequest{}
-	mi := &file_driver_proto_msgTypes[11]
+	mi := &file_driver_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1079,7 @@ func (x *OpenRequest) String() string {
 func (*OpenRequest) ProtoMessage() {}
 
 func (x *OpenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[11]
+	mi := &file_driver_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1092,7 @@ func (x *OpenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRequest.ProtoReflect.Descriptor instead.
 func (*OpenRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{11}
+	return file_driver_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OpenRequest) GetDriver() string {
@@ -957,7 +1127,7 @@ type OpenReply struct {
 
 func (x *OpenReply) Reset() {
 	*x = OpenReply{}
-	mi := &file_driver_proto_msgTypes[12]
+	mi := &file_driver_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -969,7 +1139,7 @@ func (x *OpenReply) String() string {
 func (*OpenReply) ProtoMessage() {}
 
 func (x *OpenReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[12]
+	mi := &file_driver_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -982,7 +1152,7 @@ func (x *OpenReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenReply.ProtoReflect.Descriptor instead.
 func (*OpenReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{12}
+	return file_driver_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OpenReply) GetPoints() []*Point {
@@ -1016,7 +1186,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_driver_proto_msgTypes[13]
+	mi := &file_driver_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1198,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[13]
+	mi := &file_driver_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1211,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{13}
+	return file_driver_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReadRequest) GetDevice() uint64 {
@@ -1068,7 +1238,7 @@ type ReadReply struct {
 
 func (x *ReadReply) Reset() {
 	*x = ReadReply{}
-	mi := &file_driver_proto_msgTypes[14]
+	mi := &file_driver_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1080,7 +1250,7 @@ func (x *ReadReply) String() string {
 func (*ReadReply) ProtoMessage() {}
 
 func (x *ReadReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[14]
+	mi := &file_driver_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1093,7 +1263,7 @@ func (x *ReadReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadReply.ProtoReflect.Descriptor instead.
 func (*ReadReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{14}
+	return file_driver_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReadReply) GetReadings() []*Reading {
@@ -1121,7 +1291,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_driver_proto_msgTypes[15]
+	mi := &file_driver_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1303,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[15]
+	mi := &file_driver_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1316,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{15}
+	return file_driver_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteRequest) GetDevice() uint64 {
@@ -1179,7 +1349,7 @@ type WriteReply struct {
 
 func (x *WriteReply) Reset() {
 	*x = WriteReply{}
-	mi := &file_driver_proto_msgTypes[16]
+	mi := &file_driver_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1361,7 @@ func (x *WriteReply) String() string {
 func (*WriteReply) ProtoMessage() {}
 
 func (x *WriteReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[16]
+	mi := &file_driver_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1374,7 @@ func (x *WriteReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteReply.ProtoReflect.Descriptor instead.
 func (*WriteReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{16}
+	return file_driver_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteReply) GetError() *Error {
@@ -1223,7 +1393,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_driver_proto_msgTypes[17]
+	mi := &file_driver_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1405,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[17]
+	mi := &file_driver_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1418,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{17}
+	return file_driver_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CloseRequest) GetDevice() uint64 {
@@ -1267,7 +1437,7 @@ type CloseReply struct {
 
 func (x *CloseReply) Reset() {
 	*x = CloseReply{}
-	mi := &file_driver_proto_msgTypes[18]
+	mi := &file_driver_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1449,7 @@ func (x *CloseReply) String() string {
 func (*CloseReply) ProtoMessage() {}
 
 func (x *CloseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[18]
+	mi := &file_driver_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1462,7 @@ func (x *CloseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseReply.ProtoReflect.Descriptor instead.
 func (*CloseReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{18}
+	return file_driver_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CloseReply) GetError() *Error {
@@ -1311,7 +1481,7 @@ type PushedRequest struct {
 
 func (x *PushedRequest) Reset() {
 	*x = PushedRequest{}
-	mi := &file_driver_proto_msgTypes[19]
+	mi := &file_driver_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1493,7 @@ func (x *PushedRequest) String() string {
 func (*PushedRequest) ProtoMessage() {}
 
 func (x *PushedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[19]
+	mi := &file_driver_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1506,7 @@ func (x *PushedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedRequest.ProtoReflect.Descriptor instead.
 func (*PushedRequest) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{19}
+	return file_driver_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PushedRequest) GetDevice() uint64 {
@@ -1356,7 +1526,7 @@ type PushedReply struct {
 
 func (x *PushedReply) Reset() {
 	*x = PushedReply{}
-	mi := &file_driver_proto_msgTypes[20]
+	mi := &file_driver_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1538,7 @@ func (x *PushedReply) String() string {
 func (*PushedReply) ProtoMessage() {}
 
 func (x *PushedReply) ProtoReflect() protoreflect.Message {
-	mi := &file_driver_proto_msgTypes[20]
+	mi := &file_driver_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1551,7 @@ func (x *PushedReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PushedReply.ProtoReflect.Descriptor instead.
 func (*PushedReply) Descriptor() ([]byte, []int) {
-	return file_driver_proto_rawDescGZIP(), []int{20}
+	return file_driver_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PushedReply) GetReadings() []*Reading {
@@ -1414,14 +1584,15 @@ const file_driver_proto_rawDesc = "" +
 	"\x04kind\"G\n" +
 	"\aDecimal\x12 \n" +
 	"\vcoefficient\x18\x01 \x01(\x12R\vcoefficient\x12\x1a\n" +
-	"\bexponent\x18\x02 \x01(\x11R\bexponent\"\xbf\x01\n" +
+	"\bexponent\x18\x02 \x01(\x11R\bexponent\"\xdd\x01\n" +
 	"\x05Error\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12\x12\n" +
 	"\x04lost\x18\x02 \x01(\bR\x04lost\x12\x16\n" +
 	"\x06config\x18\x03 \x01(\bR\x06config\x12\x1a\n" +
 	"\bdeadline\x18\x04 \x01(\bR\bdeadline\x12\x1a\n" +
 	"\bcanceled\x18\x05 \x01(\bR\bcanceled\x128\n" +
-	"\x06places\x18\x06 \x03(\v2 .gatehouse.plugin.v1.ConfigErrorR\x06places\"y\n" +
+	"\x06places\x18\x06 \x03(\v2 .gatehouse.plugin.v1.ConfigErrorR\x06places\x12\x1c\n" +
+	"\tuncertain\x18\a \x01(\bR\tuncertain\"y\n" +
 	"\vConfigError\x12\x12\n" +
 	"\x04file\x18\x01 \x01(\tR\x04file\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\x05R\x04line\x12\x16\n" +
@@ -1431,14 +1602,28 @@ const file_driver_proto_rawDesc = "" +
 	"\x06Config\x12\x16\n" +
 	"\x06device\x18\x01 \x01(\tR\x06device\x12\x12\n" +
 	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\fR\x04text\"\x97\x01\n" +
+	"\x04text\x18\x03 \x01(\fR\x04text\"\xb9\x03\n" +
 	"\x05Point\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04unit\x18\x02 \x01(\tR\x04unit\x12\x1a\n" +
 	"\bwritable\x18\x03 \x01(\bR\bwritable\x12\x14\n" +
 	"\x05every\x18\x04 \x01(\x03R\x05every\x12\x1a\n" +
 	"\bdeadband\x18\x05 \x01(\x01R\bdeadband\x12\x18\n" +
-	"\alongest\x18\x06 \x01(\x03R\alongest\"\xeb\x01\n" +
+	"\alongest\x18\x06 \x01(\x03R\alongest\x12,\n" +
+	"\x03min\x18\a \x01(\v2\x1a.gatehouse.plugin.v1.ValueR\x03min\x12,\n" +
+	"\x03max\x18\b \x01(\v2\x1a.gatehouse.plugin.v1.ValueR\x03max\x12.\n" +
+	"\x04step\x18\t \x01(\v2\x1a.gatehouse.plugin.v1.ValueR\x04step\x12\x18\n" +
+	"\aconfirm\x18\n" +
+	" \x01(\bR\aconfirm\x12\x18\n" +
+	"\ahistory\x18\v \x01(\bR\ahistory\x12/\n" +
+	"\x05names\x18\f \x03(\v2\x19.gatehouse.plugin.v1.NameR\x05names\x12/\n" +
+	"\x05flags\x18\r \x03(\v2\x19.gatehouse.plugin.v1.FlagR\x05flags\"L\n" +
+	"\x04Name\x120\n" +
+	"\x05value\x18\x01 \x01(\v2\x1a.gatehouse.plugin.v1.ValueR\x05value\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\",\n" +
+	"\x04Flag\x12\x10\n" +
+	"\x03bit\x18\x01 \x01(\rR\x03bit\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xeb\x01\n" +
 	"\aReading\x12\x14\n" +
 	"\x05point\x18\x01 \x01(\tR\x05point\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.gatehouse.plugin.v1.ValueR\x05value\x126\n" +
@@ -1515,7 +1700,7 @@ func file_driver_proto_rawDescGZIP() []byte {
 }
 
 var file_driver_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_driver_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_driver_proto_goTypes = []any{
 	(Quality)(0),          // 0: gatehouse.plugin.v1.Quality
 	(*Value)(nil),         // 1: gatehouse.plugin.v1.Value
@@ -1524,60 +1709,68 @@ var file_driver_proto_goTypes = []any{
 	(*ConfigError)(nil),   // 4: gatehouse.plugin.v1.ConfigError
 	(*Config)(nil),        // 5: gatehouse.plugin.v1.Config
 	(*Point)(nil),         // 6: gatehouse.plugin.v1.Point
-	(*Reading)(nil),       // 7: gatehouse.plugin.v1.Reading
-	(*ListRequest)(nil),   // 8: gatehouse.plugin.v1.ListRequest
-	(*ListReply)(nil),     // 9: gatehouse.plugin.v1.ListReply
-	(*CheckRequest)(nil),  // 10: gatehouse.plugin.v1.CheckRequest
-	(*CheckReply)(nil),    // 11: gatehouse.plugin.v1.CheckReply
-	(*OpenRequest)(nil),   // 12: gatehouse.plugin.v1.OpenRequest
-	(*OpenReply)(nil),     // 13: gatehouse.plugin.v1.OpenReply
-	(*ReadRequest)(nil),   // 14: gatehouse.plugin.v1.ReadRequest
-	(*ReadReply)(nil),     // 15: gatehouse.plugin.v1.ReadReply
-	(*WriteRequest)(nil),  // 16: gatehouse.plugin.v1.WriteRequest
-	(*WriteReply)(nil),    // 17: gatehouse.plugin.v1.WriteReply
-	(*CloseRequest)(nil),  // 18: gatehouse.plugin.v1.CloseRequest
-	(*CloseReply)(nil),    // 19: gatehouse.plugin.v1.CloseReply
-	(*PushedRequest)(nil), // 20: gatehouse.plugin.v1.PushedRequest
-	(*PushedReply)(nil),   // 21: gatehouse.plugin.v1.PushedReply
+	(*Name)(nil),          // 7: gatehouse.plugin.v1.Name
+	(*Flag)(nil),          // 8: gatehouse.plugin.v1.Flag
+	(*Reading)(nil),       // 9: gatehouse.plugin.v1.Reading
+	(*ListRequest)(nil),   // 10: gatehouse.plugin.v1.ListRequest
+	(*ListReply)(nil),     // 11: gatehouse.plugin.v1.ListReply
+	(*CheckRequest)(nil),  // 12: gatehouse.plugin.v1.CheckRequest
+	(*CheckReply)(nil),    // 13: gatehouse.plugin.v1.CheckReply
+	(*OpenRequest)(nil),   // 14: gatehouse.plugin.v1.OpenRequest
+	(*OpenReply)(nil),     // 15: gatehouse.plugin.v1.OpenReply
+	(*ReadRequest)(nil),   // 16: gatehouse.plugin.v1.ReadRequest
+	(*ReadReply)(nil),     // 17: gatehouse.plugin.v1.ReadReply
+	(*WriteRequest)(nil),  // 18: gatehouse.plugin.v1.WriteRequest
+	(*WriteReply)(nil),    // 19: gatehouse.plugin.v1.WriteReply
+	(*CloseRequest)(nil),  // 20: gatehouse.plugin.v1.CloseRequest
+	(*CloseReply)(nil),    // 21: gatehouse.plugin.v1.CloseReply
+	(*PushedRequest)(nil), // 22: gatehouse.plugin.v1.PushedRequest
+	(*PushedReply)(nil),   // 23: gatehouse.plugin.v1.PushedReply
 }
 var file_driver_proto_depIdxs = []int32{
 	2,  // 0: gatehouse.plugin.v1.Value.decimal:type_name -> gatehouse.plugin.v1.Decimal
 	4,  // 1: gatehouse.plugin.v1.Error.places:type_name -> gatehouse.plugin.v1.ConfigError
-	1,  // 2: gatehouse.plugin.v1.Reading.value:type_name -> gatehouse.plugin.v1.Value
-	0,  // 3: gatehouse.plugin.v1.Reading.quality:type_name -> gatehouse.plugin.v1.Quality
-	3,  // 4: gatehouse.plugin.v1.Reading.error:type_name -> gatehouse.plugin.v1.Error
-	5,  // 5: gatehouse.plugin.v1.CheckRequest.config:type_name -> gatehouse.plugin.v1.Config
-	6,  // 6: gatehouse.plugin.v1.CheckReply.points:type_name -> gatehouse.plugin.v1.Point
-	3,  // 7: gatehouse.plugin.v1.CheckReply.error:type_name -> gatehouse.plugin.v1.Error
-	5,  // 8: gatehouse.plugin.v1.OpenRequest.config:type_name -> gatehouse.plugin.v1.Config
-	6,  // 9: gatehouse.plugin.v1.OpenReply.points:type_name -> gatehouse.plugin.v1.Point
-	3,  // 10: gatehouse.plugin.v1.OpenReply.error:type_name -> gatehouse.plugin.v1.Error
-	7,  // 11: gatehouse.plugin.v1.ReadReply.readings:type_name -> gatehouse.plugin.v1.Reading
-	3,  // 12: gatehouse.plugin.v1.ReadReply.error:type_name -> gatehouse.plugin.v1.Error
-	1,  // 13: gatehouse.plugin.v1.WriteRequest.value:type_name -> gatehouse.plugin.v1.Value
-	3,  // 14: gatehouse.plugin.v1.WriteReply.error:type_name -> gatehouse.plugin.v1.Error
-	3,  // 15: gatehouse.plugin.v1.CloseReply.error:type_name -> gatehouse.plugin.v1.Error
-	7,  // 16: gatehouse.plugin.v1.PushedReply.readings:type_name -> gatehouse.plugin.v1.Reading
-	3,  // 17: gatehouse.plugin.v1.PushedReply.error:type_name -> gatehouse.plugin.v1.Error
-	8,  // 18: gatehouse.plugin.v1.Driver.List:input_type -> gatehouse.plugin.v1.ListRequest
-	10, // 19: gatehouse.plugin.v1.Driver.Check:input_type -> gatehouse.plugin.v1.CheckRequest
-	12, // 20: gatehouse.plugin.v1.Driver.Open:input_type -> gatehouse.plugin.v1.OpenRequest
-	14, // 21: gatehouse.plugin.v1.Driver.Read:input_type -> gatehouse.plugin.v1.ReadRequest
-	16, // 22: gatehouse.plugin.v1.Driver.Write:input_type -> gatehouse.plugin.v1.WriteRequest
-	18, // 23: gatehouse.plugin.v1.Driver.Close:input_type -> gatehouse.plugin.v1.CloseRequest
-	20, // 24: gatehouse.plugin.v1.Driver.Pushed:input_type -> gatehouse.plugin.v1.PushedRequest
-	9,  // 25: gatehouse.plugin.v1.Driver.List:output_type -> gatehouse.plugin.v1.ListReply
-	11, // 26: gatehouse.plugin.v1.Driver.Check:output_type -> gatehouse.plugin.v1.CheckReply
-	13, // 27: gatehouse.plugin.v1.Driver.Open:output_type -> gatehouse.plugin.v1.OpenReply
-	15, // 28: gatehouse.plugin.v1.Driver.Read:output_type -> gatehouse.plugin.v1.ReadReply
-	17, // 29: gatehouse.plugin.v1.Driver.Write:output_type -> gatehouse.plugin.v1.WriteReply
-	19, // 30: gatehouse.plugin.v1.Driver.Close:output_type -> gatehouse.plugin.v1.CloseReply
-	21, // 31: gatehouse.plugin.v1.Driver.Pushed:output_type -> gatehouse.plugin.v1.PushedReply
-	25, // [25:32] is the sub-list for method output_type
-	18, // [18:25] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	1,  // 2: gatehouse.plugin.v1.Point.min:type_name -> gatehouse.plugin.v1.Value
+	1,  // 3: gatehouse.plugin.v1.Point.max:type_name -> gatehouse.plugin.v1.Value
+	1,  // 4: gatehouse.plugin.v1.Point.step:type_name -> gatehouse.plugin.v1.Value
+	7,  // 5: gatehouse.plugin.v1.Point.names:type_name -> gatehouse.plugin.v1.Name
+	8,  // 6: gatehouse.plugin.v1.Point.flags:type_name -> gatehouse.plugin.v1.Flag
+	1,  // 7: gatehouse.plugin.v1.Name.value:type_name -> gatehouse.plugin.v1.Value
+	1,  // 8: gatehouse.plugin.v1.Reading.value:type_name -> gatehouse.plugin.v1.Value
+	0,  // 9: gatehouse.plugin.v1.Reading.quality:type_name -> gatehouse.plugin.v1.Quality
+	3,  // 10: gatehouse.plugin.v1.Reading.error:type_name -> gatehouse.plugin.v1.Error
+	5,  // 11: gatehouse.plugin.v1.CheckRequest.config:type_name -> gatehouse.plugin.v1.Config
+	6,  // 12: gatehouse.plugin.v1.CheckReply.points:type_name -> gatehouse.plugin.v1.Point
+	3,  // 13: gatehouse.plugin.v1.CheckReply.error:type_name -> gatehouse.plugin.v1.Error
+	5,  // 14: gatehouse.plugin.v1.OpenRequest.config:type_name -> gatehouse.plugin.v1.Config
+	6,  // 15: gatehouse.plugin.v1.OpenReply.points:type_name -> gatehouse.plugin.v1.Point
+	3,  // 16: gatehouse.plugin.v1.OpenReply.error:type_name -> gatehouse.plugin.v1.Error
+	9,  // 17: gatehouse.plugin.v1.ReadReply.readings:type_name -> gatehouse.plugin.v1.Reading
+	3,  // 18: gatehouse.plugin.v1.ReadReply.error:type_name -> gatehouse.plugin.v1.Error
+	1,  // 19: gatehouse.plugin.v1.WriteRequest.value:type_name -> gatehouse.plugin.v1.Value
+	3,  // 20: gatehouse.plugin.v1.WriteReply.error:type_name -> gatehouse.plugin.v1.Error
+	3,  // 21: gatehouse.plugin.v1.CloseReply.error:type_name -> gatehouse.plugin.v1.Error
+	9,  // 22: gatehouse.plugin.v1.PushedReply.readings:type_name -> gatehouse.plugin.v1.Reading
+	3,  // 23: gatehouse.plugin.v1.PushedReply.error:type_name -> gatehouse.plugin.v1.Error
+	10, // 24: gatehouse.plugin.v1.Driver.List:input_type -> gatehouse.plugin.v1.ListRequest
+	12, // 25: gatehouse.plugin.v1.Driver.Check:input_type -> gatehouse.plugin.v1.CheckRequest
+	14, // 26: gatehouse.plugin.v1.Driver.Open:input_type -> gatehouse.plugin.v1.OpenRequest
+	16, // 27: gatehouse.plugin.v1.Driver.Read:input_type -> gatehouse.plugin.v1.ReadRequest
+	18, // 28: gatehouse.plugin.v1.Driver.Write:input_type -> gatehouse.plugin.v1.WriteRequest
+	20, // 29: gatehouse.plugin.v1.Driver.Close:input_type -> gatehouse.plugin.v1.CloseRequest
+	22, // 30: gatehouse.plugin.v1.Driver.Pushed:input_type -> gatehouse.plugin.v1.PushedRequest
+	11, // 31: gatehouse.plugin.v1.Driver.List:output_type -> gatehouse.plugin.v1.ListReply
+	13, // 32: gatehouse.plugin.v1.Driver.Check:output_type -> gatehouse.plugin.v1.CheckReply
+	15, // 33: gatehouse.plugin.v1.Driver.Open:output_type -> gatehouse.plugin.v1.OpenReply
+	17, // 34: gatehouse.plugin.v1.Driver.Read:output_type -> gatehouse.plugin.v1.ReadReply
+	19, // 35: gatehouse.plugin.v1.Driver.Write:output_type -> gatehouse.plugin.v1.WriteReply
+	21, // 36: gatehouse.plugin.v1.Driver.Close:output_type -> gatehouse.plugin.v1.CloseReply
+	23, // 37: gatehouse.plugin.v1.Driver.Pushed:output_type -> gatehouse.plugin.v1.PushedReply
+	31, // [31:38] is the sub-list for method output_type
+	24, // [24:31] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_driver_proto_init() }
@@ -1600,7 +1793,7 @@ func file_driver_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_driver_proto_rawDesc), len(file_driver_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -103,9 +103,24 @@ func TestReadingsAndPoints(t *testing.T) {
 	if diff := cmp.Diff(readings, got, cmp.Comparer(drivers.Value.Equal)); diff != "" {
 		t.Errorf("readings differ:\n%s", diff)
 	}
-	points := []drivers.Point{{Name: "a/b", Unit: "°C", Writable: true, Every: time.Minute, Deadband: 0.1, Longest: time.Hour}, {Name: "c"}}
+	points := []drivers.Point{{Name: "a/b", Unit: "°C", Writable: true, Every: time.Minute, Deadband: 0.1, Longest: time.Hour}, {Name: "c"}, {
+		Name: "d", Writable: true, Min: drivers.DecimalValue(-5, -1), Max: drivers.UintValue(math.MaxUint64), Step: drivers.IntValue(2), Confirm: true, History: true,
+		Names: drivers.Names{{Value: drivers.IntValue(-1), Name: "off"}, {Value: drivers.BoolValue(false), Name: "on"}},
+	}, {Name: "e", Flags: drivers.Flags{{Bit: 0, Name: "run"}, {Bit: 63, Name: "fault"}}}}
 	if diff := cmp.Diff(points, codec.PointsFrom(codec.PointsTo(points))); diff != "" {
 		t.Errorf("points differ:\n%s", diff)
+	}
+}
+
+// A bound that cannot be read must not vanish.
+func TestBadBoundsStay(t *testing.T) {
+	bad := &wire.Value{Kind: &wire.Value_Decimal{Decimal: &wire.Decimal{Coefficient: 1, Exponent: 99}}}
+	got := codec.PointsFrom([]*wire.Point{{
+		Name: "p", Min: bad, Max: &wire.Value{}, Step: &wire.Value{Kind: &wire.Value_Text{Text: "x"}},
+		Names: []*wire.Name{{Value: bad, Name: "n"}}, Flags: []*wire.Flag{{Bit: 1 << 20, Name: "f"}},
+	}})[0]
+	if got.Min.Kind() != drivers.Text || got.Step.Kind() != drivers.Text || got.Names[0].Value.Kind() != drivers.Text || got.Flags[0].Bit < drivers.MaxFlags {
+		t.Errorf("it came as %+v", got)
 	}
 }
 
@@ -118,7 +133,7 @@ func TestErrorsKeepTheirCauses(t *testing.T) {
 	if err := codec.ErrorFrom(codec.ErrorTo(nil)); err != nil {
 		t.Errorf("nil came as %v", err)
 	}
-	causes := []error{drivers.ErrLost, drivers.ErrConfig, context.Canceled, context.DeadlineExceeded}
+	causes := []error{drivers.ErrUncertain, drivers.ErrLost, drivers.ErrConfig, context.Canceled, context.DeadlineExceeded}
 	for i, cause := range causes {
 		err := fmt.Errorf("cannot read %q: %w", "x", cause)
 		got := sent(t, err)

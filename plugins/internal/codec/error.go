@@ -16,8 +16,8 @@ const (
 )
 
 // ErrorTo makes a message of err: its text, and of its causes those that a caller
-// may act on (drivers.ErrLost, drivers.ErrConfig, each *drivers.ConfigError, and
-// the errors of a context). nil stays nil.
+// may act on (drivers.ErrLost, drivers.ErrConfig, drivers.ErrUncertain, each
+// *drivers.ConfigError, and the errors of a context). nil stays nil.
 func ErrorTo(err error) *wire.Error {
 	if err == nil {
 		return nil
@@ -28,6 +28,8 @@ func ErrorTo(err error) *wire.Error {
 		Config:   errors.Is(err, drivers.ErrConfig),
 		Deadline: errors.Is(err, context.DeadlineExceeded),
 		Canceled: errors.Is(err, context.Canceled),
+
+		Uncertain: errors.Is(err, drivers.ErrUncertain),
 	}
 	m.Places = appendPlaces(nil, err)
 	return m
@@ -92,6 +94,7 @@ func ErrorFrom(m *wire.Error) error {
 		{m.GetConfig() && len(e.causes) == 0, drivers.ErrConfig},
 		{m.GetDeadline(), context.DeadlineExceeded},
 		{m.GetCanceled(), context.Canceled},
+		{m.GetUncertain(), drivers.ErrUncertain},
 	} {
 		if c.is {
 			e.causes = append(e.causes, c.cause)

@@ -3,6 +3,7 @@ package codec
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -149,9 +150,41 @@ func PointsTo(points []drivers.Point) []*wire.Point {
 			Every:    int64(p.Every),
 			Deadband: p.Deadband,
 			Longest:  int64(p.Longest),
+			Min:      boundTo(p.Min),
+			Max:      boundTo(p.Max),
+			Step:     boundTo(p.Step),
+			Confirm:  p.Confirm,
+			History:  p.History,
+		}
+		for _, n := range p.Names {
+			out[i].Names = append(out[i].Names, &wire.Name{Value: ValueTo(n.Value), Name: strings.ToValidUTF8(n.Name, "\uFFFD")})
+		}
+		for _, f := range p.Flags {
+			out[i].Flags = append(out[i].Flags, &wire.Flag{Bit: uint32(f.Bit), Name: strings.ToValidUTF8(f.Name, "\uFFFD")})
 		}
 	}
 	return out
+}
+
+// boundTo makes a message of a bound, none of null.
+func boundTo(v drivers.Value) *wire.Value {
+	if v.IsNull() {
+		return nil
+	}
+	return ValueTo(v)
+}
+
+// boundFrom reads a bound or what has a name. One that cannot be read is text, which
+// the host refuses as one: a limit must not vanish.
+func boundFrom(m *wire.Value) drivers.Value {
+	if m == nil {
+		return drivers.Value{}
+	}
+	v, err := ValueFrom(m)
+	if err != nil {
+		return drivers.TextValue(err.Error())
+	}
+	return v
 }
 
 // PointsFrom reads points.
@@ -165,6 +198,17 @@ func PointsFrom(ms []*wire.Point) []drivers.Point {
 			Every:    time.Duration(m.GetEvery()),
 			Deadband: m.GetDeadband(),
 			Longest:  time.Duration(m.GetLongest()),
+			Min:      boundFrom(m.GetMin()),
+			Max:      boundFrom(m.GetMax()),
+			Step:     boundFrom(m.GetStep()),
+			Confirm:  m.GetConfirm(),
+			History:  m.GetHistory(),
+		}
+		for _, n := range m.GetNames() {
+			out[i].Names = append(out[i].Names, drivers.Name{Value: boundFrom(n.GetValue()), Name: n.GetName()})
+		}
+		for _, f := range m.GetFlags() {
+			out[i].Flags = append(out[i].Flags, drivers.Flag{Bit: uint8(min(f.GetBit(), math.MaxUint8)), Name: f.GetName()})
 		}
 	}
 	return out
