@@ -1,0 +1,170 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/rules/jsvm"
+)
+
+// TestMain is also the script worker: tests start their own binary as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "script-worker" {
+		if err := jsvm.Worker(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func codecs(t *testing.T) drivers.Codec {
+	t.Helper()
+	lang, err := jsvm.New(jsvm.Options{Command: []string{os.Args[0], "script-worker"}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lang.Close() })
+	return newCodec(lang, slog.New(slog.DiscardHandler))
+}
+
+// meter is a codec of a counter with a sum of its bytes.
+const meter = `
+let frames = 0
+function decode(bytes) {
+  if (bytes[0] !== 0xAA) return null
+  if (bytes.reduce((a, b) => a + b & 255, 0) !== 0) throw new Error('the sum is wrong')
+  const view = new DataView(bytes.buffer)
+  return { total: view.getUint16(1) / 10, serial: view.getBigUint64(3), on: true, text: 'é', frames: ++frames, nothing: undefined, list: [1] }
+}
+function encode(point, value) {
+  if (point === 'text') return 'SET ' + value + '\n'
+  if (point === 'raw') return new Uint8Array([1, 2, value])
+  if (point === 'bad') return [256]
+  return [0x55, point.length, value ? 1 : 0]
+}
+`
+
+func TestCodec(t *testing.T) {
+	compile := codecs(t)
+	open := func(t *testing.T, source string) drivers.Coder {
+		t.Helper()
+		c, err := compile("meter", source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return c
+	}
+	frame := []byte{0xAA, 0x08, 0x69, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0}
+	for _, b := range frame[:11] {
+		frame[11] -= b
+	}
+	t.Run("reads frames and remembers", func(t *testing.T) {
+		c := open(t, meter)
+		for i := range 3 {
+			got, err := c.Decode(t.Context(), frame)
+			want := map[string]string{"total": "215.3", "serial": "18446744073709551615", "on": "true", "text": "é", "frames": fmt.Sprint(i + 1), "list": "[1]"}
+			if err != nil || len(got) != len(want) {
+				t.Fatalf("got %v, %v", got, err)
+			}
+			for name, v := range want {
+				if got[name].String() != v {
+					t.Errorf("%s: want %s, got %s", name, v, got[name])
+				}
+			}
+			if got["serial"].Kind() != drivers.Uint {
+				t.Errorf("the serial number is %v", got["serial"].Kind())
+			}
+		}
+		if got, err := c.Decode(t.Context(), []byte{1}); err != nil || len(got) != 0 {
+			t.Errorf("want nothing, got %v, %v", got, err)
+		}
+	})
+	t.Run("tells the place of what it throws, and goes on", func(t *testing.T) {
+		c := open(t, meter)
+		if _, err := c.Decode(t.Context(), []byte{0xAA, 1}); err == nil || !strings.Contains(err.Error(), "codec of meter:5:") || !strings.Contains(err.Error(), "the sum is wrong") {
+			t.Errorf("got %v", err)
+		}
+		if got, err := c.Decode(t.Context(), frame); err != nil || got["frames"].String() != "1" {
+			t.Errorf("got %v, %v", got, err)
+		}
+	})
+	t.Run("makes what is sent", func(t *testing.T) {
+		c := open(t, meter)
+		for point, want := range map[string]string{"text": "SET 7\n", "raw": "\x01\x02\x07", "valve": "\x55\x05\x01"} {
+			if got, err := c.Encode(t.Context(), point, drivers.IntValue(7)); err != nil || string(got) != want {
+				t.Errorf("%s: want %q, got %q, %v", point, want, got, err)
+			}
+		}
+		if got, err := c.Encode(t.Context(), "bad", drivers.IntValue(7)); err == nil || !strings.Contains(err.Error(), "array of bytes") {
+			t.Errorf("want it refused, got %q, %v", got, err)
+		}
+		read := open(t, "const decode = () => ({})")
+		if _, err := read.Encode(t.Context(), "text", drivers.IntValue(7)); err == nil || !strings.Contains(err.Error(), "no function encode") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("that hangs is ended", func(t *testing.T) {
+		c := open(t, "function decode() { for (;;); }")
+		if _, err := c.Decode(t.Context(), frame); err == nil {
+			t.Error("want an error")
+		}
+	})
+	for source, want := range map[string]string{
+		"function encode() {}":              "a codec must have a function decode(bytes)",
+		"\nlet x = ;\nfunction decode() {}": "codec of meter:2:9",
+		"require('./x'); function decode":   "cannot compile the codec",
+	} {
+		t.Run("is refused: "+source, func(t *testing.T) {
+			if c, err := compile("meter", source); err == nil || !strings.Contains(err.Error(), want) {
+				if err == nil {
+					_ = c.Close()
+				}
+				t.Errorf("want %s, got %v", want, err)
+			}
+		})
+	}
+	for source, want := range map[string]string{
+		"return [1]":       "decode must return an object",
+		"return 5":         "decode must return an object",
+		"return {a: {b}}":  "b is not defined",
+		"return {a: NaN}":  "",
+		"return undefined": "",
+	} {
+		t.Run("that does "+source, func(t *testing.T) {
+			got, err := open(t, "const decode = () => { "+source+" }").Decode(t.Context(), nil)
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("want %q, got %v, %v", want, got, err)
+			}
+		})
+	}
+}
+
+func BenchmarkCodec(b *testing.B) {
+	lang, err := jsvm.New(jsvm.Options{Command: []string{os.Args[0], "script-worker"}, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer lang.Close()
+	c, err := newCodec(lang, slog.New(slog.DiscardHandler))("meter", "const decode = b => ({ t: b[0] / 10, n: b.length })")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Decode(b.Context(), []byte{215, 1, 2, 3}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
