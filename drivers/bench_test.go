@@ -63,6 +63,75 @@ func BenchmarkTake(b *testing.B) {
 	}
 }
 
+// quick is a device that answers at once, from memory that it uses again.
+type quick struct {
+	points   []drivers.Point
+	readings []drivers.Reading
+	turn     int64
+	changing bool
+}
+
+func (d *quick) Points() []drivers.Point                            { return d.points }
+func (d *quick) Write(context.Context, string, drivers.Value) error { return nil }
+func (d *quick) Close() error                                       { return nil }
+
+func (d *quick) Read(_ context.Context, points []string) ([]drivers.Reading, error) {
+	now := time.Now()
+	d.readings = d.readings[:0]
+	if d.changing {
+		d.turn += 10
+	}
+	for _, name := range points {
+		d.readings = append(d.readings, drivers.Reading{Point: name, Value: drivers.DecimalValue(215+d.turn, -1), At: now})
+	}
+	return d.readings, nil
+}
+
+func pollOf(tb testing.TB, n int, changing, together bool) func() {
+	tb.Helper()
+	dev := &quick{changing: changing}
+	for i := range n {
+		dev.points = append(dev.points, drivers.Point{Name: fmt.Sprintf("line%d/temperature%d", i%7, i), Every: time.Second})
+	}
+	poll, err := drivers.Poller(nullBus{}, dev.points, together, dev)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return func() {
+		if err := poll(tb.Context()); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// A poll costs a few allocations, a point that did not change none.
+func TestUnchangedPointsAllocateNothing(t *testing.T) {
+	few, many := pollOf(t, 1, false, false), pollOf(t, 2001, false, false)
+	few()
+	many()
+	a, b := testing.AllocsPerRun(100, few), testing.AllocsPerRun(100, many)
+	if b > a {
+		t.Errorf("a poll of 1 point makes %v allocations, one of 2,001 %v", a, b)
+	}
+}
+
+func BenchmarkPoll(b *testing.B) {
+	const n = 1000
+	for _, changing := range []bool{false, true} {
+		for _, together := range []bool{false, true} {
+			b.Run(fmt.Sprintf("points=%d/changing=%v/together=%v", n, changing, together), func(b *testing.B) {
+				poll := pollOf(b, n, changing, together)
+				poll()
+				b.ReportAllocs()
+				for b.Loop() {
+					poll()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/tag")
+			})
+		}
+	}
+}
+
 func FuzzParseObject(f *testing.F) {
 	for _, seed := range []string{`{"a":1,"b":{"c":[2]}}`, `{"a":1`, `[]`, `{"a":1} 2`, `{"a":1,"a":2}`, ``, `{"\ud800":1}`} {
 		f.Add([]byte(seed))

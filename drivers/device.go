@@ -30,6 +30,9 @@ type slot struct {
 	statusOf  string
 	detailed  []byte // what the topic of its detail says
 	props     properties
+	spare     news // whose memory is free
+
+	objectSize int // of the last object of points together
 
 	mu    sync.Mutex
 	state state

@@ -2,6 +2,7 @@ package drivers
 
 import (
 	"context"
+	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 )
@@ -28,4 +29,23 @@ func ParseObject(payload []byte) (points []string, err error) {
 		points = append(points, w.point)
 	}
 	return points, err
+}
+
+// Poller returns one poll of all points of a device.
+func Poller(bus message.Bus, points []Point, together bool, dev Device) (func(context.Context) error, error) {
+	h, err := NewHost(Options{})
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{name: "d", topic: "d", points: points, together: together, cfg: Config{File: "d.yaml"}}
+	if err := e.claim(); err != nil {
+		return nil, err
+	}
+	s := newSlot(h, bus, "d")
+	s.begin(e)
+	x := &session{slot: s, entry: e, dev: dev, schedule: newSchedule(e.points, time.Now())}
+	return func(ctx context.Context) error {
+		x.schedule.restart(time.Now())
+		return x.poll(ctx)
+	}, nil
 }

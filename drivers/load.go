@@ -50,6 +50,15 @@ type entry struct {
 	claims     []string       // every topic that is the device's own
 }
 
+// find is the index of a point, which mostly is the next one.
+func (e *entry) find(name string, next int) (index int, known bool) {
+	if next < len(e.points) && e.points[next].Name == name {
+		return next, true
+	}
+	index, known = e.index[name]
+	return index, known
+}
+
 // target is what a control topic means.
 type target struct {
 	device string

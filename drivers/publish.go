@@ -52,6 +52,18 @@ func (s *slot) take(ctx context.Context, e *entry, readings []Reading, from orig
 	}
 	if len(n.msgs) > 0 {
 		s.publish(ctx, n.msgs, n.indexes)
+		s.reuse(n)
+	}
+}
+
+// maxReused is how many messages the memory of is kept of, for the next readings.
+const maxReused = 4096
+
+// reuse keeps the memory of what was published.
+func (s *slot) reuse(n news) {
+	clear(n.msgs)
+	if s.spare = (news{}); cap(n.msgs) <= maxReused {
+		s.spare = news{msgs: n.msgs[:0], indexes: n.indexes[:0]}
 	}
 }
 
@@ -133,13 +145,13 @@ func (s *slot) unpublished(index int) {
 // note keeps readings and returns what they are worth.
 func (s *slot) note(e *entry, readings []Reading, from origin) (n news) {
 	now := time.Now()
+	n.msgs, n.indexes = s.spare.msgs, s.spare.indexes
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	changed := false
+	changed, index, known := false, -1, false
 	for i := range readings {
 		r := &readings[i]
-		index, known := e.index[r.Point]
-		if !known {
+		if index, known = e.find(r.Point, index+1); !known {
 			s.state.counters.Malformed++
 			continue
 		}
@@ -163,7 +175,7 @@ func (s *slot) note(e *entry, readings []Reading, from origin) (n news) {
 		}
 	}
 	if e.together && changed {
-		n.msgs, n.indexes = []message.Message{s.together(e, from, now)}, []int{-1}
+		n.msgs, n.indexes = append(n.msgs, s.together(e, from, now)), append(n.indexes, -1)
 	}
 	return n
 }
@@ -219,14 +231,11 @@ func differ(a, b Value, deadband float64) bool {
 	if a.Equal(b) {
 		return false
 	}
-	if !isNumber(a) || !isNumber(b) {
-		return true
+	if !isNumber(a) || !isNumber(b) || a.Kind() == b.Kind() && deadband == 0 {
+		return true // integers above 2^53 that share a float64, too
 	}
 	x, _ := a.Float()
 	y, _ := b.Float()
-	if a.Kind() == b.Kind() && deadband == 0 {
-		return true // integers above 2^53 that share a float64, too
-	}
 	// The rounding of binary fractions must not carry 21.3 beyond 21.2 + 0.1.
 	return math.Abs(x-y) > deadband+1e-9*deadband
 }

@@ -104,7 +104,7 @@ func (s *slot) together(e *entry, from origin, now time.Time) message.Message {
 // object is the JSON object of all points, in their order: of their good values or,
 // with PayloadObject, of what all are. s.mu is held.
 func (s *slot) object(e *entry) []byte {
-	b := []byte{'{'}
+	b := append(make([]byte, 0, s.objectSize+s.objectSize/8+16), '{')
 	for i := range e.points {
 		p := &s.state.points[i]
 		switch {
@@ -117,6 +117,7 @@ func (s *slot) object(e *entry) []byte {
 			b = appendMember(b, e.points[i].Name, p.value)
 		}
 	}
+	s.objectSize = len(b)
 	return append(b, '}')
 }
 

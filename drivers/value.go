@@ -161,6 +161,9 @@ func (v Value) Float() (f float64, ok bool) {
 	case Float:
 		return math.Float64frombits(v.num), true
 	case Decimal:
+		if n := int64(v.num); v.exp < 0 && -1<<53 <= n && n <= 1<<53 {
+			return float64(n) / powersOfTen[-v.exp], true // both are exact, so that the quotient is the nearest
+		}
 		var buf [48]byte
 		f, err := strconv.ParseFloat(string(v.appendDecimal(buf[:0])), 64)
 		return f, err == nil
@@ -168,6 +171,9 @@ func (v Value) Float() (f float64, ok bool) {
 	}
 	return 0, false
 }
+
+// powersOfTen are those that a float64 holds exactly and a Decimal has.
+var powersOfTen = [19]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18}
 
 // Int returns an integer that fits in 64 signed bits exactly; ok is false for the
 // rest. A Bool is 0 or 1; a Float or Decimal counts if it has no fraction.

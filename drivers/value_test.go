@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -187,4 +189,16 @@ func FuzzConfig(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The nearest float64 of a decimal is that of its digits.
+func TestDecimalToFloat(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 100_000 {
+		v := drivers.DecimalValue(int64(random.Uint64()>>(random.Uint64()%64)), -int(random.Uint64()%19))
+		got, _ := v.Float()
+		if want, err := strconv.ParseFloat(v.String(), 64); err != nil || got != want {
+			t.Fatalf("%s: want %v, got %v", v, want, got)
+		}
+	}
 }

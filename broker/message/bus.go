@@ -7,7 +7,8 @@ type Bus interface {
 	// Publish routes messages in order. It returns when each was accepted: for
 	// QoS 1 and 2 when the store has it. An error names the first message that
 	// was refused; those before it were accepted. A message that no
-	// subscription hears is not an error. Topics below $SYS may be published.
+	// subscription hears is not an error. Topics below $SYS may be published. The
+	// slice is the caller's again when it returns.
 	Publish(ctx context.Context, msgs ...Message) error
 
 	// Subscribe delivers what the subscription's filters hear to h, in batches
