@@ -66,11 +66,12 @@ func checkRules(ctx context.Context, cfg *config.Rules, opt Options) error {
 // none in, but will not go well: lines that more is asked of than fits.
 func Warnings(ctx context.Context, cfg *config.Config, opt Options) ([]string, error) {
 	opt.Log = slog.New(slog.DiscardHandler)
-	host, err := newDevices(drivers.Options{Log: opt.Log})
+	host, closeAll, err := checkHost(cfg.Devices.Folder, opt, nil)
 	if err != nil {
 		return nil, err
 	}
 	lines, err := host.Forecast(ctx, os.DirFS(cfg.Devices.Folder))
+	err = errors.Join(err, closeAll())
 	var all []string
 	for _, l := range lines {
 		if said := l.Warning(); said != "" {
@@ -87,13 +88,25 @@ func checkDevices(ctx context.Context, folder string, manifests []plugins.Manife
 			offered[name] = true
 		}
 	}
-	host, err := newDevices(drivers.Options{
-		Log: opt.Log, Lookup: func(name string) (drivers.Driver, bool) { return unchecked{}, offered[name] },
-	})
+	host, closeAll, err := checkHost(folder, opt, func(name string) (drivers.Driver, bool) { return unchecked{}, offered[name] })
 	if err != nil {
 		return err
 	}
-	return host.Check(ctx, os.DirFS(folder))
+	err = host.Check(ctx, os.DirFS(folder))
+	return errors.Join(err, closeAll())
+}
+
+// checkHost returns a host that judges device files, and what ends what it started.
+func checkHost(folder string, opt Options, more func(string) (drivers.Driver, bool)) (*drivers.Host, func() error, error) {
+	languages, closeAll, err := newLanguages(opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := newDevices(drivers.Options{Log: opt.Log, Lookup: more}, newCodecs(languages, opt.Log, func() string { return folder }))
+	if err != nil {
+		return nil, nil, errors.Join(err, closeAll())
+	}
+	return host, closeAll, nil
 }
 
 // unchecked stands for a driver of a plugin, which alone can judge its device

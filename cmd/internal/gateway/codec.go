@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/serial"
 	"github.com/gatehouse/gatehouse/rules"
 )
 
@@ -23,6 +27,31 @@ var codecGlue string
 // codecCompileTime is how long a codec may take to be compiled, the start of the
 // worker among it.
 const codecCompileTime = 10 * time.Second
+
+// maxCodec bounds the file of a codec, in bytes.
+const maxCodec = 256 << 10
+
+// newCodecs is what drivers with codecs are made of: the last of the languages runs
+// them, and their files are beside those of the devices.
+func newCodecs(languages []rules.Language, log *slog.Logger, folder func() string) serial.Options {
+	return serial.Options{
+		Codec: newCodec(languages[len(languages)-1], log),
+		ReadFile: func(name string) (string, error) {
+			if !fs.ValidPath(name) {
+				return "", fmt.Errorf("%q is not a file in the folder of the devices", name)
+			}
+			info, err := os.Stat(filepath.Join(folder(), name))
+			switch {
+			case err != nil:
+				return "", err
+			case !info.Mode().IsRegular() || info.Size() > maxCodec:
+				return "", fmt.Errorf("%q is not a regular file of at most %d bytes", name, maxCodec)
+			}
+			text, err := os.ReadFile(filepath.Join(folder(), name))
+			return string(text), err
+		},
+	}
+}
 
 // newCodec has codecs of drivers run in the worker of the scripts: a codec is a script
 // with two rules, which hear a frame and answer by a publish that goes nowhere else.

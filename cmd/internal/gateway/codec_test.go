@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/rules/jsvm"
 )
@@ -146,6 +148,26 @@ func TestCodec(t *testing.T) {
 			got, err := open(t, "const decode = () => { "+source+" }").Decode(t.Context(), nil)
 			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 				t.Errorf("want %q, got %v, %v", want, got, err)
+			}
+		})
+	}
+}
+
+func TestDeviceFilesNameCodecs(t *testing.T) {
+	for name, c := range map[string]struct{ codec, source, want string }{
+		"that are beside them":    {"meter.js", meter, ""},
+		"that are wrong":          {"meter.js", "let x = ;", "hall.yaml:3:8: cannot compile the codec: codec of hall:1:9"},
+		"that are not there":      {"other.js", meter, "hall.yaml:3:8: the codec cannot be read"},
+		"that are somewhere else": {"../meter.js", meter, `"../meter.js" is not a file in the folder of the devices`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg, dir := config.Default(), t.TempDir()
+			cfg.Rules.Folder, cfg.Plugins.Folder, cfg.Devices.Folder = filepath.Join(dir, "rules"), filepath.Join(dir, "plugins"), filepath.Join(dir, "devices")
+			write(t, filepath.Join(dir, "devices/meter.js"), c.source)
+			write(t, filepath.Join(dir, "devices/hall.yaml"), "driver: serial\nport: /dev/ttyNONE\ncodec: "+c.codec+"\npoints: {total: {}}\n")
+			errs := Check(t.Context(), cfg, Options{Worker: []string{os.Args[0], "script-worker"}})
+			if c.want == "" && len(errs) > 0 || c.want != "" && !strings.Contains(fmt.Sprint(errs), c.want) {
+				t.Errorf("want %q, got %v", c.want, errs)
 			}
 		})
 	}

@@ -135,7 +135,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	}
 	g.devices, err = newDevices(drivers.Options{
 		Lookup: g.plugins.Lookup, History: g.keepSamples, Log: opt.Log.With("part", "devices"),
-	})
+	}, newCodecs(languages, opt.Log.With("part", "devices"), func() string { return g.config().Devices.Folder }))
 	if err != nil {
 		return nil, err
 	}

@@ -31,8 +31,8 @@ func newLanguages(opt Options) ([]rules.Language, func() error, error) {
 	return []rules.Language{exprlang.New(), scripts}, scripts.Close, nil
 }
 
-// newDevices chooses the drivers.
-func newDevices(o drivers.Options) (*drivers.Host, error) {
+// newDevices chooses the drivers; scripts run their codecs.
+func newDevices(o drivers.Options, scripts serial.Options) (*drivers.Host, error) {
 	bus, err := modbus.New(modbus.Options{
 		OpenSerial: OpenSerial,
 		Formula:    exprlang.Formula,
@@ -49,7 +49,7 @@ func newDevices(o drivers.Options) (*drivers.Host, error) {
 		"modbus-simulator": bus.Simulator(),
 		"modbus-server":    bus.Server(),
 		"modbus-gateway":   bus.Gateway(),
-		"serial":           serial.New(serial.Options{}),
+		"serial":           serial.New(scripts),
 		"sim":              sim.New(exprlang.Formula),
 	}
 	o.Conventions = discovery.Conventions()
