@@ -23,7 +23,7 @@ func newDevice() *cobra.Command {
 		Use:   "device",
 		Short: "Look at devices, find them and try them",
 	}
-	cmd.AddCommand(f.list(), f.show(), f.read(), f.write(), f.raw(), f.scan(), newDeviceProfile())
+	cmd.AddCommand(f.list(), f.show(), f.read(), f.write(), f.raw(), f.wire(), f.scan(), newDevicePorts(), newDeviceProfile())
 	return cmd
 }
 

@@ -163,8 +163,13 @@ func (f *rulesFlags) files(ctx context.Context) (files []console.RuleFile, err e
 	return files, f.ask(ctx, "rules", func(body io.Reader) error { return json.NewDecoder(body).Decode(&files) })
 }
 
-// ask asks the API of the running gateway, on its socket or that of its console.
-func (f *rulesFlags) ask(ctx context.Context, what string, read func(io.Reader) error) (err error) {
+// ask asks the API of the running gateway.
+func (f *rulesFlags) ask(ctx context.Context, what string, read func(io.Reader) error) error {
+	return f.request(ctx, http.MethodGet, what, nil, read)
+}
+
+// request talks to the API of the running gateway, on its socket or that of its console.
+func (f *rulesFlags) request(ctx context.Context, method, what string, said io.Reader, read func(io.Reader) error) (err error) {
 	base, transport := f.console, &http.Transport{}
 	if f.data != "" {
 		base = "http://localhost"
@@ -177,7 +182,7 @@ func (f *rulesFlags) ask(ctx context.Context, what string, read func(io.Reader) 
 		}
 	}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/api/v1/"+what, nil)
+	request, err := http.NewRequestWithContext(ctx, method, strings.TrimSuffix(base, "/")+"/api/v1/"+what, said)
 	if err != nil {
 		return err
 	}
@@ -190,7 +195,7 @@ func (f *rulesFlags) ask(ctx context.Context, what string, read func(io.Reader) 
 		return fmt.Errorf("cannot ask the gateway: %w (is it running? --data names its data folder, --console its address)", err)
 	}
 	defer func() { err = errors.Join(err, answer.Body.Close()) }()
-	if answer.StatusCode != http.StatusOK {
+	if answer.StatusCode/100 != 2 {
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 1024)) // the status says enough
 		return fmt.Errorf("the gateway answers %s: %s", answer.Status, strings.TrimSpace(string(text)))
 	}
