@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -39,6 +40,16 @@ type fakeUnit struct {
 	written []modbus.Function
 	refuse  modbus.Code // what it answers to every read of a function, see refused
 	refused modbus.Function
+
+	generation uint16 // if not 0, every second register tells it, see pairValue
+}
+
+// register is what one of the unit's registers holds.
+func (u *fakeUnit) register(unit uint8, fn modbus.Function, addr uint16) uint16 {
+	if u.generation > 0 && addr%2 == 1 {
+		return uint16(pairValue(unit, fn, addr-1, u.generation))
+	}
+	return fakeValue(unit, fn, addr)
 }
 
 // answer is the PDU of the unit's answer; nil is none.
@@ -71,7 +82,7 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 		}
 		switch {
 		case fn > modbus.ReadDiscreteInputs:
-			data = binary.BigEndian.AppendUint16(data, fakeValue(unit, fn, addr+i))
+			data = binary.BigEndian.AppendUint16(data, u.register(unit, fn, addr+i))
 		case fakeBit(unit, fn, addr+i):
 			data[i/8] |= 1 << (i % 8)
 		}
@@ -99,6 +110,7 @@ const (
 	faultWrongFunction
 	faultWrongLength
 	faultNoiseBefore
+	faultNoiseWithin
 	faultNoiseAfter
 	faultNoiseOnly
 	faultPause
@@ -121,6 +133,7 @@ type fakeLine struct {
 	spoilEcho bool
 	percent   int     // of the exchanges that go wrong, when faulty
 	only      []fault // which faults there are; nil is all
+	once      fault   // of the next request alone, faulty or not
 	frozen    int     // requests that are still ignored
 	history   []sentFrame
 	order     []uint8 // the units asked
@@ -219,6 +232,9 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 	if l.frozen > 0 {
 		l.frozen--
 		f = faultLost
+	}
+	if l.once != faultNone {
+		f, l.once = l.once, faultNone
 	}
 	if u.dead {
 		return
@@ -323,6 +339,8 @@ func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, plain []
 		return
 	case faultNoiseBefore:
 		bad = append(noise, answer...)
+	case faultNoiseWithin:
+		bad = slices.Insert(bad, 1+l.rng.IntN(len(bad)-1), noise...)
 	case faultNoiseAfter:
 		bad = append(bad, noise...)
 	case faultNoiseOnly:
@@ -359,6 +377,22 @@ type fakePort struct {
 	timeout time.Duration
 	broken  bool
 	shut    bool
+
+	wire   io.Writer // where what arrives goes, if that is a real line; Read is for no such port
+	latest time.Time // on a real line, when what answers the request at hand is lost
+}
+
+// arrive takes what has come over the line; mu is held.
+func (p *fakePort) arrive(frame []byte, latest time.Time) {
+	p.last = time.Now()
+	if p.wire != nil && p.last.After(latest) {
+		return
+	}
+	if p.wire != nil {
+		_, _ = p.wire.Write(frame) // after the end of the test nobody hears it
+		return
+	}
+	p.rx = append(p.rx, frame...)
 }
 
 var errUnplugged = errors.New("unplugged")
@@ -366,10 +400,10 @@ var errUnplugged = errors.New("unplugged")
 // deliver lets bytes arrive after a while; what takes time on the line ends later.
 func (p *fakePort) deliver(after time.Duration, frame []byte) {
 	frame = slices.Clone(frame)
+	latest := p.latest
 	time.AfterFunc(after+time.Duration(len(frame))*p.line.char, func() {
 		p.mu.Lock()
-		p.rx = append(p.rx, frame...)
-		p.last = time.Now()
+		p.arrive(frame, latest)
 		p.mu.Unlock()
 		p.signal()
 	})
@@ -380,12 +414,11 @@ func (p *fakePort) deliver(after time.Duration, frame []byte) {
 func (p *fakePort) lie(after time.Duration, frame []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sent := p.sent
+	sent, latest := p.sent, p.latest
 	time.AfterFunc(after+time.Duration(len(frame))*p.line.char, func() {
 		p.mu.Lock()
 		if p.sent == sent {
-			p.rx = append(p.rx, frame...)
-			p.last = time.Now()
+			p.arrive(frame, latest)
 		}
 		p.mu.Unlock()
 		p.signal()

@@ -45,6 +45,7 @@ type fakeNet struct {
 	rng    *rand.Rand
 	faulty bool
 	only   []tcpFault
+	once   tcpFault // of the next request alone, faulty or not
 	frozen int
 	refuse int
 	dials  int
@@ -176,6 +177,9 @@ func (n *fakeNet) request(frame []byte, out chan<- piece) {
 	if n.frozen > 0 {
 		n.frozen--
 		f = tcpLost
+	}
+	if n.once != tcpNone {
+		f, n.once = n.once, tcpNone
 	}
 	n.counts[f]++
 	pdu := n.unit.answer(frame[6], frame[7:])
