@@ -89,8 +89,31 @@ func TestNineUnitsLoseLittleBesideADeadOne(t *testing.T) {
 				if asked := line.asked(10); asked < 10 {
 					t.Errorf("the dead unit was asked %d times only", asked)
 				}
+				if from {
+					backAgain(t, line, dead[9], names(points))
+				}
 			})
 		})
+	}
+}
+
+// backAgain revives unit 10, whose time-out is 1 s: it is read again within a back-off,
+// which is that of 40 time-outs at most.
+func backAgain(t *testing.T, line *fakeLine, dev drivers.Device, points []string) {
+	t.Helper()
+	line.with(10, func(u *fakeUnit) { u.dead = false })
+	start := time.Now()
+	for {
+		readings, err := dev.Read(t.Context(), points)
+		took := time.Since(start)
+		if took > 42*time.Second {
+			t.Fatalf("the unit lives again, and is not read after %v: %v", took, err)
+		}
+		if err == nil && len(readings) == len(points) {
+			t.Logf("the unit lives again, and is read after %v", took)
+			return
+		}
+		later(100 * time.Millisecond)
 	}
 }
 
