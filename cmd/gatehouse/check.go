@@ -35,7 +35,8 @@ func check(ctx context.Context, file string, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	errs := gateway.Check(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()})
+	opt := gateway.Options{Version: version, Worker: workerCommand()}
+	errs := gateway.Check(ctx, cfg, opt)
 	for _, err := range errs {
 		if _, err := fmt.Fprintln(errOut, err); err != nil {
 			return err
@@ -44,7 +45,7 @@ func check(ctx context.Context, file string, out, errOut io.Writer) error {
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %d", errTold, len(errs))
 	}
-	warnings, err := gateway.Warnings(ctx, cfg, gateway.Options{})
+	warnings, err := gateway.Warnings(ctx, cfg, opt)
 	if err != nil {
 		return err
 	}

@@ -274,6 +274,9 @@ func (b *bus) perform(j *job) (reply, error) {
 		if retry && !again {
 			continue
 		}
+		if err != nil && !j.req.fn.reads() && !isRefusal(err) && !errors.Is(err, errIdleClosed) {
+			err = fmt.Errorf("%w: %w", drivers.ErrUncertain, err) // it was sent
+		}
 		return got, err
 	}
 }

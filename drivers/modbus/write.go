@@ -118,7 +118,7 @@ func (d *device) modify(ctx context.Context, s span, data, mask []byte) error {
 		}
 		after, err := ask(read)
 		if err != nil {
-			return fmt.Errorf("it was written, but cannot be read back: %w", err)
+			return fmt.Errorf("%w: it cannot be read back: %w", drivers.ErrUncertain, err)
 		}
 		for i, m := range mask {
 			if after.data[i]&m != data[i]&m {

@@ -1,6 +1,7 @@
 package modbus_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 )
 
@@ -57,4 +59,32 @@ func TestWritingAPartOfARegisterIsReadBack(t *testing.T) {
 			t.Errorf("functions %v, want %v", line.units[1].written, want)
 		}
 	})
+}
+
+// A write that nobody answers may have been done; one that is refused, or was never sent,
+// has not.
+func TestWriteWithoutAnAnswerIsUncertain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1, 2)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		dev := open(t, d, fmt.Sprintf(echoFile, 1))
+		open(t, d, fmt.Sprintf(echoFile, 2))
+		line.with(1, func(u *fakeUnit) { u.dead = true })
+		if err := write(t, dev, "speed", "7"); !errors.Is(err, drivers.ErrUncertain) {
+			t.Errorf("nobody answered: %v", err)
+		}
+		later(time.Minute)
+		line.with(1, func(u *fakeUnit) { u.dead = false })
+		later(time.Minute)
+		if err := write(t, dev, "speed", "70000"); err == nil || errors.Is(err, drivers.ErrUncertain) {
+			t.Errorf("it was not sent: %v", err)
+		}
+	})
+	d := newDriver(t, modbus.Options{})
+	_, addr := simulator(t, d, "  other: {holding: 7}\n")
+	dev := open(t, d, "driver: modbus\ntcp: "+addr+"\npoints: {speed: {holding: 5, writable: true}}\n")
+	var refusal modbus.Exception
+	if err := write(t, dev, "speed", "7"); !errors.As(err, &refusal) || errors.Is(err, drivers.ErrUncertain) {
+		t.Errorf("it was refused: %v", err)
+	}
 }
