@@ -116,6 +116,9 @@ func lineDevice(t testing.TB, baud, registers int) (read func() error) {
 
 // A unit at the end of a line that keeps time is read right.
 func TestReadOverALineThatKeepsTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an emulator cannot start this program again")
+	}
 	read := lineDevice(t, 115200, 100)
 	for range 5 {
 		if err := read(); err != nil {

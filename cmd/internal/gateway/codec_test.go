@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 
 func codecs(t *testing.T) drivers.Codec {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("an emulator cannot start this program again as a worker")
+	}
 	lang, err := jsvm.New(jsvm.Options{Command: []string{os.Args[0], "script-worker"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -154,6 +157,9 @@ func TestCodec(t *testing.T) {
 }
 
 func TestDeviceFilesNameCodecs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an emulator cannot start this program again as a worker")
+	}
 	for name, c := range map[string]struct{ codec, source, want string }{
 		"that are beside them":    {"meter.js", meter, ""},
 		"that are wrong":          {"meter.js", "let x = ;", "hall.yaml:3:8: cannot compile the codec: codec of hall:1:9"},
