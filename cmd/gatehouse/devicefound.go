@@ -40,7 +40,7 @@ func (f *found) look(ctx context.Context, c *modbus.Client, profiles []modbus.Pr
 
 // fits reports whether a profile is for such a line.
 func (f *found) fits(p *modbus.Profile) bool {
-	return (f.line.Port == "" && p.TCP != 0) || (f.line.Port != "" && p.Serial.Baud != 0)
+	return (f.line.Port == "" && p.TCP != 0) || (f.line.Port != "" && p.RTU)
 }
 
 // marked reports whether a unit has the registers that tell a profile's device.

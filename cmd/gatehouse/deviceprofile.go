@@ -106,12 +106,20 @@ func showProfile(out io.Writer, name string) error {
 	return nil
 }
 
-// profileLine is how a device file reaches the device.
+// profileLine is how a device file reaches the device. Baud and parity are there if the
+// profile does not know them, as examples.
 func profileLine(p *modbus.Profile) string {
 	if p.TCP != 0 {
 		return "tcp: 192.168.1.20"
 	}
-	return "serial: {port: /dev/ttyUSB0}"
+	line := "serial: {port: /dev/ttyUSB0"
+	if p.Serial.Baud == 0 {
+		line += ", baud: 9600"
+	}
+	if p.Serial.Parity == "" {
+		line += ", parity: none"
+	}
+	return line + "}"
 }
 
 // somePoint is the first point of a profile's text.

@@ -115,7 +115,9 @@ func (f *deviceFile) applyProfile(cfg drivers.Config, profiles fs.FS) error {
 	if err != nil {
 		return err
 	}
-	f.applyLine(p)
+	if err := f.applyLine(cfg, p); err != nil {
+		return err
+	}
 	chosen, err := f.choose(cfg, p)
 	if err != nil {
 		return err
@@ -155,28 +157,41 @@ func (f *deviceFile) wantsProfile(cfg drivers.Config) error {
 	return nil
 }
 
-// applyLine fills in how the device is reached.
-func (f *deviceFile) applyLine(p *profileFile) {
+// applyLine fills in how the device is reached. What no source of the profile tells of
+// the line, the file has to say: a guess would look like a device that is dead.
+func (f *deviceFile) applyLine(cfg drivers.Config, p *profileFile) error {
 	if f.Unit == nil {
 		f.Unit = p.Unit
 	}
 	if p.TCP != nil && f.Transport.TCP != "" && !hasPort(f.Transport.TCP) {
 		f.Transport.TCP = strings.TrimSuffix(f.Transport.TCP, ":") + ":" + string(*p.TCP)
 	}
-	if f.Transport.Serial == nil || p.Serial == nil {
-		return
+	if f.Transport.Serial == nil {
+		return nil
 	}
-	merged := *f.Transport.Serial
+	merged, known := *f.Transport.Serial, serialFile{}
+	if p.Serial != nil {
+		known = *p.Serial
+	}
 	if merged.Baud == nil {
-		merged.Baud = p.Serial.Baud
+		merged.Baud = known.Baud
 	}
 	if merged.Parity == "" {
-		merged.Parity = p.Serial.Parity
+		merged.Parity = known.Parity
 	}
 	if merged.StopBits == nil {
-		merged.StopBits = p.Serial.StopBits
+		merged.StopBits = known.StopBits
 	}
 	f.Transport.Serial = &merged
+	switch {
+	case merged.Baud == nil && merged.Parity == "":
+		return cfg.Errorf("$.serial", "profile %q does not know baud and parity of the device: give both as they are set on it", f.Map.Profile)
+	case merged.Baud == nil:
+		return cfg.Errorf("$.serial", "profile %q does not know the baud rate of the device: give baud as it is set on it", f.Map.Profile)
+	case merged.Parity == "":
+		return cfg.Errorf("$.serial", "profile %q does not know the parity of the device: give parity as it is set on it", f.Map.Profile)
+	}
+	return nil
 }
 
 // hasPort reports whether an address has a port; that of IPv6 needs brackets for it.
@@ -373,9 +388,12 @@ type Profile struct {
 	Sources []string
 	Notes   string
 	Points  int
-	Unit    uint8        // as the device leaves the factory
-	Serial  SerialConfig // without a port; Baud is 0 if the device has no serial line
-	TCP     uint16       // its port; 0 if it has no Ethernet socket
+	Unit    uint8 // as the device leaves the factory; 1 if no source says
+	// Serial is the line as the device leaves the factory, without a port. Baud is 0 and
+	// Parity is "" where no source says.
+	Serial SerialConfig
+	RTU    bool   // whether the device has a serial line
+	TCP    uint16 // its port; 0 if it has no Ethernet socket
 	// Marks are the registers that tell the device; it has to match all of them.
 	// Nothing is that it cannot be told from others.
 	Marks []Mark
@@ -415,7 +433,10 @@ func oneProfile(profiles fs.FS, name string) (Profile, error) {
 		if p.Serial, err = f.Serial.check(cfg); err != nil {
 			return p, err
 		}
-		p.Serial.Port = ""
+		p.RTU, p.Serial.Port, p.Serial.Parity = true, "", f.Serial.Parity
+		if f.Serial.Baud == nil {
+			p.Serial.Baud = 0
+		}
 	}
 	for _, n := range []struct {
 		key  string

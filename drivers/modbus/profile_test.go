@@ -130,6 +130,25 @@ func TestAProfileGivesTheLine(t *testing.T) {
 	}
 }
 
+// What no source tells of the line is asked for, never guessed.
+func TestAProfileThatDoesNotKnowTheLineAsksForIt(t *testing.T) {
+	for _, c := range []struct{ profile, file, want string }{
+		{"serial: {}", "{port: a}", `4:9: profile "p" does not know baud and parity`},
+		{"serial: {}", "{port: a, parity: none}", `does not know the baud rate`},
+		{"serial: {baud: 9600}", "{port: a}", `does not know the parity`},
+		{"tcp: 502", "{port: a}", `does not know baud and parity`},
+		{"serial: {}", "{port: a, baud: 9600, parity: none}", ""},
+		{"serial: {baud: 9600}", "{port: a, parity: odd}", ""},
+	} {
+		text := "vendor: a\nmodels: [b]\nkind: c\nsources: [d]\n" + c.profile + "\npoints: {x: {coil: 1}}"
+		d := newDriver(t, modbus.Options{Profiles: fstest.MapFS{"p.yaml": {Data: []byte(text)}}})
+		_, err := d.Check(config(t, "driver: modbus\nprofile: p\nunit: 1\nserial: "+c.file))
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s, %s: %v, want %q", c.profile, c.file, err, c.want)
+		}
+	}
+}
+
 func TestAProfileThatDoesNotFitSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct{ name, file, want string }{
 		{"no such profile", "profile: acme-m2", `2:10: there is no profile "acme-m2"; there is acme-m1`},
@@ -178,7 +197,7 @@ func TestProfilesAreRight(t *testing.T) {
 		}
 		line := "tcp: 127.0.0.1"
 		if p.TCP == 0 {
-			line = "serial: {port: /dev/ttyUSB0}"
+			line = "serial: {port: /dev/ttyUSB0, baud: 9600, parity: none}"
 		}
 		points, err := d.Check(config(t, fmt.Sprintf("driver: modbus\nprofile: %s\n%s\n", p.Name, line)))
 		if err != nil || len(points) != p.Points {

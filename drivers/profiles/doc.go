@@ -10,7 +10,7 @@
 //	sources:                            # where the addresses, types and scales were read
 //	  - "volkszaehler/mbmd, meters/rs485/sdm.go (after Eastron, SDM630 register list)"
 //	notes: what whoever wires it should know
-//	serial: {baud: 9600, parity: none}  # the device as it leaves the factory
+//	serial: {baud: 9600, parity: none}  # as it leaves the factory; {} if no source says
 //	tcp: 502                            # its port, if it has an Ethernet socket
 //	unit: 1
 //	identity:                           # registers that tell it from others
