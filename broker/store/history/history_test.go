@@ -359,8 +359,9 @@ func TestClocks(t *testing.T) {
 func TestAClockThatLeaps(t *testing.T) {
 	const years = 50 * 366 * 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
-		held, wrong := &watched{Store: mem.New()}, time.Duration(0)
-		o := history.Options{Age: 3 * time.Hour, Now: func() (time.Time, bool) { return time.Now().Add(wrong), true }}
+		held := &watched{Store: mem.New()}
+		var wrong atomic.Int64 // read by the one that flushes
+		o := history.Options{Age: 3 * time.Hour, Now: func() (time.Time, bool) { return time.Now().Add(time.Duration(wrong.Load())), true }}
 		s := begin(t, held, o)
 		again := func() {
 			s.end()
@@ -374,14 +375,14 @@ func TestAClockThatLeaps(t *testing.T) {
 		}
 		s.say("a", 100)
 		pass(history.FlushEvery)
-		wrong = years
-		s.bus <- []message.Message{{Topic: "a", Payload: []byte("1"), At: time.Now().Add(wrong)}}
+		wrong.Store(int64(years))
+		s.bus <- []message.Message{{Topic: "a", Payload: []byte("1"), At: time.Now().Add(years)}}
 		pass(2 * history.FlushEvery)
 		count("50 years on", 101)
 		again()
 		pass(2 * history.FlushEvery)
 		count("after a restart", 101)
-		wrong = 0
+		wrong.Store(0)
 		again()
 		s.say("a", 10)
 		pass(2 * history.FlushEvery)
