@@ -30,7 +30,9 @@ func (d delimited) cut(b []byte, seen int) piece {
 	frame := b[:from+i]
 	used := from + i + len(d.delimiter)
 	if d.line {
-		frame = bytes.Trim(frame, "\r")
+		if frame = bytes.Trim(frame, "\r"); frame == nil {
+			frame = b[:0] // an empty one ends a line that was too long, too
+		}
 	}
 	if len(frame) > d.most {
 		return piece{used: used, err: wrongFrame(errTooLong, "a %s is longer than %d bytes", d.noun(), d.most)}
