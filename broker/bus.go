@@ -56,7 +56,7 @@ func (srv *Server) Publish(ctx context.Context, msgs ...message.Message) error {
 			if err := b.finish(ctx); err != nil {
 				return err
 			}
-			return &message.RefusedError{Index: i, Topic: msgs[i].Topic, Err: reason}
+			return &message.RefusedError{Index: i, Tried: i + 1, Topic: msgs[i].Topic, Err: reason}
 		}
 		if b.full() {
 			if err := b.finish(ctx); err != nil {

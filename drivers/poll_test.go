@@ -164,6 +164,20 @@ func TestPublishing(t *testing.T) {
 			}
 		})
 	})
+	t.Run("what was accepted before a refused value is not said again", func(t *testing.T) {
+		f := &fake{}
+		inHouse(t, one(f), nil, func(h *house) {
+			h.bus.Refuse(func(m message.Message) error {
+				if m.Topic == "plc/b" {
+					return errors.New("full")
+				}
+				return nil
+			})
+			h.load(files("plc.yaml", device("", "a", "b", "c")))
+			h.after(3500 * time.Millisecond)
+			h.want("plc/+", "null", "null", "online")
+		})
+	})
 	t.Run("a reading of an unknown point is counted", func(t *testing.T) {
 		f := &fake{}
 		inHouse(t, one(f), files("s.yaml", device("push: true", "a: {pushed: true}")), func(h *house) {

@@ -2,6 +2,7 @@ package drivers
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -109,11 +110,20 @@ func (p *pointState) grow(reason string) {
 	}
 }
 
-// publishSingly publishes messages whose batch was refused, so that one refusal
-// keeps no other back. What is refused again is offered again with the next reading.
+// publishSingly publishes messages whose batch was refused, but for those that are known
+// to be accepted, so that one refusal keeps no other back. What is refused again is
+// offered again with the next reading.
 func (s *slot) publishSingly(ctx context.Context, msgs []message.Message, indexes []int, err error) {
+	accepted := 0
+	var refused *message.RefusedError
+	if errors.As(err, &refused) {
+		accepted = refused.Index
+	}
 	for i, m := range msgs {
-		if len(msgs) > 1 {
+		switch {
+		case i < accepted:
+			err = nil
+		case len(msgs) > 1:
 			err = s.bus.Publish(ctx, m)
 		}
 		if ctx.Err() != nil {

@@ -55,14 +55,15 @@ func (b *Bus) Publish(ctx context.Context, msgs ...message.Message) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, m := range msgs {
+	for i, m := range msgs {
+		var err error
 		if !topic.ValidName(m.Topic) {
-			return fmt.Errorf("cannot publish to %q: not a topic name", m.Topic)
+			err = errors.New("not a topic name")
+		} else if b.refuse != nil {
+			err = b.refuse(m)
 		}
-		if b.refuse != nil {
-			if err := b.refuse(m); err != nil {
-				return fmt.Errorf("cannot publish to %q: %w", m.Topic, err)
-			}
+		if err != nil {
+			return &message.RefusedError{Index: i, Tried: i + 1, Topic: m.Topic, Err: err}
 		}
 		b.route(m)
 	}
