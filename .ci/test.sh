@@ -40,7 +40,7 @@ gotest() {
 # run at once. Nothing comes from the cache, which does not know what files the
 # laws of the source tree look at.
 race() {
-	gotest . -race -count=1 -shuffle=on -p 4 -timeout 8m ./...
+	gotest . -race -count=1 -shuffle=on -p 4 -timeout 14m ./...
 }
 
 # The packages again as on a 32-bit machine, where the race detector cannot
