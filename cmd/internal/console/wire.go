@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 )
 
@@ -45,42 +44,18 @@ func NewTraffic(at time.Time, sent bool, b []byte, lost int) Traffic {
 // tapWire streams what goes over a device's wire, a line of JSON a piece, until the client
 // or the wire goes. The status is sent at once, so that who sends next sees the answer.
 func (c *Console) tapWire(w http.ResponseWriter, r *http.Request) {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // else it ends when the time to read the request is over
-	ctx, cancel := context.WithCancel(r.Context())
-	var wait sync.WaitGroup
-	defer wait.Wait()
-	defer cancel()
-	wait.Go(func() {
-		select {
-		case <-c.ending:
-			cancel()
-		case <-ctx.Done():
-		}
-	})
-	began := false
-	err := c.opt.Wire.Tap(ctx, r.PathValue("name"), func(t Traffic) error {
-		if err := control.SetWriteDeadline(time.Now().Add(recordingTime)); err != nil {
-			return err
-		}
-		if !began {
-			began = true
-			w.Header().Set("Content-Type", "application/x-ndjson")
-		}
-		if !t.At.IsZero() {
+	c.stream(w, r, http.StatusConflict, func(ctx context.Context, write func([]byte) error) error {
+		return c.opt.Wire.Tap(ctx, r.PathValue("name"), func(t Traffic) error {
+			if t.At.IsZero() { // it stands
+				return write(nil)
+			}
 			line, err := json.Marshal(t)
 			if err != nil {
 				return err
 			}
-			if _, err := w.Write(append(line, '\n')); err != nil {
-				return err
-			}
-		}
-		return control.Flush()
+			return write(append(line, '\n'))
+		})
 	})
-	if err != nil && !began {
-		http.Error(w, err.Error(), http.StatusConflict)
-	}
 }
 
 // sendWire writes the body on a device's wire, as it is.
