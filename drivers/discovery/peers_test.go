@@ -5,61 +5,20 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/gatehouse/gatehouse/drivers/drivertest"
 )
 
 // tahu is the version of Eclipse Tahu's library for JavaScript, which judges our bytes
 // and makes those that hosts send.
 const tahu = "1.0.3"
 
-// modules installs Tahu's library once, and returns the folder that it is in. Where
-// continuous integration has installed what is needed it fails if that is not possible,
-// elsewhere the test is skipped.
-func modules(t *testing.T) string {
-	t.Helper()
-	missing := t.Skipf
-	if os.Getenv("DEPS") == "installed" {
-		missing = t.Fatalf
-	}
-	for _, program := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(program); err != nil {
-			missing("%s is needed, to run Tahu's library (packages nodejs and npm): %v", program, err)
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = t.TempDir()
-	}
-	folder := filepath.Join(cache, "gatehouse-test", "tahu-"+tahu)
-	found := filepath.Join(folder, "node_modules")
-	if _, err := os.Stat(filepath.Join(found, "sparkplug-payload", "package.json")); err == nil {
-		return found
-	}
-	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := os.MkdirTemp(filepath.Dir(folder), "new-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(fresh) //nolint:errcheck // it has been renamed
-	out, err := exec.CommandContext(t.Context(), "npm", "install", "--prefix", fresh, "--ignore-scripts", "--no-audit", "--no-fund",
-		"--no-save", "sparkplug-payload@"+tahu).CombinedOutput()
-	if err != nil {
-		missing("cannot install sparkplug-payload@%s with npm: %v\n%s", tahu, err, out)
-	}
-	if err := os.Rename(fresh, folder); err != nil && !os.IsExist(err) { // another test was faster
-		t.Fatal(err)
-	}
-	return found
-}
-
 // ask has Tahu's library answer lines.
 func ask(t *testing.T, lines []string) []string {
 	t.Helper()
-	cmd := exec.Command("node", "testdata/sparkplug.js", modules(t))
+	cmd := exec.Command("node", "testdata/sparkplug.js", drivertest.NodeModules(t, "sparkplug-payload@"+tahu))
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()

@@ -125,46 +125,10 @@ func TestServerServesPymodbus(t *testing.T) {
 	}
 }
 
-// npmPackages are the clients from npm, and their versions.
-const npmPackages = "modbus-serial@8.0.25 jsmodbus@5.0.0"
-
-// npmModules installs the clients from npm once, and returns the folder that they are in.
-func npmModules(t *testing.T) string {
-	t.Helper()
-	need(t, "node", "nodejs")
-	npm := need(t, "npm", "npm")
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = t.TempDir()
-	}
-	folder := filepath.Join(cache, "gatehouse-test", strings.ReplaceAll(npmPackages, " ", "-"))
-	found := filepath.Join(folder, "node_modules")
-	if _, err := os.Stat(found); err == nil {
-		return found
-	}
-	if err := os.MkdirAll(filepath.Dir(folder), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := os.MkdirTemp(filepath.Dir(folder), "new-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(fresh) //nolint:errcheck // it has been renamed
-	args := append([]string{"install", "--prefix", fresh, "--ignore-scripts", "--no-audit", "--no-fund", "--no-save"}, strings.Fields(npmPackages)...)
-	if out, err := exec.CommandContext(t.Context(), npm, args...).CombinedOutput(); err != nil {
-		if os.Getenv("DEPS") == "installed" {
-			t.Fatalf("cannot install %s with npm: %v\n%s", npmPackages, err, out)
-		}
-		t.Skipf("cannot install %s with npm: %v\n%s", npmPackages, err, out)
-	}
-	if err := os.Rename(fresh, folder); err != nil && !os.IsExist(err) { // another test was faster
-		t.Fatal(err)
-	}
-	return found
-}
-
 func TestServerServesClientsFromNPM(t *testing.T) {
-	modules := npmModules(t)
+	need(t, "node", "nodejs")
+	need(t, "npm", "npm")
+	modules := drivertest.NodeModules(t, "modbus-serial@8.0.25", "jsmodbus@5.0.0")
 	d := newDriver(t, modbus.Options{})
 	for _, c := range []struct{ name, frames string }{{"modbus-serial", "tcp"}, {"modbus-serial", "rtu"}, {"jsmodbus", "tcp"}} {
 		t.Run(c.name+" "+c.frames, func(t *testing.T) {
