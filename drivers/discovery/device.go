@@ -191,7 +191,7 @@ func (d *device) hearDetail(m *message.Message, n *news) {
 
 // objectPayload is a reading of a device whose payloads are objects.
 type objectPayload struct {
-	Value   *drivers.Value  `json:"value"`
+	Value   json.RawMessage `json:"value"` // nil if there is none, "null" if it is not known
 	Quality drivers.Quality `json:"quality"`
 	At      time.Time       `json:"at"`
 }
@@ -206,7 +206,10 @@ func (d *device) take(p *point, payload []byte, m *message.Message, n *news) {
 	quality, at := drivers.Good, m.At
 	var o objectPayload
 	if d.Object && json.Unmarshal(payload, &o) == nil && o.Value != nil {
-		v, quality = *o.Value, o.Quality
+		if v, err = drivers.ParseValue(o.Value); err != nil {
+			return
+		}
+		quality = o.Quality
 		if !o.At.IsZero() {
 			at = o.At
 		}

@@ -258,3 +258,29 @@ func TestHomieIDs(t *testing.T) {
 		}
 	})
 }
+
+// A device that has not answered yet has no value, and its points are of no kind so far.
+func TestHomiePayloadObjectWithoutAValue(t *testing.T) {
+	in(t, []string{discovery.Homie}, func(t *testing.T, h *house) {
+		hall := hall()
+		hall.Object = true
+		h.have(hall)
+		h.say("home/hall/status", "online")
+		h.say("home/hall/temperature", `{"value":null,"quality":"stale","reason":"the device is offline: no answer"}`,
+			message.Property{Key: "quality", Value: "stale"})
+		h.start()
+		if got := h.bus.Retained(homieHall + "points/temperature"); got != "" {
+			t.Errorf("want no value, got %s", got)
+		}
+		h.say("home/hall/temperature", `{"value":21.5,"quality":"good","at":"2026-05-01T10:00:00.000Z"}`,
+			message.Property{Key: "quality", Value: "good"})
+		h.pass(2 * time.Second)
+		description := tree(t, h.bus.Retained(homieHall+"$description"))
+		if got := description("nodes.points.properties.temperature.datatype"); got != "float" {
+			t.Errorf("want a number, got %v", got)
+		}
+		if got := h.bus.Retained(homieHall + "points/temperature"); got != "21.5" {
+			t.Errorf("want 21.5, got %s", got)
+		}
+	})
+}
