@@ -174,7 +174,7 @@ func (d *device) begin(ctx context.Context) error {
 		}
 	}
 	for _, b := range d.talk.init {
-		if err := d.command(ctx, b, d.talk.expect); err != nil {
+		if _, err := d.command(ctx, b, d.talk.expect); err != nil {
 			return fmt.Errorf("cannot send %q after opening: %w", clip(string(b)), err)
 		}
 	}

@@ -30,7 +30,10 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
 	d.forget(name)
-	if err := d.command(ctx, send, p.expect); err != nil {
+	if sent, err := d.command(ctx, send, p.expect); err != nil {
+		if sent {
+			err = fmt.Errorf("%w: %w", drivers.ErrUncertain, err)
+		}
 		return err
 	}
 	if p.assume {
@@ -50,25 +53,23 @@ func (d *device) say(ctx context.Context, p *point, v drivers.Value) ([]byte, er
 }
 
 // command sends something, and waits for what acknowledges it, if anything does. It is
-// sent once.
-func (d *device) command(ctx context.Context, say []byte, expect *wanted) error {
+// sent once: an error beside sent leaves open what the device makes of it.
+func (d *device) command(ctx context.Context, say []byte, expect *wanted) (sent bool, err error) {
 	send := say
 	if !d.raw {
-		var err error
 		if send, err = d.reader.encode(nil, say); err != nil {
-			return err
+			return false, err
 		}
 	}
 	l := d.line
 	if err := l.turn.take(ctx, true); err != nil {
-		return err
+		return false, err
 	}
 	defer l.turn.give()
 	if err := d.ready(ctx, expect == nil); err != nil {
-		return err
+		return false, err
 	}
 	d.meter.Count("commands", 1)
-	var err error
 	if expect == nil {
 		err = l.send(send)
 	} else {
@@ -79,9 +80,9 @@ func (d *device) command(ctx context.Context, say []byte, expect *wanted) error 
 	if l.lastAt = time.Now(); errors.Is(err, errNoAnswer) {
 		d.meter.Count("timeouts", 1)
 		l.waryTill = l.lastAt.Add(min(d.talk.timeout, longestWary))
-		return fmt.Errorf("the device did not say %s: %w", expect.source, err)
+		err = fmt.Errorf("the device did not say %s: %w", expect.source, err)
 	}
-	return err
+	return true, err
 }
 
 // accept makes a written value one of the point's type.
