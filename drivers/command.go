@@ -134,7 +134,7 @@ func (s *slot) refuse(ctx context.Context, c command, why string) {
 
 // refuseQueued answers the commands that are left when the device ends.
 func (s *slot) refuseQueued(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWord)
 	defer cancel()
 	for {
 		select {
@@ -146,10 +146,13 @@ func (s *slot) refuseQueued(ctx context.Context) {
 	}
 }
 
-// command carries out one command and answers it. It returns an error if the
-// device must be opened again.
+// lastWord bounds the answers to commands of a device that is closed.
+const lastWord = 5 * time.Second
+
+// command carries out one command and answers it, also if ctx ends meanwhile. It returns
+// an error if the device must be opened again.
 func (x *session) command(ctx context.Context, c command) error {
-	err := stillWanted(&c.msg)
+	err := stillWanted(ctx, &c.msg)
 	var writes []pointWrite
 	var strange []string
 	var back result
@@ -158,17 +161,18 @@ func (x *session) command(ctx context.Context, c command) error {
 	}
 	switch {
 	case err != nil:
-		x.slot.refuse(ctx, c, err.Error())
+		x.slot.count(func(n *Counters) { n.Refused++ })
+		x.answer(ctx, c, result{err: err.Error()})
 		return nil
 	case back.confirm != "":
-		x.slot.host.answer(ctx, x.slot.bus, &c.msg, back)
+		x.answer(ctx, c, back)
 		return nil
 	}
 	res, lost, err := x.carryOut(ctx, c, writes)
 	if len(strange) > 0 && res.warning == "" && res.err == "" {
 		res.warning = fmt.Sprintf("there is no point %q", strange[0])
 	}
-	x.slot.host.answer(ctx, x.slot.bus, &c.msg, res)
+	x.answer(ctx, c, res)
 	switch {
 	case lost:
 		return err
@@ -178,9 +182,24 @@ func (x *session) command(ctx context.Context, c command) error {
 	return nil
 }
 
+// answer answers a command. If the device is being closed the answer has a little time.
+func (x *session) answer(ctx context.Context, c command, res result) {
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastWord)
+		defer cancel()
+	}
+	x.slot.host.answer(ctx, x.slot.bus, &c.msg, res)
+}
+
+// errClosing says that ctx has ended: the file was saved, or the gateway stops.
+var errClosing = errors.New("the device is being closed")
+
 // stillWanted refuses what must not be written any more.
-func stillWanted(m *message.Message) error {
+func stillWanted(ctx context.Context, m *message.Message) error {
 	switch {
+	case ctx.Err() != nil:
+		return errClosing
 	case m.Retain:
 		return errors.New("a retained message is not a command")
 	case m.Expired(time.Now()):

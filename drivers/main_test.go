@@ -33,6 +33,7 @@ type fake struct {
 	writeErr  error
 	writeErrs map[string]error // by point
 	took      bool             // a write is done although it has an error
+	written   func()           // is called by each write; nil is nothing
 	meters    bool             // devices count
 	panics    string           // "check", "open", "read", "write", "close"
 	delay     time.Duration    // of a read or write
@@ -221,6 +222,9 @@ func (d *fakeDevice) Write(ctx context.Context, point string, v drivers.Value) e
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.writes = append(f.writes, point+"="+v.String())
+	if f.written != nil {
+		f.written()
+	}
 	err := f.writeErr
 	if e := f.writeErrs[point]; e != nil {
 		err = e

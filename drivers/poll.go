@@ -140,9 +140,12 @@ func (x *session) readDevice(ctx context.Context, points []string) (readings []R
 	return x.dev.Read(ctx, points)
 }
 
-// unanswered is what follows a call that the device did not answer. It returns the
-// error if the device must be opened again.
+// unanswered is what follows a call that the device did not answer, unless that was
+// because ctx has ended. It returns the error if the device must be opened again.
 func (x *session) unanswered(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
 	if errors.Is(err, ErrLost) || errors.Is(err, ErrConfig) {
 		return err
 	}

@@ -53,13 +53,16 @@ func failed(before []pointWrite, err error) result {
 // write writes one point. An error that leaves open whether it was written is an
 // ErrUncertain.
 func (x *session) write(ctx context.Context, c command, w pointWrite) error {
-	if err := stillWanted(&c.msg); err != nil { // the writes before it took time
+	if err := stillWanted(ctx, &c.msg); err != nil { // the writes before it took time
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
+	bounded, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
 	defer cancel()
-	err := x.writeDevice(ctx, w)
-	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUncertain) {
+	err := x.writeDevice(bounded, w)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		err = fmt.Errorf("%w: %w", ErrUncertain, errClosing)
+	case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUncertain):
 		err = fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
 	x.slot.count(func(n *Counters) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
@@ -77,6 +78,46 @@ func TestUncertainWrite(t *testing.T) {
 		inHouse(t, one(f), lamp(), func(h *house) {
 			if got := h.set("home/lamp/level/set", "7"); got != `{"ok":false,"error":"exception 3"}` {
 				t.Errorf("want it refused, got %s", got)
+			}
+		})
+	})
+}
+
+// Who saves a device file, or stops the gateway, does not wait for a write, and does not
+// leave who commanded it without an answer.
+func TestWriteWhenTheDeviceIsClosed(t *testing.T) {
+	const unknown = `{"ok":false,"error":"unknown: may have been written: the device is being closed","unknown":true}`
+	begun := func(t *testing.T, end func(h *house), statuses ...string) {
+		f := &fake{}
+		inHouse(t, one(f), lamp(), func(h *house) {
+			h.after(500 * time.Millisecond)
+			f.change(func(f *fake) { f.delay = 4 * time.Second })
+			h.publish(message.Message{Topic: "home/lamp/level/set", Payload: []byte("7")})
+			h.after(100 * time.Millisecond)
+			end(h)
+			synctest.Wait()
+			h.want("home/lamp/level/set/result", unknown)
+			h.want("home/lamp/status", statuses...)
+			if strings.Contains(h.log.String(), "device offline") {
+				t.Errorf("want nothing said of a device that did not answer, got\n%s", h.log)
+			}
+		})
+	}
+	t.Run("because its file was saved", func(t *testing.T) {
+		begun(t, func(h *house) { h.load(files("lamp.yaml", lamp()["lamp.yaml"]+"# saved\n")) }, "online")
+	})
+	t.Run("because the gateway stops", func(t *testing.T) {
+		begun(t, func(h *house) { h.stop() }, "online", "offline")
+	})
+	t.Run("writes nothing more", func(t *testing.T) {
+		f := &fake{}
+		together := files("lamp.yaml", device("together: true\ntopic: home/lamp", "on: {writable: true}", "level: {writable: true}"))
+		inHouse(t, one(f), together, func(h *house) {
+			f.change(func(f *fake) { f.written = h.stop })
+			h.publish(message.Message{Topic: "home/lamp/set", Payload: []byte(`{"on":true,"level":5}`)})
+			h.want("home/lamp/set/result", `{"ok":false,"error":"the device is being closed","written":["on"]}`)
+			if !slices.Equal(f.writes, []string{"on=true"}) {
+				t.Errorf("want the first written only, got %q", f.writes)
 			}
 		})
 	})
