@@ -26,8 +26,9 @@ const (
 // errQueueFull says that too much waits for a bus.
 var errQueueFull = errors.New("too much waits for the line already")
 
-// bus owns the wire to all units behind one address. While devices use it, one
-// goroutine runs it; what it learned of the units outlives that.
+// bus owns the wire to all units behind one address. Its jobs are done one at a time,
+// each by the goroutine that has it: who finds the wire free takes it, the others are
+// handed it in turn. A goroutine of its own would cost every request two switches.
 type bus struct {
 	name    string // "tcp 192.168.1.20:502"
 	line    transport
@@ -38,9 +39,8 @@ type bus struct {
 
 	mu      sync.Mutex // guards what follows
 	refs    int
-	stop    context.CancelFunc
-	done    chan struct{} // closed when the goroutine has ended
-	wake    chan struct{} // holds one
+	taken   bool // somebody has the wire
+	inARow  int  // writes
 	writes  []*job
 	reads   []*job
 	units   [256]health
@@ -49,9 +49,8 @@ type bus struct {
 	ended   [256]time.Time     // when the last exchange with a unit did
 	delays  [256]time.Duration // the pauses between two exchanges that units ask for
 
-	// Of the goroutine alone.
+	// Of who has the wire alone.
 	link     link
-	inARow   int
 	redial   time.Duration
 	redialAt time.Time
 	refusal  error // of the last attempt to connect
@@ -65,7 +64,7 @@ type job struct {
 	// steps, if there are any, are done in place of req, without another job in between;
 	// req is the first of them.
 	steps func(ask func(request) (reply, error)) error
-	done  chan struct{} // closed when the rest is set
+	turn  chan struct{} // closed when the job has the wire; nil if it never waited
 	reply reply
 	err   error
 }
@@ -74,60 +73,56 @@ func newBus(name string, log *slog.Logger, connect func(context.Context) (link, 
 	return &bus{
 		name: name, connect: connect, log: log,
 		lengths: lengths{used: map[slot]*use{}},
-		wake:    make(chan struct{}, 1),
 	}
 }
 
-// acquire starts the bus for its first device.
+// acquire is for one who begins to use the bus.
 func (b *bus) acquire() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refs++
-	if b.refs > 1 {
-		return
-	}
-	previous := b.done
-	ctx, stop := context.WithCancel(context.Background())
-	b.stop, b.done = stop, make(chan struct{})
-	go b.run(ctx, previous, b.done)
 }
 
-// release stops the bus behind its last device, and waits for it.
+// release is for one who ends; behind the last one the link is closed.
 func (b *bus) release() {
 	b.mu.Lock()
-	b.refs--
-	last, done := b.refs == 0, b.done
-	if last {
-		b.stop()
+	if b.refs > 1 {
+		b.refs--
+		b.mu.Unlock()
+		return
 	}
+	last := &job{ctx: context.Background()}
+	b.join(last, true)
 	b.mu.Unlock()
-	if last {
-		<-done
+	if last.turn != nil {
+		<-last.turn
+	}
+	defer b.pass()
+	b.mu.Lock()
+	b.refs-- // now, so that nobody changed the line of a link that is open
+	idle := b.refs == 0
+	b.mu.Unlock()
+	if idle {
+		b.unlink()
 	}
 }
 
-// run obeys the queue until its context ends. Previous is closed when the run before
-// has ended.
-func (b *bus) run(ctx context.Context, previous <-chan struct{}, done chan<- struct{}) {
-	defer close(done)
-	if previous != nil {
-		<-previous
-	}
-	defer b.unlink()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-b.wake:
-		}
-		for j := b.next(); j != nil; j = b.next() {
-			b.serve(j)
-		}
+// join takes the wire for a job, or a place in the queue; mu is held.
+func (b *bus) join(j *job, ahead bool) {
+	switch {
+	case !b.taken:
+		b.taken, b.inARow = true, 0
+	case ahead:
+		j.turn = make(chan struct{})
+		b.writes = append(b.writes, j)
+	default:
+		j.turn = make(chan struct{})
+		b.reads = append(b.reads, j)
 	}
 }
 
-// next takes the next job: writes first, but not for ever.
-func (b *bus) next() *job {
+// pass hands the wire to the next job: writes first, but not for ever.
+func (b *bus) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	queue := &b.writes
@@ -137,26 +132,27 @@ func (b *bus) next() *job {
 		b.inARow++
 	}
 	if len(*queue) == 0 {
-		return nil
+		b.taken = false
+		return
 	}
 	j := (*queue)[0]
 	*queue = append((*queue)[:0], (*queue)[1:]...)
-	return j
+	close(j.turn)
 }
 
 // do queues a request and waits for its end. One that has begun ends soon after ctx.
 func (b *bus) do(ctx context.Context, r request, t timing) (reply, error) {
-	return b.queue(&job{ctx: ctx, req: r, timing: t, done: make(chan struct{})})
+	return b.queue(&job{ctx: ctx, req: r, timing: t})
 }
 
 // inOneTurn does several requests to a unit, of which first is the first, without a
 // request of somebody else in between.
 func (b *bus) inOneTurn(ctx context.Context, first request, t timing, steps func(ask func(request) (reply, error)) error) error {
-	_, err := b.queue(&job{ctx: ctx, req: first, timing: t, steps: steps, done: make(chan struct{})})
+	_, err := b.queue(&job{ctx: ctx, req: first, timing: t, steps: steps})
 	return err
 }
 
-// queue queues a job and waits for its end.
+// queue does a job in its turn.
 func (b *bus) queue(j *job) (reply, error) {
 	ctx, r := j.ctx, j.req
 	if err := b.rest(ctx, r.unit); err != nil {
@@ -167,24 +163,20 @@ func (b *bus) queue(j *job) (reply, error) {
 		b.mu.Unlock()
 		return reply{}, fmt.Errorf("%s: %w: %d requests", b.name, errQueueFull, maxQueue)
 	}
-	if r.fn.reads() && j.steps == nil {
-		b.reads = append(b.reads, j)
-	} else {
-		b.writes = append(b.writes, j)
-	}
+	b.join(j, !r.fn.reads() || j.steps != nil)
 	b.mu.Unlock()
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
-	select {
-	case <-j.done:
-	case <-ctx.Done():
-		if b.withdraw(j) {
-			return reply{}, ctx.Err()
+	if j.turn != nil {
+		select {
+		case <-j.turn:
+		case <-ctx.Done():
+			if b.withdraw(j) {
+				return reply{}, ctx.Err()
+			}
+			<-j.turn
 		}
-		<-j.done
 	}
+	defer b.pass()
+	b.serve(j)
 	return j.reply, j.err
 }
 
@@ -227,7 +219,6 @@ func (b *bus) withdraw(j *job) bool {
 // serve does one job. A panic, of a port's driver for instance, is the end of the
 // link only.
 func (b *bus) serve(j *job) {
-	defer close(j.done)
 	defer b.busy(time.Now())
 	defer func() {
 		if p := recover(); p != nil {

@@ -261,6 +261,92 @@ func TestTCPConnectionThatIsDeadIsMadeAnew(t *testing.T) {
 	})
 }
 
+// Who gives up while it waits does not keep the wire from those behind it.
+func TestBusPassesWhoGaveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1, 2, 3)
+		line.with(1, func(u *fakeUnit) { u.latency = 500 * time.Millisecond })
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		target := modbus.Target{Serial: modbus.SerialConfig{Port: "/dev/fake"}}
+		first, second, third := dial(t, d, target), dial(t, d, target), dial(t, d, target)
+		ask := func(ctx context.Context, c *modbus.Client, unit uint8) error {
+			_, err := c.ReadRegisters(ctx, unit, modbus.ReadHoldingRegisters, 5, 1)
+			return err
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			if err := ask(t.Context(), first, 1); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		ctx, giveUp := context.WithCancel(t.Context())
+		all.Go(func() {
+			if err := ask(ctx, second, 2); !errors.Is(err, context.Canceled) {
+				t.Errorf("who gave up got %v", err)
+			}
+		})
+		synctest.Wait()
+		all.Go(func() {
+			if err := ask(t.Context(), third, 3); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		giveUp()
+		all.Wait()
+		if want := []uint8{1, 3}; !slices.Equal(line.order, want) {
+			t.Errorf("units were asked in the order %v, want %v", line.order, want)
+		}
+	})
+}
+
+// Close waits for the exchange that is under way, and closes the port behind the last
+// one: then the line may have other settings.
+func TestBusIsClosedBehindTheLastExchange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		line.with(1, func(u *fakeUnit) { u.latency = 500 * time.Millisecond })
+		opened, closed := 0, 0
+		d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+			opened++
+			p, err := line.open(ctx, c)
+			return &countedPort{Port: p, closed: &closed}, err
+		}})
+		for i, baud := range []int{9600, 19200} {
+			c, err := d.Dial(modbus.Target{Serial: modbus.SerialConfig{Port: "/dev/fake", Baud: baud}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var all sync.WaitGroup
+			all.Go(func() {
+				if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 5, 1); err != nil {
+					t.Error(err)
+				}
+			})
+			synctest.Wait()
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+			if opened != i+1 || closed != opened {
+				t.Errorf("after use %d the port was opened %d times and closed %d times", i+1, opened, closed)
+			}
+			all.Wait()
+		}
+	})
+}
+
+// countedPort counts how often it is closed.
+type countedPort struct {
+	modbus.Port
+	closed *int
+}
+
+func (p *countedPort) Close() error {
+	*p.closed++
+	return p.Port.Close()
+}
+
 // panicPort panics like a serial library whose descriptor is too high.
 type panicPort struct{ modbus.Port }
 

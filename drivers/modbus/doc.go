@@ -34,10 +34,9 @@
 //
 // The Host calls Read with the points that are due. The device coalesces them into
 // blocks by cost and asks for one block after the other. The blocks of all devices
-// on one line go through its bus, which alone owns the wire: one goroutine, one
-// transaction at a time, devices in turn, writes first. Devices whose address (the
-// serial port, or host and port) is the same share a bus; the last one to close
-// closes it.
+// on one line go through its bus, which alone owns the wire: one transaction at a
+// time, devices in turn, writes first. Devices whose address (the serial port, or host
+// and port) is the same share a bus; the last one to close closes it.
 //
 // On an RTU line an answer carries nothing that tells which request it belongs to.
 // So each block of a unit and function code has a length of its own: a block whose

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -140,19 +139,13 @@ func BenchmarkReadLine(b *testing.B) {
 					silence = 1750 * time.Microsecond
 				}
 				bound := time.Duration(13+2*registers)*char + 2*silence
-				var before, after syscall.Rusage
-				if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
-					b.Fatal(err)
-				}
+				before := cpuTime(b)
 				for b.Loop() {
 					if err := read(); err != nil {
 						b.Fatal(err)
 					}
 				}
-				if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
-					b.Fatal(err)
-				}
-				used := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+				used := cpuTime(b) - before
 				b.ReportMetric(100*float64(bound)*float64(b.N)/float64(b.Elapsed()), "%of-bound")
 				b.ReportMetric(float64(used)/float64(b.N)/1e6, "cpu-ms/op")
 			})

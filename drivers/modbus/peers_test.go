@@ -248,14 +248,8 @@ func checkClient(t *testing.T, d *modbus.Driver, target modbus.Target, delimited
 }
 
 func TestPeerLibmodbusOverTCP(t *testing.T) {
-	gcc := need(t, "gcc", "gcc libmodbus-dev")
-	program := filepath.Join(t.TempDir(), "server")
-	build := exec.Command(gcc, "-O1", "-I/usr/include/modbus", "-o", program, "testdata/libmodbus_server.c", "-lmodbus")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("cannot build the libmodbus server; apt-get install gcc libmodbus-dev: %v\n%s", err, out)
-	}
 	port := freePort(t)
-	peer(t, program, strconv.Itoa(port))
+	peer(t, libmodbus(t, "libmodbus_server"), strconv.Itoa(port))
 	d := newDriver(t, modbus.Options{})
 	dev := openSoon(t, d, fmt.Sprintf("driver: modbus\ntcp: 127.0.0.1:%d\npoints:%s", port, peerPoints))
 	checkPeer(t, dev, 1)

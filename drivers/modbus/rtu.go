@@ -103,7 +103,7 @@ type timing struct {
 	insist     bool // though the unit counts as dead
 }
 
-// link is an open connection to one or more units. One goroutine, the bus's, uses it.
+// link is an open connection to one or more units. One goroutine at a time uses it: who has the bus.
 type link interface {
 	// exchange sends a request and waits for its answer. The error is an Exception,
 	// or wraps errSilent, errGarbled, a context's error, or drivers.ErrLost, after

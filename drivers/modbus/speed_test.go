@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -92,22 +91,16 @@ func BenchmarkReadTagsOverTCP(b *testing.B) {
 	_, addr := simulator(b, d, points.String())
 	file, names := tags(addr, 1000, "")
 	dev := open(b, d, file)
-	var before, after syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
-		b.Fatal(err)
-	}
+	before := cpuTime(b)
 	b.ReportAllocs()
 	for b.Loop() {
 		if readings, err := dev.Read(b.Context(), names); err != nil || len(readings) != len(names) {
 			b.Fatal(len(readings), err)
 		}
 	}
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
-		b.Fatal(err)
-	}
-	used := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+	used := cpuTime(b) - before
 	b.ReportMetric(float64(b.N*len(names))/b.Elapsed().Seconds(), "tags/s")
-	b.ReportMetric(float64(b.N*len(names))/(float64(used)/1e9), "tags/cpu-s")
+	b.ReportMetric(float64(b.N*len(names))/used.Seconds(), "tags/cpu-s")
 }
 
 // A request costs a few allocations; a point that has not changed costs none.
