@@ -222,7 +222,7 @@ func (srv *Server) undo(p *pending, err error) {
 		s.weigh()
 		s.mu.Unlock()
 	}
-	if len(p.redo) > 0 && errors.Is(err, store.ErrFull) {
+	if len(p.redo) > 0 {
 		srv.commitMu.Lock()
 		defer srv.commitMu.Unlock()
 		srv.opts.Store.Apply(p.redo)
@@ -241,7 +241,7 @@ func (b *batch) noteRedo() {
 		default:
 		}
 	}
-	if !grows || b.whole {
+	if b.whole || !grows && b.follows() == nil {
 		return
 	}
 	for i := range b.changes {
@@ -294,12 +294,18 @@ func (a *ack) refuse(c *conn, err error) bool {
 		c.session.hold(a.id)
 	default:
 	}
-	if c.version != packet.V5 || a.kind != packet.PUBACK && a.kind != packet.PUBREC { // [MQTT3-4.8.0-2]
+	if !a.mayFail(c) { // [MQTT3-4.8.0-2]
 		c.shut(reason)
 		return false
 	}
 	a.reason = reason
 	return true
+}
+
+// mayFail reports whether an answer can say that the store did not take what it answers,
+// or has nothing to do with it.
+func (a *ack) mayFail(c *conn) bool {
+	return a.reason.Failed() || c.version == packet.V5 && (a.kind == packet.PUBACK || a.kind == packet.PUBREC)
 }
 
 // turn is the place of a message among those that a session sends when the store is

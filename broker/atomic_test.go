@@ -19,11 +19,11 @@ type recorder struct {
 	applied [][]store.Change
 }
 
-func (r *recorder) Apply(changes []store.Change) store.Ticket {
+func (r *recorder) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	r.mu.Lock()
 	r.applied = append(r.applied, slices.Clone(changes))
 	r.mu.Unlock()
-	return r.Store.Apply(changes)
+	return r.Store.Apply(changes, after...)
 }
 
 // together finds what was applied with a change.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -278,9 +279,34 @@ func (srv *Server) inOrder(b *batch, fn func()) {
 	fn()
 	if len(b.changes) > 0 {
 		b.noteRedo()
-		b.ticket = srv.opts.Store.Apply(b.changes)
+		b.ticket = srv.opts.Store.Apply(b.changes, b.follows()...)
+		b.binds()
 		clear(b.changes)
 		b.changes = b.changes[:0]
+	}
+}
+
+// follows is what must not fail if the batch's changes are to be made: earlier ones of its
+// connection that end it when they are refused. The client says again what it has no
+// answer for, in its order, and what came after must not be taken before.
+func (b *batch) follows() []store.Ticket {
+	c := b.c
+	switch {
+	case c == nil || c.bound == nil:
+		return nil
+	case done(c.bound) && result(c.bound) == nil:
+		c.bound = nil
+		return nil
+	default:
+		return []store.Ticket{c.bound}
+	}
+}
+
+// binds has what comes after on the connection follow the batch's changes, if it ends when
+// they are refused.
+func (b *batch) binds() {
+	if b.c != nil && slices.ContainsFunc(b.acks, func(a ack) bool { return !a.mayFail(b.c) }) {
+		b.c.bound = b.ticket
 	}
 }
 

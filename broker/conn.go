@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/packet"
+	"github.com/gatehouse/gatehouse/broker/store"
 )
 
 // conn is one client on one socket. It is run by one goroutine at a time: one of
@@ -36,12 +37,13 @@ type conn struct {
 	version   packet.Version
 	session   *Session
 	access    *access
-	rights    uint64   // of the server, before the client was authenticated
-	method    string   // of authentication, as CONNECT says
-	renewal   Exchange // that the client has begun with AUTH, nil without
-	epoch     uint64   // of the session
-	sendMax   int      // messages of QoS 1 and 2 in flight to the client
-	maxPacket int      // that the client takes; 0 is no limit
+	rights    uint64       // of the server, before the client was authenticated
+	method    string       // of authentication, as CONNECT says
+	renewal   Exchange     // that the client has begun with AUTH, nil without
+	bound     store.Ticket // of the last changes that end the connection if they are refused; nil if all is well
+	epoch     uint64       // of the session
+	sendMax   int          // messages of QoS 1 and 2 in flight to the client
+	maxPacket int          // that the client takes; 0 is no limit
 	keepAlive time.Duration
 	since     time.Time
 	aliases   map[uint16]string // [MQTT-3.3.2-7]

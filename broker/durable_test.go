@@ -44,13 +44,13 @@ func (t *slowTicket) Wait(ctx context.Context) error {
 	}
 }
 
-func (s *slowStore) Apply(changes []store.Change) store.Ticket {
+func (s *slowStore) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := &slowTicket{done: make(chan struct{}), err: s.err}
 	s.applied = append(s.applied, changes...)
 	if s.err == nil {
-		s.Store.Apply(changes)
+		s.Store.Apply(changes, after...)
 	}
 	if s.held {
 		s.tickets = append(s.tickets, t)

@@ -22,7 +22,7 @@ type fullStore struct {
 	full atomic.Bool
 }
 
-func (s *fullStore) Apply(changes []store.Change) store.Ticket {
+func (s *fullStore) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	for i := range changes {
 		switch c := &changes[i]; c.Op {
 		case store.Enqueue, store.Subscribe, store.Put, store.Retain:
@@ -34,7 +34,7 @@ func (s *fullStore) Apply(changes []store.Change) store.Ticket {
 		default:
 		}
 	}
-	return s.Store.Apply(changes)
+	return s.Store.Apply(changes, after...)
 }
 
 func startFull(t *testing.T, limit func(*broker.Limits)) (*brokertest.Server, *fullStore, func() *brokertest.Server) {

@@ -24,12 +24,12 @@ type judgeStore struct {
 	tickets map[string]*slowTicket
 }
 
-func (s *judgeStore) Apply(changes []store.Change) store.Ticket {
+func (s *judgeStore) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(changes, func(c store.Change) bool { return c.Op == store.Retain })
 	if i < 0 || s.tickets == nil {
-		return s.Store.Apply(changes)
+		return s.Store.Apply(changes, after...)
 	}
 	t := &slowTicket{done: make(chan struct{})}
 	s.tickets[string(changes[i].Message.Payload)] = t

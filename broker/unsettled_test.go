@@ -26,7 +26,7 @@ type lateStore struct {
 	ticket *slowTicket
 }
 
-func (s *lateStore) Apply(changes []store.Change) store.Ticket {
+func (s *lateStore) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.picks != nil && s.picks(changes) {
@@ -34,7 +34,10 @@ func (s *lateStore) Apply(changes []store.Change) store.Ticket {
 		s.ticket = &slowTicket{done: make(chan struct{}), err: store.ErrFull}
 		return s.ticket
 	}
-	return s.Store.Apply(changes)
+	if s.ticket != nil && slices.Contains(after, store.Ticket(s.ticket)) {
+		return s.ticket
+	}
+	return s.Store.Apply(changes, after...)
 }
 
 // pick has the next changes with a message of a payload be refused.
@@ -98,6 +101,85 @@ func TestRefusedMessageSaidAgainAtOnce(t *testing.T) {
 			t.Errorf("it is acknowledged, and %d messages wait", n)
 		}
 	})
+}
+
+// What a client publishes after a message that the store refuses is refused too if the
+// client is not told but cut off: it says both again, in their order.
+func TestNothingOvertakesWhatIsSaidAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		version packet.Version
+		qos     message.QoS
+		beside  *packet.Ack // in the same changes: it is what cannot be told
+	}{
+		"3.1.1, QoS 1":       {packet.V311, 1, nil},
+		"3.1.1, QoS 2":       {packet.V311, 2, nil},
+		"5.0 with a PUBREL":  {packet.V5, 2, &packet.Ack{Kind: packet.PUBREL, ID: 9}},
+		"5.0, QoS 1, PUBREL": {packet.V5, 1, &packet.Ack{Kind: packet.PUBREL, ID: 9}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			late := &lateStore{Store: mem.New()}
+			o := options()
+			o.Store = late
+			inBubbleWith(t, o, func(t *testing.T, _ *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+				away := dial(v5("away", 100))
+				send(t, away.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
+				synctest.Wait()
+				_ = away.Close()
+				hello := v5("pub", 100)
+				if hello.Version = tt.version; tt.version != packet.V5 {
+					hello = &packet.Connect{Version: tt.version, ClientID: "pub"}
+				}
+				pub := dial(hello)
+				say := func(before packet.Packet, dup bool, ids ...uint16) {
+					var all []byte
+					if before != (*packet.Ack)(nil) {
+						all = appendPacket(t, all, before, tt.version)
+					}
+					for _, id := range ids {
+						all = appendPacket(t, all, &packet.Publish{Topic: "x", QoS: tt.qos, ID: id, Payload: fmt.Append(nil, id), Dup: dup}, tt.version)
+					}
+					if err := pub.Write(all); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				if tt.beside != nil {
+					send(t, pub.Client, &packet.Publish{Topic: "y", QoS: 2, ID: tt.beside.ID})
+					synctest.Wait()
+				}
+				late.pick("1")
+				say(tt.beside, false, 1)
+				say((*packet.Ack)(nil), false, 2) // before it is known what became of the first
+				late.refuse()
+				synctest.Wait()
+				for _, p := range pub.packets() {
+					if a, ok := p.(*packet.Ack); ok && a.ID < 9 {
+						t.Errorf("it is told %+v", a)
+					}
+				}
+				pub = dial(hello)
+				say(tt.beside, true, 1, 2)
+				away = dial(v5("away", 100))
+				synctest.Wait()
+				var heard []string
+				for _, p := range away.packets() {
+					heard = append(heard, string(p.(*packet.Publish).Payload))
+				}
+				if !slices.Equal(heard, []string{"1", "2"}) {
+					t.Errorf("the subscriber heard %q", heard)
+				}
+			})
+		})
+	}
+}
+
+func appendPacket(t *testing.T, b []byte, p packet.Packet, version packet.Version) []byte {
+	t.Helper()
+	b, err := packet.Append(b, p, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // packets are those that have come.

@@ -25,7 +25,10 @@ type Store interface {
 	// without [Enqueue], [Put], [Subscribe] and [Retain] of a payload. What has one of
 	// these is refused as a whole, with [ErrFull]: whoever wants the rest of it done
 	// applies that again, alone.
-	Apply(changes []Change) Ticket
+	//
+	// With tickets of earlier ones it makes the changes only if those have not failed, and
+	// fails with their error otherwise, though they were not done yet when it was called.
+	Apply(changes []Change, after ...Ticket) Ticket
 
 	// Fetch returns the queued messages of one session from position from on, at
 	// most limit of them, oldest first. Positions already removed are passed over, and
@@ -46,6 +49,20 @@ type Ticket interface {
 	// Wait waits for Done and returns nil or why the changes were not made
 	// ([ErrFull], an I/O error), or ctx's error.
 	Wait(ctx context.Context) error
+}
+
+// Failed is the error of the first of the tickets that is done and has failed, or nil.
+func Failed(tickets []Ticket) error {
+	for _, t := range tickets {
+		select {
+		case <-t.Done():
+			if err := t.Wait(context.Background()); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	return nil
 }
 
 // Op says what a [Change] does, and which of its fields it reads.

@@ -72,9 +72,12 @@ func openJournal(fsys durable.FS, fl flaws) (store.Store, error) {
 }
 
 // Apply implements [store.Store].
-func (j *journal) Apply(changes []store.Change) store.Ticket {
+func (j *journal) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := store.Failed(after); err != nil {
+		return failed{err}
+	}
 	changes = slices.Clone(changes)
 	b := bytes.NewBuffer(make([]byte, 8))
 	err := gob.NewEncoder(b).Encode(j.flaw(changes))
@@ -92,7 +95,7 @@ func (j *journal) Apply(changes []store.Change) store.Ticket {
 	if err == nil {
 		j.end += int64(b.Len())
 	}
-	return j.Store.Apply(changes)
+	return j.Store.Apply(changes, after...)
 }
 
 // flaw is what it keeps of changes.

@@ -64,11 +64,14 @@ func (h *history) some(t *testing.T, s store.Store, w *work, n int) (failed int)
 	type waiting struct {
 		changes []store.Change
 		ticket  store.Ticket
+		after   []store.Ticket
 	}
 	var all []waiting
 	collect := func() {
 		for _, a := range all {
 			switch err := a.ticket.Wait(context.Background()); {
+			case err == nil && store.Failed(a.after) != nil:
+				t.Fatal("it was made after what was not")
 			case err == nil:
 				h.apply(t, a.changes)
 			case !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EIO) && !errors.Is(err, syscall.EROFS) && !errors.Is(err, store.ErrFull):
@@ -84,7 +87,11 @@ func (h *history) some(t *testing.T, s store.Store, w *work, n int) (failed int)
 		if lazy(changes) {
 			continue
 		}
-		all = append(all, waiting{changes, s.Apply(changes)})
+		var after []store.Ticket
+		if len(all) > 0 && w.IntN(2) == 0 {
+			after = []store.Ticket{all[w.IntN(len(all))].ticket}
+		}
+		all = append(all, waiting{changes, s.Apply(changes, after...), after})
 		if w.IntN(3) == 0 {
 			collect()
 		}

@@ -64,8 +64,13 @@ var _ store.Store = (*Store)(nil)
 // disk before it. What only keeps retained messages of QoS 0, or only takes messages
 // out of queues, is done at once and written within a second. Without room Apply fails
 // with [store.ErrFull], except for what takes things out.
-func (s *Store) Apply(changes []store.Change) store.Ticket {
-	a := apply{changes: append(make([]store.Change, 0, len(changes)), changes...)}
+func (s *Store) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
+	a := apply{changes: append(make([]store.Change, 0, len(changes)), changes...), err: store.Failed(after)}
+	for _, t := range after {
+		if t, ours := t.(*ticket); ours {
+			a.after = append(a.after, t)
+		}
+	}
 	a.weigh(&s.opts)
 	return s.submit(a)
 }
@@ -79,23 +84,25 @@ func (s *Store) submit(a apply) *ticket {
 		s.mu.Unlock()
 		return &ticket{g: finished, err: errClosed}
 	}
-	refused := a.grows && s.full.Load()
-	if !refused && s.group == nil {
+	if a.err == nil && a.grows && s.full.Load() {
+		a.err = store.ErrFull
+		s.refused.Add(1)
+	}
+	if a.err == nil && s.group == nil {
 		s.group = newGroup()
 	}
-	if !refused && a.need == needSync {
+	if a.err == nil && a.need == needSync {
 		s.strict = s.group
 	}
-	a.t = &ticket{g: s.strict} // those before it are done first
+	a.t = &ticket{g: s.strict, err: a.err} // those before it are done first
 	if s.strict == nil {
 		a.t.g = finished
 	}
-	if refused {
+	if a.err != nil {
 		s.mu.Unlock()
-		a.t.err = store.ErrFull
-		s.refused.Add(1)
 		return a.t
 	}
+	a.tells = a.t.g == s.group
 	first := len(s.pending) == 0 || a.need > s.need
 	if first {
 		s.need = a.need

@@ -18,7 +18,8 @@ type group struct{ done chan struct{} }
 
 func newGroup() *group { return &group{make(chan struct{})} }
 
-// ticket follows one Apply. Its error is written before the group is done.
+// ticket follows one Apply. Its error is written before the group is done, by the writer
+// if the Apply was not refused at once.
 type ticket struct {
 	g   *group
 	err error
@@ -61,12 +62,35 @@ type apply struct {
 	changes []store.Change
 	copies  []copied // for the keeper, instead of changes
 	try     bool     // for the keeper: only to see whether it can be written
+	after   []*ticket
 	t       *ticket
 	err     error
+	tells   bool // the ticket is not done before it is written
 	need    need
 	every   time.Duration // with needWrite: safe after; 0 is never
 	grows   bool
 	size    int
+}
+
+// fails notes that an Apply is not made, or that it may be, for those after it and, when
+// its group is done, for who waits.
+func (a *apply) fails(err error) {
+	if a.err = err; a.tells {
+		a.t.err = err
+	}
+}
+
+// refused says why an Apply is not even tried.
+func (a *apply) refused(full bool) error {
+	for _, t := range a.after {
+		if t.err != nil {
+			return t.err
+		}
+	}
+	if full && a.grows {
+		return store.ErrFull
+	}
+	return nil
 }
 
 // weigh says what an Apply needs, by the durability and what is relaxed.

@@ -66,11 +66,7 @@ func (s *Store) after(list []apply, g *group) {
 	}
 	lost := 0
 	for i := range list {
-		switch a := &list[i]; {
-		case a.err == nil:
-		case a.t.g == g:
-			a.t.err = a.err
-		default: // it was done before it was written
+		if a := &list[i]; a.err != nil && !a.tells { // it was done before it was written
 			lost++
 		}
 	}
@@ -115,8 +111,7 @@ func (s *Store) encode(list []apply) error {
 	full := s.full.Load()
 	for i := range list {
 		a := &list[i]
-		if a.err = nil; full && a.grows {
-			a.err = store.ErrFull
+		if a.fails(a.refused(full)); a.err != nil {
 			s.refused.Add(1)
 			continue
 		}
@@ -238,9 +233,10 @@ func (s *Store) fail(list []apply, err error) {
 		if list[i].err != nil {
 			continue
 		}
-		list[i].err = err
 		if isFull(err) {
-			list[i].err = fmt.Errorf("%w: %w", store.ErrFull, err)
+			list[i].fails(fmt.Errorf("%w: %w", store.ErrFull, err))
+		} else {
+			list[i].fails(err)
 		}
 	}
 }

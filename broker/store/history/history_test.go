@@ -60,7 +60,7 @@ func (refused) Done() <-chan struct{} {
 }
 func (refused) Wait(context.Context) error { return store.ErrFull }
 
-func (w *watched) Apply(changes []store.Change) store.Ticket {
+func (w *watched) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	w.applies.Add(1)
 	grows := slices.ContainsFunc(changes, func(c store.Change) bool { return c.Op == store.Put })
 	if w.broken.Load() && grows { // as a store that is full
@@ -73,7 +73,7 @@ func (w *watched) Apply(changes []store.Change) store.Ticket {
 			w.deletes.Add(1)
 		}
 	}
-	return w.Store.Apply(changes)
+	return w.Store.Apply(changes, after...)
 }
 
 // subject is a history that runs, in the virtual time of a bubble.

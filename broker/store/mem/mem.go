@@ -55,12 +55,16 @@ func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
 	return snap, nil
 }
 
-// Apply implements [store.Store]. It fails only when the store is closed.
-func (s *Store) Apply(changes []store.Change) store.Ticket {
+// Apply implements [store.Store]. It fails only when the store is closed, and after what
+// has failed.
+func (s *Store) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return &closedTicket
+	}
+	if err := store.Failed(after); err != nil { // its own tickets are done at once
+		return &ticket{done: closedTicket.done, err: err}
 	}
 	for i := range changes {
 		s.apply(&changes[i])
@@ -156,7 +160,7 @@ type ticket struct {
 	err  error
 }
 
-// The two tickets that there are; nothing writes them.
+// The tickets of most changes; nothing writes them.
 var (
 	doneTicket   = ticket{done: closedChannel()}
 	closedTicket = ticket{done: closedChannel(), err: errClosed}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ func Full(t *testing.T, open Open, fill func(t *testing.T, s store.Store), reope
 		"a full store takes what only frees":  testFrees,
 		"a full store refuses what grows":     testGrows,
 		"a full store refuses all or nothing": testAllOrNothing,
+		"what follows a refusal is refused":   testFollows,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &subject{t: t, open: open, reopen: reopen, store: open(t)}
@@ -108,12 +110,32 @@ func testAllOrNothing(t *testing.T, s *subject, before *store.Snapshot) {
 	same(t, "held", s.held(), before)
 }
 
+func testFollows(t *testing.T, s *subject, before *store.Snapshot) {
+	frees := []store.Change{at(store.Dequeue, "a", 3, 0)}
+	first := s.store.Apply([]store.Change{retain("z", "1")})
+	second := s.store.Apply(frees, first) // the first may be under way, or over
+	third := s.store.Apply(frees, second)
+	s.isRefused("the second", second)
+	s.isRefused("the third", third)
+	s.isRefused("the fourth", s.store.Apply(frees, third))
+	same(t, "held", s.held(), before)
+	taken := s.store.Apply(frees)
+	if err := s.store.Apply(frees, taken).Wait(t.Context()); err != nil {
+		t.Errorf("what follows what was taken: %v", err)
+	}
+}
+
 // refused applies changes, and wants to hear that the store is full.
 func (s *subject) refused(changes ...store.Change) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	s.isRefused(fmt.Sprint("op ", changes[len(changes)-1].Op), s.store.Apply(changes))
+}
+
+func (s *subject) isRefused(what string, ticket store.Ticket) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
-	if err := s.store.Apply(changes).Wait(ctx); !errors.Is(err, store.ErrFull) {
-		s.t.Errorf("op %d: got %v, want that the store is full", changes[len(changes)-1].Op, err)
+	if err := ticket.Wait(ctx); !errors.Is(err, store.ErrFull) {
+		s.t.Errorf("%s: got %v, want that the store is full", what, err)
 	}
 }

@@ -103,9 +103,9 @@ func (l *lateStore) Load(ctx context.Context) (*store.Snapshot, error) {
 }
 
 // Apply implements [store.Store].
-func (l *lateStore) Apply(changes []store.Change) store.Ticket {
+func (l *lateStore) Apply(changes []store.Change, after ...store.Ticket) store.Ticket {
 	if d := l.get(); d != nil {
-		return d.Apply(changes)
+		return d.Apply(changes, after...)
 	}
 	return unloaded{}
 }
