@@ -3,7 +3,6 @@ package drivers
 import (
 	"bytes"
 	"fmt"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -18,7 +17,7 @@ type Config struct {
 	Device string
 	// File is the file's path, for errors.
 	File string
-	// Text is the whole file.
+	// Text is the whole file, without a byte order mark.
 	Text []byte
 
 	file *ast.File
@@ -46,14 +45,15 @@ func (e *ConfigError) Is(target error) bool { return target == ErrConfig }
 
 // ParseConfig parses a device file: one YAML document, a mapping, without YAML tags
 // (!x), anchors (&x) and aliases (*x), with keys that are text, of at most
-// [MaxFileBytes] and not nested too deep. The error is a *ConfigError.
+// [MaxFileBytes] and not nested too deep. A byte order mark at the beginning is passed
+// over. The error is a *ConfigError.
 func ParseConfig(device, file string, text []byte) (c Config, err error) {
-	c = Config{Device: device, File: file, Text: text}
+	c = Config{Device: device, File: file, Text: bytes.TrimPrefix(text, []byte("\ufeff"))}
 	if err := c.scan(); err != nil {
 		return c, err
 	}
 	defer func() { err = c.recovered(recover(), err) }()
-	parsed, err := parser.ParseBytes(text, 0)
+	parsed, err := parser.ParseBytes(c.Text, 0)
 	if err != nil {
 		return c, c.wrap(err)
 	}
@@ -87,16 +87,9 @@ func (c Config) Common() (common Common, err error) {
 // Keys lists the keys of the mapping at a YAML path such as "$.points", in the
 // order of the file; a path that is not a mapping has none.
 func (c Config) Keys(path string) []string {
-	p, err := yaml.PathString(path)
-	if err != nil || c.file == nil {
-		return nil
-	}
-	node, err := p.FilterFile(c.file)
-	if err != nil {
-		return nil
-	}
+	node, there := c.find(path)
 	m, ok := node.(ast.MapNode)
-	if !ok {
+	if !there || !ok {
 		return nil
 	}
 	var keys []string
@@ -106,34 +99,19 @@ func (c Config) Keys(path string) []string {
 	return keys
 }
 
-// PointPath is the YAML path of a point's entry, or of one of its keys, for
-// [Config.Errorf]: PointPath("a b", "type") is "$.points.'a b'.type".
-func PointPath(point string, keys ...string) string {
-	path := "$.points.'" + strings.ReplaceAll(point, "'", "\\'") + "'"
-	for _, k := range keys {
-		path += "." + k
-	}
-	return path
-}
-
 // Errorf returns a *ConfigError at the place of a YAML path such as
-// "$.points.temperature.type"; a path that is not there gives the file's start.
+// "$.points.temperature.type"; of a path that is not there, at the last key of it that
+// is, or the file's start.
 func (c Config) Errorf(path, format string, args ...any) error {
-	msg := fmt.Sprintf(format, args...)
-	p, err := yaml.PathString(path)
-	if err != nil || c.file == nil {
-		return c.at(nil, msg)
-	}
-	node, err := p.FilterFile(c.file)
-	if err != nil || node == nil {
-		return c.at(nil, msg)
-	}
-	return c.at(start(node), msg)
+	node, _ := c.find(path)
+	return c.at(start(node), fmt.Sprintf(format, args...))
 }
 
-// start is the first token of a node; that of a mapping would be a colon.
+// start is the first token of a node, nil of none; that of a mapping would be a colon.
 func start(node ast.Node) *token.Token {
 	switch n := node.(type) {
+	case nil:
+		return nil
 	case *ast.MappingNode:
 		if !n.IsFlowStyle && len(n.Values) > 0 {
 			return n.Values[0].Key.GetToken()

@@ -101,6 +101,10 @@ func (c Config) wrap(err error) error {
 	if errors.As(err, &wrong) {
 		return c.at(wrong.Token, describe(wrong))
 	}
+	var other *yaml.UnexpectedNodeTypeError
+	if errors.As(err, &other) {
+		return c.at(other.Token, "this must be a "+map[bool]string{true: "mapping", false: "list"}[other.Expected == ast.MappingType])
+	}
 	var at yaml.Error
 	if errors.As(err, &at) {
 		return c.at(at.GetToken(), at.GetMessage())

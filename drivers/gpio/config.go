@@ -113,7 +113,7 @@ func parsePoint(cfg drivers.Config, name string, file deviceFile) (*line, error)
 		return wrong(key, "%s is for an %s", key, map[bool]string{true: "input", false: "output, which has output: true"}[f.Output])
 	}
 	f.Writable = f.Output
-	if l.Point = f.Pushed(name); f.Every > 0 {
+	if l.Point = f.Pushed(name); f.Every > 0 || file.Every > 0 {
 		l.Point = f.Polled(name, file.Common)
 	}
 	l.flags = pull | drive

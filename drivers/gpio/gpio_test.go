@@ -511,4 +511,9 @@ func TestCheck(t *testing.T) {
 	if diff := cmp.Diff(want, points); err != nil || diff != "" {
 		t.Errorf("points (-want +got):\n%s%v", diff, err)
 	}
+	points, err = New().Check(drivertest.Config(t, "io", "driver: gpio\nevery: 10s\npoints:\n  a: {line: x}\n  c: {line: z, every: 5s}\n"))
+	want = []drivers.Point{{Name: "a", Every: 10 * time.Second}, {Name: "c", Every: 5 * time.Second}}
+	if diff := cmp.Diff(want, points); err != nil || diff != "" {
+		t.Errorf("points of a file with every (-want +got):\n%s%v", diff, err)
+	}
 }

@@ -302,7 +302,7 @@ func TestCheck(t *testing.T) {
 		{"a USB port without a product", "port: usb:1a86\nformat: json\n" + points, `:1:7: a USB port is written usb:VID:PID`},
 		{"a frame of no type", "port: x\nframe: {type: x25}\nformat: json\n" + points, `:2:15: type must be line, delimiter, fixed,`},
 		{"a key of another type of frame", "port: x\nframe: {type: slip, length: 4}\nformat: json\n" + points, `:2:29: length is not for frames of type slip`},
-		{"a length of nothing", "port: x\nframe: {type: fixed}\nformat: json\n" + points, `:1:1: length must be 1 to 4096, not 0`},
+		{"a length of nothing", "port: x\nframe: {type: fixed}\nformat: json\n" + points, `:2:8: length must be 1 to 4096, not 0`},
 		{"two bounds", "port: x\nmax_line: 7\nmax_frame: 8\nformat: json\n" + points, `:2:11: max_line is another word for max_frame`},
 		{"bytes that are none", "port: x\nframe: {type: delimiter, delimiter: 'hex:0'}\nformat: json\n" + points, `:2:37: delimiter: "0" is not made of pairs of hexadecimal digits`},
 		{"a silence of nothing", "port: x\nframe: {type: silence}\nformat: json\n" + points, `:2:15: frames of type silence need either`},
