@@ -122,3 +122,42 @@ func TestDeviceCommandsAskADeviceItself(t *testing.T) {
 		s.check(t)
 	}
 }
+
+// The guide names every key that device files may have.
+func TestDocumentationNamesTheKeysOfDrivers(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/devices.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections := map[string]string{}
+	for _, s := range strings.Split(string(guide), "\n## ")[1:] {
+		title, text, _ := strings.Cut(s, "\n")
+		sections[title] = text
+	}
+	tag := regexp.MustCompile("`yaml:\"([a-z_0-9]+)\"`")
+	for title, sources := range map[string]string{
+		"Keys that every driver knows": "common.go point.go",
+		"Modbus":                       "server.go modbus/config.go modbus/table.go modbus/transport.go modbus/limits.go modbus/listen.go modbus/serverconfig.go modbus/gateway.go modbus/simconfig.go",
+		"Serial":                       "serial/file.go serial/pointfile.go serial/framefile.go",
+		"Sim":                          "sim/sim.go",
+		"GPIO":                         "gpio/config.go",
+		"Host":                         "host/host.go",
+	} {
+		known := 0
+		for source := range strings.FieldsSeq(sources) {
+			text, err := os.ReadFile("../../drivers/" + source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range tag.FindAllStringSubmatch(string(text), -1) {
+				known++
+				if !regexp.MustCompile(`(?m)(^|[^a-z_])` + key[1] + "(:|`)").MatchString(sections[title]) {
+					t.Errorf("docs/devices.md, %q: there is no word of %q, which %s knows", title, key[1], source)
+				}
+			}
+		}
+		if known < 3 {
+			t.Errorf("%q: want keys in %s, got %d", title, sources, known)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package gateway
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/cmd/internal/config"
+)
+
+// blocks are the YAML examples of a guide.
+func blocks(t *testing.T, guide string) []string {
+	t.Helper()
+	text, err := os.ReadFile("../../../docs/" + guide)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, rest := range strings.Split(string(text), "```yaml\n")[1:] {
+		block, _, closed := strings.Cut(rest, "```")
+		if !closed {
+			t.Fatalf("want each example closed, got %.80q", rest)
+		}
+		all = append(all, block)
+	}
+	return all
+}
+
+// Who copies an example of the guide to devices has a device.
+func TestExamplesOfTheGuideToDevicesAreAccepted(t *testing.T) {
+	checked := 0
+	for _, block := range blocks(t, "devices.md") {
+		first, _, _ := strings.Cut(block, "\n")
+		switch {
+		case strings.HasPrefix(block, "# in the configuration"):
+			if _, err := config.Parse("gatehouse.yaml", []byte(block), nil); err != nil {
+				t.Errorf("the example that begins %q: %v", first, err)
+			}
+			continue
+		case strings.HasPrefix(block, "# in a device file"):
+			block = "driver: sim\npoints: {a: {initial: 1}}\n" + block
+		case strings.HasPrefix(block, "points:"): // of the example before
+			block = "driver: host\n" + block
+		case !strings.HasPrefix(block, "driver:"):
+			t.Errorf("what is the example that begins %q?", first)
+			continue
+		}
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "example.yaml"), []byte(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkDevices(t.Context(), folder, nil, Options{Log: slog.New(slog.DiscardHandler), Worker: []string{os.Args[0], "script-worker"}}); err != nil {
+			t.Errorf("the example that begins %q: %v", first, err)
+		}
+		checked++
+	}
+	if checked < 12 {
+		t.Errorf("want a dozen device files at least, got %d", checked)
+	}
+}
