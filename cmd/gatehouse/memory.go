@@ -38,7 +38,8 @@ const (
 // time.
 const (
 	quietTime     = 2 * time.Second
-	spareMost     = 16 << 20
+	spareMost     = 16 << 20 // of the gateway
+	spareWorker   = 4 << 20  // of the script worker
 	spareShare    = 4
 	giveBackShare = 100
 )
@@ -58,8 +59,14 @@ func boundMemory(getenv func(string) string) (stop func()) {
 	}
 	// A start is no time to collect: most of what it allocates stays. The first collection,
 	// or quiet, ends that.
-	p := &pacer{percent: busyPercent}
-	debug.SetGCPercent(busyPercent)
+	return pace(busyPercent, spareMost)
+}
+
+// pace begins with a goal, and gives back what is spare above that many bytes. What is
+// returned ends it.
+func pace(percent int, spareMost int64) (stop func()) {
+	p := &pacer{percent: percent, spareMost: spareMost}
+	debug.SetGCPercent(percent)
 	p.quiet = time.AfterFunc(quietTime, p.giveBack)
 	p.arm()
 	return p.stop
@@ -67,6 +74,8 @@ func boundMemory(getenv func(string) string) (stop func()) {
 
 // pacer sees every collection and sets the goal of the next.
 type pacer struct {
+	spareMost int64
+
 	mu      sync.Mutex
 	last    [busyCollections]time.Time // in a circle
 	at      int
@@ -99,7 +108,7 @@ func (p *pacer) collected(now time.Time) {
 // giveBack gives the kernel what is spare. The collection that this takes is followed
 // by another look, which finds nothing more.
 func (p *pacer) giveBack() {
-	if !p.mayGiveBack(time.Now()) || !worthwhile(spare()) {
+	if !p.mayGiveBack(time.Now()) || !p.worthwhile(spare()) {
 		return
 	}
 	began := time.Now()
@@ -134,7 +143,9 @@ func (p *pacer) gaveBack(began, ended time.Time) {
 }
 
 // worthwhile reports whether what is spare is worth a collection of what is live.
-func worthwhile(spare, live int64) bool { return spare > max(spareMost, live/spareShare) }
+func (p *pacer) worthwhile(spare, live int64) bool {
+	return spare > max(p.spareMost, live/spareShare)
+}
 
 // spare is how much memory of the heap holds nothing that is live, and is not given
 // back, and how much is live, in bytes.

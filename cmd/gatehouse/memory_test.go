@@ -67,7 +67,7 @@ func TestPacer(t *testing.T) {
 }
 
 func TestGivesBack(t *testing.T) {
-	p := &pacer{percent: busyPercent, quiet: time.NewTimer(time.Hour)}
+	p := &pacer{spareMost: spareMost, percent: busyPercent, quiet: time.NewTimer(time.Hour)}
 	defer debug.SetGCPercent(debug.SetGCPercent(calmPercent))
 	var held [][]byte
 	for range 512 {
@@ -91,7 +91,7 @@ func TestGivesBack(t *testing.T) {
 // TestGivingBackCostsLittle has a program with much that is live, whose garbage grows
 // slowly, collect for nothing but that at most one hundredth of the time.
 func TestGivingBackCostsLittle(t *testing.T) {
-	p := &pacer{percent: calmPercent, quiet: time.NewTimer(time.Hour)}
+	p := &pacer{spareMost: spareMost, percent: calmPercent, quiet: time.NewTimer(time.Hour)}
 	defer p.stop()
 	now, cost := time.Now(), time.Duration(0)
 	begin := now
@@ -115,7 +115,7 @@ func TestGivingBackCostsLittle(t *testing.T) {
 		{20 << 20, 400 << 20, false},
 		{101 << 20, 400 << 20, true},
 	} {
-		if got := worthwhile(tt.spare, tt.live); got != tt.want {
+		if got := p.worthwhile(tt.spare, tt.live); got != tt.want {
 			t.Errorf("%d bytes spare beside %d: got %v", tt.spare, tt.live, got)
 		}
 	}

@@ -33,8 +33,12 @@ func build() string {
 	return fmt.Sprint(version, " ", info.Size(), " ", info.ModTime().UnixNano())
 }
 
-// runWorker serves scripts on the inherited pipes until they close.
+// runWorker serves scripts on the inherited pipes until they close. Its memory is bounded
+// by the gateway.
 func runWorker() int {
+	if os.Getenv("GOGC") == "" {
+		defer pace(calmPercent, spareWorker)()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	trimmed := make(chan error, 1)
 	up := make(chan struct{})

@@ -10,10 +10,10 @@ import (
 
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
-	"github.com/valyala/fastjson"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
 // evaluator runs the expressions of one rule file on one message at a time. It is
@@ -174,7 +174,7 @@ func (e *evaluator) enter(s *scope) {
 }
 
 // local is the JSON value below a variable of the run, nil if there is none.
-func (e *evaluator) local(s *slot) *fastjson.Value {
+func (e *evaluator) local(s *slot) jsonview.Value {
 	if e.scope == nil {
 		return nil
 	}
@@ -294,7 +294,7 @@ func (e *evaluator) holds(x *expression) (bool, error) {
 }
 
 // raw is the JSON value of an expression that is just a place in a payload.
-func (e *evaluator) raw(x *expression) (v *fastjson.Value, ok bool) {
+func (e *evaluator) raw(x *expression) (v jsonview.Value, ok bool) {
 	if x.bare < 0 {
 		return nil, false
 	}
@@ -336,9 +336,9 @@ func (e *evaluator) appendText(b []byte, x *expression) (_ []byte, isString bool
 	if len(b) > maxPayload {
 		return b, true, errTooMuch
 	}
-	if v, ok := e.raw(x); ok && v != nil && v.Type() != fastjson.TypeNull {
-		if v.Type() == fastjson.TypeString {
-			return append(b, v.GetStringBytes()...), true, nil
+	if v, ok := e.raw(x); ok && v.Kind() > jsonview.Null {
+		if v.Kind() == jsonview.String {
+			return v.AppendText(b), true, nil
 		}
 		return appendRaw(b, v), false, nil
 	}

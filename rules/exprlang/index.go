@@ -2,11 +2,11 @@ package exprlang
 
 import (
 	"slices"
-
-	"github.com/valyala/fastjson"
+	"strconv"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
 var _ rules.Sieve = (*program)(nil)
@@ -21,7 +21,6 @@ type sieve struct {
 	always  []int    // those that want something else
 	all     []int
 	payload document
-	digits  numbers
 }
 
 // Sieve indexes rules by a value that most of them compare with a constant first of all.
@@ -127,22 +126,19 @@ func (s *sieve) pick(m *message.Message, picked []int) []int {
 }
 
 // find is the rules that want a value of JSON.
-func (s *sieve) find(v *fastjson.Value) []int {
-	if v == nil {
-		return nil
-	}
-	switch v.Type() {
-	case fastjson.TypeString:
-		return s.texts[string(v.GetStringBytes())]
-	case fastjson.TypeTrue:
+func (s *sieve) find(v jsonview.Value) []int {
+	switch v.Kind() {
+	case jsonview.String:
+		return s.texts[v.Text()]
+	case jsonview.True:
 		return s.truths[1]
-	case fastjson.TypeFalse:
+	case jsonview.False:
 		return s.truths[0]
-	case fastjson.TypeNumber:
-		if f, ok := s.digits.float(v); ok {
+	case jsonview.Number:
+		if f, err := strconv.ParseFloat(string(v), 64); err == nil {
 			return s.floats[f]
 		}
-	case fastjson.TypeNull, fastjson.TypeArray, fastjson.TypeObject:
+	case jsonview.None, jsonview.Null, jsonview.Array, jsonview.Object:
 	}
 	return nil
 }

@@ -6,10 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/valyala/fastjson"
-
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
 // Language compiles rule files in YAML. It has no state and may be shared.
@@ -223,7 +222,7 @@ func (r *compiled) fields(e *evaluator) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if e.payload.look() != isJSON || e.payload.value.Type() != fastjson.TypeObject {
+	if e.payload.look() != isJSON || e.payload.value.Kind() != jsonview.Object {
 		if e.payload.kind == isTooBig {
 			return nil, errTooBig
 		}
@@ -232,16 +231,17 @@ func (r *compiled) fields(e *evaluator) ([]byte, error) {
 	b := make([]byte, 0, len(e.payload.bytes)+32*len(r.set))
 	b = append(b, '{')
 	written := make([]bool, len(r.set))
-	e.payload.value.GetObject().Visit(func(key []byte, v *fastjson.Value) {
-		at := slices.IndexFunc(r.set, func(s setField) bool { return s.name == string(key) })
+	for key, v := range e.payload.value.Members {
+		name := key.Text()
+		at := slices.IndexFunc(r.set, func(s setField) bool { return s.name == name })
 		switch {
 		case at < 0:
-			b = appendRaw(append(appendQuoted(comma(b), key), ':'), v)
+			b = appendRaw(append(appendRawString(comma(b), key), ':'), v)
 		case !written[at]:
 			b = append(append(comma(b), r.set[at].key...), values[at]...)
 			written[at] = true
 		}
-	})
+	}
 	for i := range r.set {
 		if !written[i] {
 			b = append(append(comma(b), r.set[i].key...), values[i]...)

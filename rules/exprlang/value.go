@@ -1,6 +1,7 @@
 package exprlang
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -10,11 +11,14 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/valyala/fastjson"
+	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
-// maxPayload is the longest payload that is decoded.
-const maxPayload = 1 << 20
+// Bounds of a payload that is decoded.
+const (
+	maxPayload = 1 << 20 // bytes
+	maxDepth   = 300     // brackets open at once
+)
 
 // payloadKind says what a payload is.
 type payloadKind uint8
@@ -30,10 +34,9 @@ const (
 // document is one payload, decoded on demand. It is used again for the next one:
 // everything it gave away is copied.
 type document struct {
-	parser fastjson.Parser
-	bytes  []byte
-	kind   payloadKind
-	value  *fastjson.Value
+	bytes []byte
+	kind  payloadKind
+	value jsonview.Value
 }
 
 // load makes the document that of a payload.
@@ -54,10 +57,7 @@ func (d *document) look() payloadKind {
 	case len(d.bytes) > maxPayload:
 		d.kind = isTooBig
 	case mayBeJSON(d.bytes):
-		// The parser bounds the depth and is lenient; the validation is strict
-		// and recurses.
-		v, err := d.parser.ParseBytes(d.bytes)
-		if err == nil && fastjson.ValidateBytes(d.bytes) == nil {
+		if v, ok := jsonview.Parse(d.bytes, maxDepth); ok {
 			d.kind, d.value = isJSON, v
 		}
 	}
@@ -84,106 +84,97 @@ func mayBeJSON(b []byte) bool {
 }
 
 // find goes down the path; nil is not there.
-func (d *document) find(path []step) *fastjson.Value {
+func (d *document) find(path []step) jsonview.Value {
 	v := d.value
 	for _, s := range path {
-		if v == nil {
-			return nil
-		}
 		if s.index >= 0 {
-			list := v.GetArray()
-			if s.index >= len(list) {
-				return nil
-			}
-			v = list[s.index]
-			continue
+			v = v.Element(s.index)
+		} else {
+			v = v.Member(s.key)
 		}
-		v = memberOf(v, s.key)
 	}
 	return v
-}
-
-// memberOf is the member of an object. Of several with the same key the last one
-// counts, as it does for everybody else.
-func memberOf(v *fastjson.Value, key string) *fastjson.Value {
-	o := v.GetObject()
-	if o == nil {
-		return nil
-	}
-	var last *fastjson.Value
-	o.Visit(func(k []byte, member *fastjson.Value) {
-		if string(k) == key {
-			last = member
-		}
-	})
-	return last
 }
 
 // numbers remembers the digits that float64s were made of, so that a number which
 // only passes through an expression comes out as it went in.
 type numbers struct {
-	seen   []numberText
+	seen   []numberText // not in byBits yet
 	byBits map[uint64]string
-	buf    []byte // for the digits at hand
 }
 
 type numberText struct {
 	bits uint64
-	text string
+	text jsonview.Value // of the message at hand
 }
 
 func (n *numbers) reset() {
+	clear(n.seen) // it holds on to the message
 	n.seen = n.seen[:0]
-	clear(n.byBits)
+	if len(n.byBits) > 0 {
+		clear(n.byBits)
+	}
 }
 
-func (n *numbers) add(f float64, text string) {
+func (n *numbers) add(f float64, text jsonview.Value) {
 	n.seen = append(n.seen, numberText{math.Float64bits(f), text})
 }
 
-// text returns the digits of f, if there are any and there are no others.
-func (n *numbers) text(f float64) string {
-	if len(n.seen) > 0 && n.byBits == nil {
+// appendText appends the digits of f, if there are any and there are no others.
+func (n *numbers) appendText(b []byte, f float64) ([]byte, bool) {
+	const few = 8 // for which no map is made
+	bits := math.Float64bits(f)
+	if len(n.byBits) == 0 && len(n.seen) <= few {
+		var text jsonview.Value
+		for _, s := range n.seen {
+			if s.bits != bits {
+				continue
+			}
+			if text != nil && !bytes.Equal(text, s.text) {
+				return b, false
+			}
+			text = s.text
+		}
+		return append(b, text...), text != nil
+	}
+	if n.byBits == nil {
 		n.byBits = make(map[uint64]string)
 	}
 	for _, s := range n.seen {
-		if other, ok := n.byBits[s.bits]; ok && other != s.text {
-			s.text = ""
+		text := string(s.text)
+		if other, ok := n.byBits[s.bits]; ok && other != text {
+			text = ""
 		}
-		n.byBits[s.bits] = s.text
+		n.byBits[s.bits] = text
 	}
 	n.seen = n.seen[:0]
-	return n.byBits[math.Float64bits(f)]
+	return append(b, n.byBits[bits]...), n.byBits[bits] != ""
 }
 
 // decode makes a value of expr of one of JSON.
-func (n *numbers) decode(v *fastjson.Value) any {
-	if v == nil {
-		return nil
-	}
-	switch v.Type() {
-	case fastjson.TypeTrue:
+func (n *numbers) decode(v jsonview.Value) any {
+	switch v.Kind() {
+	case jsonview.True:
 		return true
-	case fastjson.TypeFalse:
+	case jsonview.False:
 		return false
-	case fastjson.TypeString:
-		return string(v.GetStringBytes())
-	case fastjson.TypeNumber:
+	case jsonview.String:
+		return v.Text()
+	case jsonview.Number:
 		return n.number(v)
-	case fastjson.TypeArray:
-		items := v.GetArray()
-		list := make([]any, len(items))
-		for i, item := range items {
-			list[i] = n.decode(item)
+	case jsonview.Array:
+		list := []any{}
+		for item := range v.Elements {
+			list = append(list, n.decode(item))
 		}
 		return list
-	case fastjson.TypeObject:
+	case jsonview.Object:
 		object := make(map[string]any)
-		v.GetObject().Visit(func(key []byte, member *fastjson.Value) {
-			object[string(key)] = n.decode(member)
-		})
+		for key, member := range v.Members {
+			object[key.Text()] = n.decode(member)
+		}
 		return object
-	case fastjson.TypeNull:
+	case jsonview.None, jsonview.Null:
 	}
 	return nil
 }
@@ -191,28 +182,18 @@ func (n *numbers) decode(v *fastjson.Value) any {
 // number decodes a whole number as int where that has 64 bits and holds it, and any
 // other as float64: expr's integers are int, which must not overflow in silence on
 // a machine of 32 bits.
-func (n *numbers) number(v *fastjson.Value) any {
-	digits := v.MarshalTo(n.buf[:0])
-	n.buf = digits
+func (n *numbers) number(digits jsonview.Value) any {
 	if strconv.IntSize == 64 {
 		if i, ok := wholeNumber(digits); ok {
 			return i
 		}
 	}
-	text := string(digits)
-	f, err := strconv.ParseFloat(text, 64)
+	f, err := strconv.ParseFloat(string(digits), 64)
 	if err != nil {
 		return nil // 1e999: no number that can be calculated with
 	}
-	n.add(f, text)
+	n.add(f, digits)
 	return f
-}
-
-// float is a number as a float64; false if it is too large for one.
-func (n *numbers) float(v *fastjson.Value) (float64, bool) {
-	n.buf = v.MarshalTo(n.buf[:0])
-	f, err := strconv.ParseFloat(string(n.buf), 64)
-	return f, err == nil
 }
 
 func wholeNumber(digits []byte) (int, bool) {
@@ -230,37 +211,40 @@ func wholeNumber(digits []byte) (int, bool) {
 
 // appendRaw writes a value of JSON as it came: numbers digit for digit, members in
 // their order.
-func appendRaw(b []byte, v *fastjson.Value) []byte {
-	if v == nil {
+func appendRaw(b []byte, v jsonview.Value) []byte {
+	switch v.Kind() {
+	case jsonview.None:
 		return append(b, "null"...)
-	}
-	switch v.Type() {
-	case fastjson.TypeString:
-		return appendQuoted(b, v.GetStringBytes())
-	case fastjson.TypeArray:
+	case jsonview.String:
+		return appendRawString(b, v)
+	case jsonview.Array:
 		b = append(b, '[')
-		for i, item := range v.GetArray() {
-			if i > 0 {
+		for item := range v.Elements {
+			if b[len(b)-1] != '[' {
 				b = append(b, ',')
 			}
 			b = appendRaw(b, item)
 		}
 		return append(b, ']')
-	case fastjson.TypeObject:
+	case jsonview.Object:
 		b = append(b, '{')
-		first := true
-		v.GetObject().Visit(func(key []byte, member *fastjson.Value) {
-			if !first {
-				b = append(b, ',')
-			}
-			first = false
-			b = append(appendQuoted(b, key), ':')
+		for key, member := range v.Members {
+			b = append(appendRawString(comma(b), key), ':')
 			b = appendRaw(b, member)
-		})
+		}
 		return append(b, '}')
-	case fastjson.TypeNumber, fastjson.TypeTrue, fastjson.TypeFalse, fastjson.TypeNull:
+	case jsonview.Number, jsonview.True, jsonview.False, jsonview.Null:
 	}
-	return v.MarshalTo(b)
+	return append(b, v...)
+}
+
+// appendRawString writes a string with no more escapes than it needs; what is not UTF-8
+// is replaced.
+func appendRawString(b []byte, v jsonview.Value) []byte {
+	if bytes.IndexByte(v, '\\') < 0 && utf8.Valid(v) {
+		return append(b, v...)
+	}
+	return appendQuoted(b, v.Text())
 }
 
 // appendQuoted writes text as a JSON string; what is not UTF-8 is replaced.
@@ -359,8 +343,8 @@ func (n *numbers) appendFloat(b []byte, f float64) ([]byte, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return b, &notEvaluated{reason: fmt.Sprintf("the result %v is not a number that JSON has", f)}
 	}
-	if text := n.text(f); text != "" {
-		return append(b, text...), nil
+	if b, ok := n.appendText(b, f); ok {
+		return b, nil
 	}
 	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
 		return strconv.AppendFloat(b, f, 'e', -1, 64), nil

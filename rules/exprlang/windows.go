@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/valyala/fastjson"
+
+	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
 // Bounds of the windows of one rule.
@@ -256,8 +257,9 @@ func (w *window) number(e *evaluator) (float64, bool) {
 		}
 		return 0, err == nil
 	}
-	if v, ok := e.raw(w.of); ok && v != nil && v.Type() == fastjson.TypeNumber {
-		return e.numbers.float(v)
+	if v, ok := e.raw(w.of); ok && v.Kind() == jsonview.Number {
+		f, err := strconv.ParseFloat(string(v), 64)
+		return f, err == nil
 	}
 	v, err := e.run(w.of)
 	if err != nil {

@@ -15,30 +15,23 @@ import (
 type jsMessage struct {
 	s      *script
 	m      *wireMessage
-	what   string                // whose payload it is, if not the topic's
-	fields map[string]goja.Value // made, or set by the script
-	doc    *document             // the payload, once it was read
-	given  bool                  // the script set fields["payload"]
-	raw    bool                  // the script set text or bytes: m.Payload is new
+	what   string    // whose payload it is, if not the topic's
+	fields fields    // made, or set by the script
+	doc    *document // the payload, once it was read
+	given  bool      // the script set the field "payload"
+	raw    bool      // the script set text or bytes: m.Payload is new
 }
 
 // Get implements goja.DynamicObject.
 func (j *jsMessage) Get(key string) goja.Value {
-	if v, ok := j.fields[key]; ok {
+	if v := j.fields.get(key); v != nil {
 		return v
 	}
 	v := j.make(key)
 	if v != nil {
-		j.keep(key, v)
+		j.fields.put(key, v)
 	}
 	return v
-}
-
-func (j *jsMessage) keep(key string, v goja.Value) {
-	if j.fields == nil {
-		j.fields = make(map[string]goja.Value, 4)
-	}
-	j.fields[key] = v
 }
 
 func (j *jsMessage) make(key string) goja.Value {
@@ -134,16 +127,16 @@ func (j *jsMessage) Set(key string, v goja.Value) bool {
 		j.replaceRaw(b)
 	case "payload":
 		j.given = true
-		j.keep(key, v)
+		j.fields.put(key, v)
 	default:
-		j.keep(key, v)
+		j.fields.put(key, v)
 	}
 	return true
 }
 
 func (j *jsMessage) replaceRaw(b []byte) {
 	for _, key := range []string{"payload", "text", "bytes"} {
-		delete(j.fields, key)
+		j.fields.drop(key)
 	}
 	j.doc, j.given, j.raw = nil, false, true
 	m := *j.m // the original stays: it is what a filter's result is compared with
@@ -157,8 +150,7 @@ func (j *jsMessage) Has(key string) bool {
 	case "topic", "payload", "text", "bytes", "parts", "qos", "retain", "origin", "at", "properties":
 		return true
 	}
-	_, ok := j.fields[key]
-	return ok
+	return j.fields.get(key) != nil
 }
 
 // Delete implements goja.DynamicObject.
@@ -168,7 +160,7 @@ func (j *jsMessage) Delete(string) bool { return false }
 // so that {...msg} does not throw; text and bytes never are.
 func (j *jsMessage) Keys() []string {
 	keys := []string{"topic", "parts"}
-	if _, ok := j.fields["payload"]; ok || j.isJSON() {
+	if j.fields.get("payload") != nil || j.isJSON() {
 		keys = append(keys, "payload")
 	}
 	return append(keys, "qos", "retain", "properties", "origin", "at")
@@ -181,7 +173,7 @@ func (j *jsMessage) isJSON() bool {
 			return false
 		}
 		j.doc = doc
-		j.keep("payload", doc.root)
+		j.fields.put("payload", doc.root)
 	}
 	return true
 }
@@ -190,7 +182,7 @@ func (j *jsMessage) isJSON() bool {
 func (j *jsMessage) newPayload() ([]byte, bool) {
 	switch {
 	case j.given:
-		return j.s.payloadOf(j.fields["payload"]), true
+		return j.s.payloadOf(j.fields.get("payload")), true
 	case j.doc != nil && j.doc.dirty:
 		return j.s.encodeJSON(j.doc.root), true
 	case j.raw:
@@ -209,7 +201,7 @@ func (s *script) replacement(orig *wireMessage, o *goja.Object) *wireMessage {
 		j, _ := o.Export().(*jsMessage)
 		payload, changed = j.newPayload()
 		for _, key := range []string{"topic", "qos", "retain", "properties"} {
-			if v, ok := j.fields[key]; ok {
+			if v := j.fields.get(key); v != nil {
 				s.replaceField(&m, key, v)
 			}
 		}

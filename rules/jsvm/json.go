@@ -7,7 +7,8 @@ import (
 	"strconv"
 
 	"github.com/dop251/goja"
-	"github.com/valyala/fastjson"
+
+	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
 // document is a payload that was read as JSON. Its objects and arrays become
@@ -33,13 +34,8 @@ func parseDocument(rt *goja.Runtime, raw []byte) (*document, error) {
 			return nil, fmt.Errorf("it has more than %d values", maxValues)
 		}
 	}
-	var p fastjson.Parser // not reused: values outlive the event in closures
-	v, err := p.ParseBytes(raw)
-	if err != nil {
-		return nil, explain(raw)
-	}
-	// The parser, which bounds the depth, takes numbers like 01 for granted.
-	if err := fastjson.ValidateBytes(raw); err != nil {
+	v, ok := jsonview.Parse(raw, maxDepth)
+	if !ok {
 		return nil, explain(raw)
 	}
 	d := &document{rt: rt, raw: raw}
@@ -57,29 +53,26 @@ func explain(raw []byte) error {
 	return fmt.Errorf("it is nested deeper than %d", maxDepth)
 }
 
-func (d *document) value(v *fastjson.Value) goja.Value {
-	switch v.Type() {
-	case fastjson.TypeObject:
-		return d.rt.NewDynamicObject(&jsonObject{doc: d, obj: v.GetObject()})
-	case fastjson.TypeArray:
-		return d.rt.NewDynamicArray(&jsonArray{doc: d, items: v.GetArray()})
-	case fastjson.TypeString:
-		return d.rt.ToValue(string(v.GetStringBytes()))
-	case fastjson.TypeNumber:
+func (d *document) value(v jsonview.Value) goja.Value {
+	switch v.Kind() {
+	case jsonview.Object:
+		return d.rt.NewDynamicObject(&jsonObject{doc: d, text: v})
+	case jsonview.Array:
+		return d.rt.NewDynamicArray(newJSONArray(d, v))
+	case jsonview.String:
+		return d.rt.ToValue(v.Text())
+	case jsonview.Number:
 		return d.number(v)
-	case fastjson.TypeTrue:
+	case jsonview.True:
 		return d.rt.ToValue(true)
-	case fastjson.TypeFalse:
+	case jsonview.False:
 		return d.rt.ToValue(false)
-	default:
-		return goja.Null()
+	case jsonview.None, jsonview.Null:
 	}
+	return goja.Null()
 }
 
-// number reads the digits itself: the library's own reading may be off by a bit.
-func (d *document) number(v *fastjson.Value) goja.Value {
-	var buf [32]byte
-	digits := v.MarshalTo(buf[:0])
+func (d *document) number(digits jsonview.Value) goja.Value {
 	if len(digits) <= 15 {
 		if n, ok := smallInt(digits); ok {
 			return d.rt.ToValue(n)
@@ -111,39 +104,40 @@ func smallInt(digits []byte) (int64, bool) {
 }
 
 // jsonObject is an object of a document. Until a script writes to it, values are
-// taken from obj; own holds those that were, and from the first write on all.
+// taken from text and kept in made, so that they are made once and an object is the same
+// each time; from the first write on own holds all.
 type jsonObject struct {
 	doc   *document
-	obj   *fastjson.Object // nil after the first write
-	index map[string]*fastjson.Value
+	text  jsonview.Value // nil after the first write
+	made  fields
+	index map[string]jsonview.Value
 	own   map[string]goja.Value
 	order []string
 }
 
-// indexFrom is the number of keys from which on a lookup wants an index.
-const indexFrom = 16
+// indexFrom is the bytes of an object from which on a lookup wants an index.
+const indexFrom = 2048
 
 // find gives the last value of the key, as JSON.parse does.
-func (o *jsonObject) find(key string) *fastjson.Value {
-	if o.obj.Len() < indexFrom {
-		var found *fastjson.Value
-		o.obj.Visit(func(k []byte, v *fastjson.Value) {
-			if string(k) == key {
-				found = v
-			}
-		})
-		return found
+func (o *jsonObject) find(key string) jsonview.Value {
+	if len(o.text) < indexFrom {
+		return o.text.Member(key)
 	}
 	if o.index == nil {
-		o.index = make(map[string]*fastjson.Value, o.obj.Len())
-		o.obj.Visit(func(k []byte, v *fastjson.Value) { o.index[string(k)] = v })
+		o.index = make(map[string]jsonview.Value)
+		for k, v := range o.text.Members {
+			o.index[k.Text()] = v
+		}
 	}
 	return o.index[key]
 }
 
 // Get implements goja.DynamicObject.
 func (o *jsonObject) Get(key string) goja.Value {
-	if v, ok := o.own[key]; ok || o.obj == nil {
+	if o.text == nil {
+		return o.own[key]
+	}
+	if v := o.made.get(key); v != nil {
 		return v
 	}
 	found := o.find(key)
@@ -151,18 +145,13 @@ func (o *jsonObject) Get(key string) goja.Value {
 		return nil
 	}
 	v := o.doc.value(found)
-	if _, object := v.(*goja.Object); object {
-		if o.own == nil {
-			o.own = make(map[string]goja.Value)
-		}
-		o.own[key] = v // so that it is the same object each time
-	}
+	o.made.put(key, v)
 	return v
 }
 
 // Has implements goja.DynamicObject.
 func (o *jsonObject) Has(key string) bool {
-	if o.obj == nil {
+	if o.text == nil {
 		_, ok := o.own[key]
 		return ok
 	}
@@ -171,24 +160,25 @@ func (o *jsonObject) Has(key string) bool {
 
 // Keys implements goja.DynamicObject.
 func (o *jsonObject) Keys() []string {
-	if o.obj == nil {
+	if o.text == nil {
 		return o.order
 	}
-	keys := make([]string, 0, o.obj.Len())
-	seen := make(map[string]struct{}, o.obj.Len())
-	o.obj.Visit(func(k []byte, _ *fastjson.Value) {
-		if _, twice := seen[string(k)]; !twice {
-			seen[string(k)] = struct{}{}
-			keys = append(keys, string(k))
+	var keys []string
+	seen := make(map[string]struct{})
+	for name := range o.text.Members {
+		k := name.Text()
+		if _, twice := seen[k]; !twice {
+			seen[k] = struct{}{}
+			keys = append(keys, k)
 		}
-	})
+	}
 	return keys
 }
 
 // unfold takes all values over, so that they can be changed.
 func (o *jsonObject) unfold() {
 	o.doc.dirty = true
-	if o.obj == nil {
+	if o.text == nil {
 		return
 	}
 	keys := o.Keys()
@@ -196,7 +186,7 @@ func (o *jsonObject) unfold() {
 	for _, k := range keys {
 		own[k] = o.Get(k)
 	}
-	o.obj, o.index, o.own, o.order = nil, nil, own, keys
+	o.text, o.made, o.index, o.own, o.order = nil, fields{}, nil, own, keys
 }
 
 // Set implements goja.DynamicObject.
@@ -230,8 +220,16 @@ func (o *jsonObject) Delete(key string) bool {
 // touched, and from the first write on everything.
 type jsonArray struct {
 	doc   *document
-	items []*fastjson.Value // nil after the first write
+	items []jsonview.Value // nil after the first write
 	own   []goja.Value
+}
+
+func newJSONArray(d *document, v jsonview.Value) *jsonArray {
+	a := &jsonArray{doc: d, items: []jsonview.Value{}}
+	for item := range v.Elements {
+		a.items = append(a.items, item)
+	}
+	return a
 }
 
 // Len implements goja.DynamicArray.

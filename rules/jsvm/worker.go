@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dlclark/regexp2/v2"
+	"golang.org/x/sys/unix"
 )
 
 // The descriptors that a worker inherits.
@@ -28,18 +29,21 @@ const (
 // Worker is what the hidden subcommand "gatehouse worker" calls: it runs scripts
 // for the gateway that started it, over descriptors 3 to 6, until the gateway
 // closes them or dies; then it ends the process, whatever a script is doing. It
-// bounds its own memory. It returns early when ctx ends, and with an error when it
-// was not started by a gateway.
+// bounds its own memory. It returns early when ctx ends, at the next frame, and with an
+// error when it was not started by a gateway.
 func Worker(ctx context.Context) error {
 	// A service manager that stops a unit, or a killall, means the gateway, which
 	// needs its filters to the end.
 	signals.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	// Whoever waits for these has nothing else to do: no poller stands between.
+	for _, fd := range []int{fdRequests, fdAnswers, fdTold} {
+		if err := syscall.SetNonblock(fd, false); err != nil {
+			return fmt.Errorf("cannot serve scripts: this command is for the gateway to start: %w", err)
+		}
+	}
 	requests := os.NewFile(fdRequests, "requests")
 	answers := os.NewFile(fdAnswers, "answers")
 	told := os.NewFile(fdTold, "told")
-	if requests == nil || answers == nil || told == nil {
-		return errors.New("cannot serve scripts: this command is for the gateway to start")
-	}
 	shared, err := mapShared(fdShared)
 	if err != nil {
 		return fmt.Errorf("cannot serve scripts: this command is for the gateway to start: %w", err)
@@ -60,20 +64,18 @@ func Worker(ctx context.Context) error {
 	w := newWorker(answers, shared, hello)
 	w.told = told
 	go w.watch.run()
-	frames := make(chan []byte, 4)
-	go feed(in, frames)
-	return w.serve(ctx, frames)
+	go endWithGateway()
+	return w.serve(ctx, in)
 }
 
-// feed reads frames until the gateway is gone, which ends the process at once: a
+// endWithGateway waits for the gateway to be gone, which ends the process at once: a
 // script may be in an endless loop.
-func feed(in io.Reader, frames chan<- []byte) {
+func endWithGateway() {
+	hangUp := []unix.PollFd{{Fd: fdRequests}} // no events: POLLHUP and POLLERR are always told
 	for {
-		body, err := readFrame(in)
-		if err != nil {
+		if n, err := unix.Poll(hangUp, -1); n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
 			os.Exit(0)
 		}
-		frames <- body
 	}
 }
 
@@ -104,17 +106,18 @@ func newWorker(answers io.Writer, shared *sharedPage, hello *helloRecord) *worke
 	}
 }
 
-func (w *worker) serve(ctx context.Context, frames <-chan []byte) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case body := <-frames:
-			if err := w.serveFrame(body); err != nil {
-				return err
-			}
+// serve reads and answers in one goroutine: no thread has to wake another for it.
+func (w *worker) serve(ctx context.Context, in io.Reader) error {
+	for ctx.Err() == nil {
+		body, err := readFrame(in)
+		if err != nil {
+			return nil // the gateway is gone
+		}
+		if err := w.serveFrame(body); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func (w *worker) serveFrame(body []byte) error {

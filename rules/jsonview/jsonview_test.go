@@ -1,0 +1,165 @@
+package jsonview_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse/gatehouse/rules/jsonview"
+)
+
+var texts = []string{
+	``, ` `, `0`, `-0`, `01`, `-`, `1.`, `1.5`, `.5`, `1e`, `1e+`, `1E-5`, `1e5x`, `--1`, `+1`, `1 2`, `nan`, `Infinity`,
+	`true`, `false`, `null`, `nul`, `truex`, ` true `, "\ttrue\n", "\vtrue",
+	`""`, `"`, `"a`, `"a"`, `"a\"b"`, `"\\"`, `"\\\""`, `"\x"`, `"\u00e9"`, `"\u00g9"`, `"\u00e"`, `"\ud83d\ude00"`, `"\ud83d"`, "\"\t\"", "\"\x7f\xff\"", `"\/\b\f\n\r\t"`,
+	`[]`, `[ ]`, `[1]`, `[1,]`, `[,1]`, `[1 2]`, `[1 , 2]`, `[[],[[]]]`, `[`, `]`, `[}`, `[1}`,
+	`{}`, `{ }`, `{"a":1}`, `{"a" : 1 , "b":2}`, `{"a":1,}`, `{a:1}`, `{"a"}`, `{"a":}`, `{"a":1 "b":2}`, `{"a":1,"a":2}`, `{"\u0061":3}`, `{"a":1,"\u0061":3}`,
+	`{"a":{"b":[1,{"c":"}]\""}]},"d":null}`, `{"":""}`, `{"a":1}x`, `{,}`, `{"a":1,,"b":2}`, `{1:2}`, `[}]`, `{]}`, `["\\"]`, `["\"]`,
+}
+
+func FuzzParse(f *testing.F) {
+	for _, text := range texts {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		v, ok := jsonview.Parse(text, 300)
+		valid := json.Valid(text) && deepest(text) <= 300
+		if ok != valid {
+			t.Fatalf("%q: %v, want %v", text, ok, valid)
+		}
+		if !ok {
+			if v != nil {
+				t.Fatalf("%q: a value %q", text, v)
+			}
+			return
+		}
+		if !bytes.Equal(v, bytes.Trim(text, " \t\r\n")) {
+			t.Fatalf("%q: the value is %q", text, v)
+		}
+		var want any
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.UseNumber()
+		if err := d.Decode(&want); err != nil {
+			t.Fatal(err)
+		}
+		if got := tree(v); !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q: %#v, want %#v", text, got, want)
+		}
+	})
+}
+
+// deepest is how many brackets of valid JSON are open at once.
+func deepest(text []byte) (deepest int) {
+	depth := 0
+	d := json.NewDecoder(bytes.NewReader(text))
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return deepest
+		}
+		switch token {
+		case json.Delim('{'), json.Delim('['):
+			depth++
+			deepest = max(deepest, depth)
+		case json.Delim('}'), json.Delim(']'):
+			depth--
+		}
+	}
+}
+
+// tree is what encoding/json makes of a value. What is not UTF-8 is replaced as it does.
+func tree(v jsonview.Value) any {
+	text := func(v jsonview.Value) string {
+		if !bytes.Equal(v.AppendText([]byte("x")), []byte("x"+v.Text())) {
+			panic("AppendText and Text differ")
+		}
+		return string([]rune(v.Text()))
+	}
+	switch v.Kind() {
+	case jsonview.False:
+		return false
+	case jsonview.True:
+		return true
+	case jsonview.Number:
+		return json.Number(v)
+	case jsonview.String:
+		return text(v)
+	case jsonview.Array:
+		list := []any{}
+		for e := range v.Elements {
+			if !bytes.Equal(e, v.Element(len(list))) {
+				panic("Element and Elements differ")
+			}
+			list = append(list, tree(e))
+		}
+		return list
+	case jsonview.Object:
+		object := map[string]any{}
+		for key, m := range v.Members {
+			object[text(key)] = tree(m)
+			if v.Member(key.Text()) == nil {
+				panic("Member finds not what Members gives")
+			}
+		}
+		return object
+	case jsonview.None, jsonview.Null:
+	}
+	return nil
+}
+
+func TestDepth(t *testing.T) {
+	for _, brackets := range []string{"[]", `{"a":}`} {
+		open, shut := brackets[:len(brackets)-1], brackets[len(brackets)-1:]
+		for depth, want := range map[int]bool{3: true, 2: false} {
+			text := strings.Repeat(open, 3) + "1" + strings.Repeat(shut, 3)
+			if _, ok := jsonview.Parse([]byte(text), depth); ok != want {
+				t.Errorf("%s within %d: %v, want %v", text, depth, ok, want)
+			}
+		}
+	}
+}
+
+func TestMember(t *testing.T) {
+	v, ok := jsonview.Parse([]byte(`{"a":1, "b":{"c":[10,"x\n"]}, "\u0061":2, "open":true, "none":null}`), 9)
+	if !ok {
+		t.Fatal("not JSON")
+	}
+	got := fmt.Sprintf("%s %s %q %q %q %v %v", v.Member("a"), v.Member("b").Member("c").Element(0), v.Member("b").Member("c").Element(1).Text(),
+		v.Member("b").Member("c").Element(2), v.Member("c"), v.Member("open").Kind() == jsonview.True, v.Member("none").Kind() == jsonview.Null)
+	if want := `2 10 "x\n" "" "" true true`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if m := v.Member("a").Member("b"); m != nil {
+		t.Errorf("a number has a member %q", m)
+	}
+	if e := v.Element(0); e != nil {
+		t.Errorf("an object has an element %q", e)
+	}
+}
+
+func TestLookingAllocatesNothing(t *testing.T) {
+	text := []byte(`{"open":true,"id":100,"value":20.5,"deep":{"list":[1,2,{"x":"y"}]},"stamp":"0123"}`)
+	n := testing.AllocsPerRun(100, func() {
+		v, ok := jsonview.Parse(text, 300)
+		if !ok || v.Member("open").Kind() != jsonview.True || string(v.Member("deep").Member("list").Element(1)) != "2" {
+			t.Error("wrong value")
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	text := []byte(`{"open":true,"id":100,"value":20,"stamp":"0123456789abcdef0123456789abcdef","pad":"xxxx"}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		v, _ := jsonview.Parse(text, 300)
+		if v.Member("open").Kind() != jsonview.True {
+			b.Fatal("wrong value")
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package jsonview
+
+// Parse checks that text is one JSON value with at most depth brackets open at once, and
+// nothing but white space around it. The value shares the memory of text, which must not
+// be written afterwards. It is nil, and false, if text is no such value.
+func Parse(text []byte, depth int) (Value, bool) {
+	from := space(text, 0)
+	end := check(text, from, depth)
+	if end < 0 || space(text, end) != len(text) {
+		return nil, false
+	}
+	return Value(text[from:end:end]), true
+}
+
+// space is where the white space that may be at i ends.
+func space(text []byte, i int) int {
+	for i < len(text) && (text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// check is where the value ends that begins at i, -1 if there is none.
+func check(text []byte, i, depth int) int {
+	if i >= len(text) {
+		return -1
+	}
+	switch c := text[i]; c {
+	case '"':
+		return checkString(text, i+1)
+	case '{':
+		return checkObject(text, i+1, depth-1)
+	case '[':
+		return checkArray(text, i+1, depth-1)
+	case 't':
+		return checkWord(text, i, "true")
+	case 'f':
+		return checkWord(text, i, "false")
+	case 'n':
+		return checkWord(text, i, "null")
+	default:
+		return checkNumber(text, i)
+	}
+}
+
+func checkWord(text []byte, i int, word string) int {
+	if end := i + len(word); end <= len(text) && string(text[i:end]) == word {
+		return end
+	}
+	return -1
+}
+
+func checkObject(text []byte, i, depth int) int {
+	if depth < 0 {
+		return -1
+	}
+	if i = space(text, i); i < len(text) && text[i] == '}' {
+		return i + 1
+	}
+	for i < len(text) && text[i] == '"' {
+		if i = checkString(text, i+1); i < 0 {
+			return -1
+		}
+		if i = space(text, i); i >= len(text) || text[i] != ':' {
+			return -1
+		}
+		if i = check(text, space(text, i+1), depth); i < 0 {
+			return -1
+		}
+		if i = space(text, i); i >= len(text) {
+			return -1
+		}
+		if text[i] == '}' {
+			return i + 1
+		}
+		if text[i] != ',' {
+			return -1
+		}
+		i = space(text, i+1)
+	}
+	return -1
+}
+
+func checkArray(text []byte, i, depth int) int {
+	if depth < 0 {
+		return -1
+	}
+	if i = space(text, i); i < len(text) && text[i] == ']' {
+		return i + 1
+	}
+	for i < len(text) {
+		if i = check(text, i, depth); i < 0 {
+			return -1
+		}
+		if i = space(text, i); i >= len(text) {
+			return -1
+		}
+		if text[i] == ']' {
+			return i + 1
+		}
+		if text[i] != ',' {
+			return -1
+		}
+		i = space(text, i+1)
+	}
+	return -1
+}
+
+// plain are the bytes that stand for themselves in a string.
+var plain = func() (plain [256]bool) {
+	for c := range plain {
+		plain[c] = c >= 0x20 && c != '"' && c != '\\'
+	}
+	return plain
+}()
+
+func checkString(text []byte, i int) int {
+	for {
+		for i < len(text) && plain[text[i]] {
+			i++
+		}
+		switch {
+		case i >= len(text):
+			return -1
+		case text[i] == '"':
+			return i + 1
+		case text[i] != '\\':
+			return -1
+		}
+		if i = checkEscape(text, i+1); i < 0 {
+			return -1
+		}
+	}
+}
+
+func checkEscape(text []byte, i int) int {
+	if i >= len(text) {
+		return -1
+	}
+	switch text[i] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i + 1
+	case 'u':
+	default:
+		return -1
+	}
+	end := i + 5
+	if end > len(text) {
+		return -1
+	}
+	for _, c := range text[i+1 : end] {
+		if c|0x20 < 'a' && (c < '0' || c > '9') || c|0x20 > 'f' {
+			return -1
+		}
+	}
+	return end
+}
+
+func checkNumber(text []byte, i int) int {
+	if i < len(text) && text[i] == '-' {
+		i++
+	}
+	from := i
+	if i = digits(text, i); i == from || text[from] == '0' && i > from+1 {
+		return -1
+	}
+	if i < len(text) && text[i] == '.' {
+		from = i + 1
+		if i = digits(text, from); i == from {
+			return -1
+		}
+	}
+	if i < len(text) && text[i]|0x20 == 'e' {
+		if i++; i < len(text) && (text[i] == '+' || text[i] == '-') {
+			i++
+		}
+		from = i
+		if i = digits(text, i); i == from {
+			return -1
+		}
+	}
+	return i
+}
+
+func digits(text []byte, i int) int {
+	for i < len(text) && text[i] >= '0' && text[i] <= '9' {
+		i++
+	}
+	return i
+}
