@@ -502,7 +502,7 @@ func (p *peer) ended(t *rapid.T, id string, c *brokertest.Client) {
 // settle has all clients acknowledge what comes, until nothing comes any more. The
 // one that has acted is first: when it has its answer, all has gone where it goes.
 func (p *peer) settle(t *rapid.T, first string) {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for n := 0; n < 50 || p.waits != nil && time.Now().Before(deadline); n++ {
 		quiet := p.waits == nil || !p.waits()
 		for _, id := range []string{first, "a", "b", "observer"} {

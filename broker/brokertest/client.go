@@ -92,7 +92,7 @@ func (c *Client) ReadPatiently() (packet.Packet, error) {
 	return packet.Read(c.r, c.version, 0)
 }
 
-// Read reads one packet, for at most ten seconds.
+// Read reads one packet, for at most a minute.
 func (c *Client) Read() (packet.Packet, error) {
 	if err := c.nc.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err

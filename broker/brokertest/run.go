@@ -21,7 +21,7 @@ import (
 )
 
 // patience is how long a step may take.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // Run runs the scenario in a txtar file over TCP, on a store that newStore makes,
 // nil for one in memory. The file holds a comment and one file called script, or

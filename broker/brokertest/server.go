@@ -53,9 +53,13 @@ func Start(t testing.TB, opts broker.Options) *Server {
 	return StartOn(t, opts, TCP().Listen(t))
 }
 
-// StartOn is [Start] on another listener.
+// StartOn is [Start] on another listener. Clients have a minute to be connected, unless
+// the options say otherwise: a busy machine may need more than the default.
 func StartOn(t testing.TB, opts broker.Options, l net.Listener) *Server {
 	t.Helper()
+	if opts.Limits.ConnectTime == 0 {
+		opts.Limits.ConnectTime = patience
+	}
 	server, err := broker.New(opts)
 	if err != nil {
 		t.Fatal(err)
