@@ -379,6 +379,7 @@ func (l *lane) notKept(err error) {
 // again in the next process.
 func (l *lane) commit(ctx context.Context) bool {
 	msgs, owners := l.messages()
+	defer l.forgetMessages()
 	if err := ctx.Err(); err != nil {
 		l.out.rollBack()
 		l.engine.failedCommit(owners, err)
@@ -395,6 +396,7 @@ func (l *lane) commit(ctx context.Context) bool {
 		l.settle(ctx, now)
 		return true
 	}
+	l.msgs, l.owners = nil, nil // a Keeper that gives up may still hold them
 	lasting, end := outlast(ctx, commitPatience)
 	defer end()
 	records := l.out.take()

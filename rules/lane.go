@@ -43,6 +43,8 @@ type lane struct {
 	groups     []group
 	found      []int
 	effects    []effect
+	msgs       []message.Message // of effects, and whose they are
+	owners     []*judge
 }
 
 // batch is one delivery; the lane answers on done.
@@ -486,28 +488,43 @@ func (l *lane) noteDue(a *appointment, now time.Time) {
 	}
 }
 
-// messages are what the effects publish, and whose they are.
-func (l *lane) messages() (msgs []message.Message, owners []*judge) {
-	for _, f := range l.effects {
+// messages are what the effects publish, and whose they are, in memory that is used
+// again.
+func (l *lane) messages() ([]message.Message, []*judge) {
+	l.msgs, l.owners = l.msgs[:0], l.owners[:0]
+	for i := range l.effects {
+		f := &l.effects[i]
 		if f.judge.Shadow {
 			continue
 		}
-		for _, m := range f.out.Publish {
+		for k := range f.out.Publish {
+			m := &f.out.Publish[k]
 			if f.hops >= message.MaxHops {
 				l.engine.looped(f.judge, m.Topic)
 				continue
 			}
-			if err := checkMessage(&m); err != nil {
+			if err := checkMessage(m); err != nil {
 				l.engine.failedPublish(f.judge, err)
 				continue
 			}
+			l.msgs, l.owners = append(l.msgs, *m), append(l.owners, f.judge)
+			m = &l.msgs[len(l.msgs)-1]
 			m.Origin, m.Hops = f.judge.origin, f.hops+1
-			msgs, owners = append(msgs, m), append(owners, f.judge)
 		}
 	}
 	clear(l.effects)
 	l.effects = l.effects[:0]
-	return msgs, owners
+	return l.msgs, l.owners
+}
+
+// forgetMessages lets go of what messages gave, and of the memory of very many.
+func (l *lane) forgetMessages() {
+	const most = 1024
+	clear(l.msgs)
+	clear(l.owners)
+	if cap(l.msgs) > most {
+		l.msgs, l.owners = nil, nil
+	}
 }
 
 // checkMessage refuses what a bus would.
@@ -586,7 +603,14 @@ func (e *Engine) failedCommit(owners []*judge, err error) {
 }
 
 func countPublished(owners []*judge) {
-	for _, j := range owners {
-		j.count(func(c *Counters) { c.Published++ })
+	for from, j := range owners {
+		if from > 0 && owners[from-1] == j {
+			continue // it is counted already
+		}
+		n := 1
+		for from+n < len(owners) && owners[from+n] == j {
+			n++
+		}
+		j.count(func(c *Counters) { c.Published += uint64(n) })
 	}
 }

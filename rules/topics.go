@@ -26,6 +26,8 @@ func CheckFilter(filter string) error {
 // topic name, and none below $SYS, where the broker and the engine tell how they are.
 func CheckTopic(name string) error {
 	switch {
+	case isPlain(name):
+		return nil
 	case name == "":
 		return errors.New("topic is empty")
 	case name == "$SYS" || strings.HasPrefix(name, "$SYS/"):
@@ -34,6 +36,18 @@ func CheckTopic(name string) error {
 		return fmt.Errorf("topic %q is not valid: %s", abridged(name), whyNot(name, false))
 	}
 	return nil
+}
+
+// isPlain reports whether a name is of letters, digits and the like of ASCII, and short:
+// most are, and there is nothing else to look for in them.
+func isPlain(name string) bool {
+	const short = 100 // fewer levels than topic.MaxLevels, whatever they are
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c >= 0x7f || c == '+' || c == '#' || c == '$' {
+			return false
+		}
+	}
+	return name != "" && len(name) <= short
 }
 
 func whyNot(s string, filter bool) string {

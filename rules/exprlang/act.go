@@ -61,8 +61,8 @@ func (g *goes) step(t *thread, in *instr) error {
 
 // publish makes one message.
 func (g *goes) publish(p *publish) error {
-	m, err := p.message(g.e)
-	if err != nil {
+	var m message.Message
+	if err := p.message(g.e, &m); err != nil {
 		return err
 	}
 	if g.bytes += m.Size(); len(g.out.Publish)-g.msgs >= maxGoMsgs || g.bytes > maxGoBytes {
@@ -76,17 +76,17 @@ func (g *goes) publish(p *publish) error {
 }
 
 // message makes the message that an entry publishes.
-func (p *publish) message(e *evaluator) (m message.Message, err error) {
+func (p *publish) message(e *evaluator, m *message.Message) (err error) {
 	if m.Topic, err = p.topic.topicText(e); err != nil {
-		return m, err
+		return err
 	}
 	if p.payload != nil {
-		if m.Payload, err = p.payload.whole(e, nil); err != nil {
-			return m, err
+		if m.Payload, err = p.payload.bytes(e); err != nil {
+			return err
 		}
 	}
 	m.QoS, m.Retain = p.qos, p.retain
-	return m, rules.CheckTopic(m.Topic)
+	return rules.CheckTopic(m.Topic)
 }
 
 // set changes variables of the file, all of one step or none. What comes after sees

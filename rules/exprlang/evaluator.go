@@ -43,6 +43,13 @@ type evaluator struct {
 	scope       *scope        // of the run whose step is done; nil is none
 	locals      bool          // there are slots of such
 	plugins     plugins
+
+	// What messages are made in.
+	room    []message.Message // for those of this Run
+	left    int               // calls of this Run still to come
+	subject []byte            // a topic
+	body    []byte            // a payload
+	word    []byte            // a text in it
 }
 
 func newEvaluator(t *table) *evaluator {
@@ -61,6 +68,9 @@ func newEvaluator(t *table) *evaluator {
 	}
 	return e
 }
+
+// mostKept is how many bytes of memory for payloads are used again.
+const mostKept = 64 << 10
 
 // noMessage is what an expression sees when there is none: payload is nil, the texts
 // are empty.
@@ -101,6 +111,22 @@ func (e *evaluator) unload() {
 	e.scope, e.plugins.ctx = nil, nil
 	e.plugins.begin()
 	e.splitTopic, e.splitTopics = nil, false
+	e.room = nil
+	if cap(e.body)+cap(e.word) > mostKept {
+		e.body, e.word = nil, nil
+	}
+}
+
+// messages is memory for n messages. That of a Run is taken by the piece, since most
+// rules publish one.
+func (e *evaluator) messages(n int) []message.Message {
+	const piece = 16
+	at := len(e.room)
+	if cap(e.room)-at < n {
+		e.room, at = make([]message.Message, 0, max(n, min(piece, e.left))), 0
+	}
+	e.room = e.room[:at+n]
+	return e.room[at : at+n : at+n]
 }
 
 // slot is the value of a slot, decoded once a message.

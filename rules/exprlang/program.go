@@ -87,6 +87,7 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 			}
 			break
 		}
+		e.left = len(calls) - i
 		e.explain(&calls[i], &outs[i])
 		e.plugins.begin()
 		if calls[i].Trigger == rules.OnStart {
@@ -171,10 +172,9 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 
 // publish makes the messages of a rule, all or none.
 func (r *compiled) publish(e *evaluator) ([]message.Message, error) {
-	msgs := make([]message.Message, len(r.do))
+	msgs := e.messages(len(r.do))
 	for i := range r.do {
-		var err error
-		if msgs[i], err = r.do[i].message(e); err != nil {
+		if err := r.do[i].message(e, &msgs[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -1,6 +1,7 @@
 package exprlang
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -139,14 +140,14 @@ func (t *template) topicText(e *evaluator) (string, error) {
 	if s, ok := t.literal(); ok {
 		return s, nil
 	}
-	var buf [128]byte
-	b := buf[:0]
+	b := e.subject[:0]
 	var err error
 	if t.alone != nil {
 		b, err = e.appendWord(b, t.alone)
 	} else {
 		b, _, err = t.render(e, b)
 	}
+	e.subject = b
 	return string(b), err
 }
 
@@ -251,6 +252,16 @@ func isNumber(s string) bool {
 	return s != "" && (s[0] == '-' || s[0] >= '0' && s[0] <= '9') && json.Valid([]byte(s))
 }
 
+// bytes are the node as a whole payload; nobody may write them.
+func (n *payloadNode) bytes(e *evaluator) ([]byte, error) {
+	if n.kind == rawNode {
+		return n.raw, nil
+	}
+	b, err := n.whole(e, e.body[:0])
+	e.body = b
+	return bytes.Clone(b), err
+}
+
 // whole appends the node as a whole payload: text as it is, anything else as JSON.
 func (n *payloadNode) whole(e *evaluator, b []byte) ([]byte, error) {
 	if n.kind != textNode {
@@ -270,7 +281,8 @@ func (n *payloadNode) json(e *evaluator, b []byte) ([]byte, error) {
 		if n.text.alone != nil {
 			return e.appendJSON(b, n.text.alone)
 		}
-		text, _, err := n.text.render(e, nil)
+		text, _, err := n.text.render(e, e.word[:0])
+		e.word = text
 		return appendQuoted(b, text), err
 	case objectNode:
 		b = append(b, '{')

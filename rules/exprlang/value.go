@@ -37,11 +37,23 @@ type document struct {
 	bytes []byte
 	kind  payloadKind
 	value jsonview.Value
+	// members are those of value, if it is an object of few, once one was looked for.
+	members []member
+	listed  bool
 }
+
+type member struct{ key, value jsonview.Value }
+
+// fewMembers is how many members of an object are listed. One of more is gone through for
+// each that is looked for.
+const fewMembers = 32
 
 // load makes the document that of a payload.
 func (d *document) load(payload []byte, there bool) {
-	d.bytes, d.value, d.kind = payload, nil, unknown
+	d.bytes, d.value, d.kind, d.listed = payload, nil, unknown, false
+	if payload == nil {
+		clear(d.members[:cap(d.members)]) // they hold on to the message
+	}
 	if !there {
 		d.kind = isAbsent
 	}
@@ -85,15 +97,49 @@ func mayBeJSON(b []byte) bool {
 
 // find goes down the path; nil is not there.
 func (d *document) find(path []step) jsonview.Value {
-	v := d.value
-	for _, s := range path {
-		if s.index >= 0 {
-			v = v.Element(s.index)
-		} else {
-			v = v.Member(s.key)
-		}
+	if len(path) == 0 {
+		return d.value
+	}
+	v := d.first(path[0])
+	for _, s := range path[1:] {
+		v = s.of(v)
 	}
 	return v
+}
+
+func (s step) of(v jsonview.Value) jsonview.Value {
+	if s.index >= 0 {
+		return v.Element(s.index)
+	}
+	return v.Member(s.key)
+}
+
+// first goes down one step.
+func (d *document) first(s step) (found jsonview.Value) {
+	if s.index >= 0 || !d.list() {
+		return s.of(d.value)
+	}
+	for i := range d.members {
+		if d.members[i].key.Is(s.key) {
+			found = d.members[i].value
+		}
+	}
+	return found
+}
+
+// list lists the members, and reports whether there are few.
+func (d *document) list() bool {
+	if d.listed {
+		return len(d.members) <= fewMembers
+	}
+	d.listed, d.members = true, d.members[:0]
+	for key, value := range d.value.Members {
+		d.members = append(d.members, member{key, value})
+		if len(d.members) > fewMembers {
+			return false
+		}
+	}
+	return true
 }
 
 // numbers remembers the digits that float64s were made of, so that a number which

@@ -51,7 +51,7 @@ func (v Value) Kind() Kind {
 // object.
 func (v Value) Member(key string) (found Value) {
 	for name, member := range v.Members {
-		if name.is(key) {
+		if name.Is(key) {
 			found = member
 		}
 	}
@@ -130,12 +130,15 @@ func (v Value) unescaped() (text string) {
 	return text
 }
 
-// is reports whether a String says text.
-func (v Value) is(text string) bool {
+// Is reports whether a String says text. It must be one.
+func (v Value) Is(text string) bool {
+	if len(v)-2 < len(text) { // an escape is longer than what it stands for
+		return false
+	}
 	if string(v[1:len(v)-1]) == text {
 		return bytes.IndexByte(v, '\\') < 0
 	}
-	return bytes.IndexByte(v, '\\') >= 0 && v.unescaped() == text
+	return len(v)-2 > len(text) && bytes.IndexByte(v, '\\') >= 0 && v.unescaped() == text
 }
 
 // endOf is where the value ends that begins at i.
@@ -154,6 +157,12 @@ func endOf(text []byte, i int) int {
 
 // endOfString is where a string ends whose text begins at i.
 func endOfString(text []byte, i int) int {
+	const short = 32 // bytes, that are looked at one by one
+	for most := min(len(text), i+short); i < most && text[i] != '\\'; i++ {
+		if text[i] == '"' {
+			return i + 1
+		}
+	}
 	for {
 		end := i + bytes.IndexByte(text[i:], '"')
 		escape := bytes.IndexByte(text[i:end], '\\')
