@@ -97,9 +97,9 @@ type held struct {
 	ioctl ioctl
 	fire  chan bool // begins or ends a pulse; capacity 1
 
-	mu    sync.Mutex
-	count uint64 // edges
-	last  uint32 // the number of the last edge
+	mu    sync.Mutex // also held while a pulse begins or ends
+	count uint64     // edges
+	last  uint32     // the number of the last edge
 }
 
 // device is a set of lines.
@@ -126,12 +126,11 @@ func (d *device) Metrics() drivers.Metrics { return d.meter.Metrics() }
 // start has a line tell what it is, and what becomes of it.
 func (d *device) start(h *held) {
 	d.wait.Go(func() {
-		if !d.push(h.reading()) {
-			return
-		}
-		if h.output {
+		told := d.push(h.reading())
+		switch {
+		case h.output:
 			d.pulses(h)
-		} else {
+		case told:
 			d.edges(h)
 		}
 	})
@@ -229,20 +228,56 @@ func (d *device) pulses(h *held) {
 			}
 		case <-over:
 			over = nil
-			r := drivers.Reading{Point: h.Name, At: time.Now(), Value: drivers.BoolValue(false)}
-			if r.Err = h.set(false); r.Err != nil {
+			ended, err := h.end()
+			if !ended {
+				continue // another one begins
+			}
+			r := drivers.Reading{Point: h.Name, At: time.Now(), Value: drivers.BoolValue(false), Err: err}
+			if err != nil {
 				r.Value, r.Quality = drivers.Value{}, drivers.Bad
 			}
 			if !d.push(r) {
 				return
 			}
 		case <-d.done:
+			select {
+			case on := <-h.fire: // it was not taken up yet
+				if over = nil; on {
+					over = timer.C
+				}
+			default:
+			}
 			if over != nil {
 				_ = h.set(false) // nobody hears of it any more
 			}
 			return
 		}
 	}
+}
+
+// begin begins a pulse, or ends it.
+func (h *held) begin(on bool) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.set(on); err != nil {
+		return err
+	}
+	select {
+	case <-h.fire: // it was not looked at, and is of the past
+	default:
+	}
+	h.fire <- on // there is room: nobody else sends
+	return nil
+}
+
+// end ends a pulse whose time is over, unless another one has begun by now.
+func (h *held) end() (ended bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.fire) > 0 {
+		return false, nil
+	}
+	return true, h.set(false)
 }
 
 func (h *held) set(on bool) error {
@@ -297,17 +332,13 @@ func (d *device) Write(_ context.Context, name string, v drivers.Value) error {
 	if n, whole := v.Int(); !ok || !whole || n < 0 || n > 1 {
 		return fmt.Errorf("point %q: %s is neither true nor false", name, v)
 	}
-	if err := h.set(on); err != nil {
+	set := h.set
+	if h.pulse > 0 {
+		set = h.begin
+	}
+	if err := set(on); err != nil {
 		return fmt.Errorf("cannot set line %q: %w", h.name, err)
 	}
-	if h.pulse == 0 {
-		return nil
-	}
-	select {
-	case <-h.fire: // it was not looked at, and is of the past
-	default:
-	}
-	h.fire <- on // there is room: nobody else sends
 	return nil
 }
 
