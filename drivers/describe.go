@@ -19,8 +19,8 @@ type Description struct {
 }
 
 // Described tells what the devices are that should run, by name, and a channel that is
-// closed when that changes. Those that wait for their driver are left out. The slices
-// are shared and must not be written.
+// closed when that changes. Those that wait for their driver are left out, and the points
+// that show a topic, which others tell of. The slices are shared and must not be written.
 func (h *Host) Described() (all []Description, changed <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -31,10 +31,18 @@ func (h *Host) Described() (all []Description, changed <-chan struct{}) {
 		}
 		all = append(all, Description{
 			Name: name, Driver: e.driverName, Topic: e.topic, Together: e.together, Object: e.object,
-			Discovery: e.discovery, Points: e.points,
+			Discovery: e.discovery, Points: e.told(),
 		})
 	}
 	return all, h.moved
+}
+
+// told are the points that the device itself has values of.
+func (e *entry) told() []Point {
+	if !slices.ContainsFunc(e.points, func(p Point) bool { return p.Feed.Topic != "" }) {
+		return e.points
+	}
+	return slices.DeleteFunc(slices.Clone(e.points), func(p Point) bool { return p.Feed.Topic != "" })
 }
 
 // checkDiscovery judges the key "discovery" of a file.

@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/drivertest"
 )
 
 func TestDescribed(t *testing.T) {
@@ -46,6 +47,18 @@ func TestDescribed(t *testing.T) {
 		err := h.tryLoad(files("a.yaml", strings.Replace(a, "[homie]", "[homie, knx]", 1)))
 		if err == nil || !strings.Contains(err.Error(), `a.yaml:3:12: "knx" is not one of homie, sparkplug`) {
 			t.Errorf("want the place of the unknown convention, got %v", err)
+		}
+	})
+}
+
+// A device that shows topics to foreign clients tells nothing of its own: who told others
+// of its points would tell of topics that nobody publishes on.
+func TestDescribedLeavesOutPointsThatShowTopics(t *testing.T) {
+	o := drivers.Options{Drivers: map[string]drivers.Driver{"server": drivertest.NewServer()}}
+	inHouse(t, o, files("panel.yaml", "driver: server\npoints: {lamp: {topic: hall/lamp, writable: true}}\n"), func(h *house) {
+		all, _ := h.host.Described()
+		if len(all) != 1 || len(all[0].Points) != 0 {
+			t.Errorf("want a device without points, got %+v", all)
 		}
 	})
 }

@@ -70,7 +70,8 @@ points:
   temp: {input: 4, scale: 0.1, unit: "°C"}
   gone: {input: 500}
 `,
-		"devices/dead.yaml": "driver: modbus\ntcp: 127.0.0.1:" + freePort(t) + "\npoints: {a: {coil: 1}}\n",
+		"devices/panel.yaml": "driver: modbus-server\nlisten: {address: \"127.0.0.1:" + freePort(t) + "\"}\npoints: {fan: {coil: 3, topic: press/fan, writable: true}}\n",
+		"devices/dead.yaml":  "driver: modbus\ntcp: 127.0.0.1:" + freePort(t) + "\npoints: {a: {coil: 1}}\n",
 	})
 	at := " --console " + g.console
 	data := " --data " + filepath.Join(g.dir, "data")
@@ -82,7 +83,7 @@ points:
 	for _, s := range []said{
 		{"device list" + at, true, `dead +offline .* 0/1 +modbus +dead +cannot open.*press +online `},
 		{"device show press" + at, true, `press is online .*temp +4 +°C +good +[0-9.]+s .*gone|gone.*illegal data address.*reads: [1-9]`},
-		{"device show nope" + at, false, `no device "nope"; there are dead, press`},
+		{"device show nope" + at, false, `no device "nope"; there are dead, panel, press`},
 		{"device read press temp" + at, true, `^temp +4 +°C\s*$`},
 		{"device read press" + at, false, `gone +null +bad for .*exception 2`},
 		{"device read press tmp" + at, false, `no point "tmp"`},
@@ -91,6 +92,7 @@ points:
 		{"device write press level 2.5 --server mqtt://" + g.mqtt + at, false, `wants a confirmation, give --confirm`},
 		{"device write press level 2.5 --confirm --server mqtt://" + g.mqtt + at, true, `^level is 2.5 now`},
 		{"device write press temp 5 --server mqtt://" + g.mqtt + at, false, `point "temp" of device "press" cannot be written`},
+		{"device write panel fan true --server mqtt://" + g.mqtt + at, false, `point "fan" of device "panel" shows the topic "press/fan"`},
 		{"device write press nope 5 --server mqtt://" + g.mqtt + at, false, `no point "nope"; those that can be written are fan, level`},
 		{"device write press fan maybe --server mqtt://" + g.mqtt + at, false, `"fan" was not written: .*maybe is not true or false`},
 		{"device list" + data, false, `cannot ask the gateway: .*is it running\?`},

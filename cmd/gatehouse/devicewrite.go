@@ -97,7 +97,11 @@ func writable(d *console.Device, name string) error {
 		switch p := &d.Points[i]; {
 		case p.Writable:
 			names = append(names, p.Name)
-			if p.Name == name {
+			switch {
+			case p.Name != name:
+			case p.Topic != d.Topic && p.Topic != d.Topic+"/"+name:
+				return fmt.Errorf("point %q of device %q shows the topic %q to foreign clients, which alone write it", name, d.Name, p.Topic)
+			default:
 				return nil
 			}
 		case p.Name == name:
