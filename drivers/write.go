@@ -35,7 +35,10 @@ func (x *session) carryOut(ctx context.Context, c command, writes []pointWrite) 
 	}
 	x.answered(ctx)
 	res, err = x.readBack(ctx, c, writes)
-	if late != "" && res.warning == "" {
+	if late != "" && res.warning != "" {
+		late += "; " + res.warning
+	}
+	if late != "" {
 		res.warning = late
 	}
 	return res, false, err

@@ -2,12 +2,8 @@ package modbus
 
 import (
 	"context"
-	"errors"
 	"time"
 )
-
-// errWary says that a stale answer may be under way.
-var errWary = errors.New("the line is wary")
 
 // ask does a request that nobody planned, a person's or a foreign client's. On a line
 // nothing sees to it that its answer has a length of its own: so it waits until no stale
@@ -15,7 +11,7 @@ var errWary = errors.New("the line is wary")
 // has its length while an answer to it may come. With confirm it is as careful as a
 // device: if something else had that length it listens for a second answer, or after
 // trouble waits until none can come.
-func (b *bus) ask(ctx context.Context, r request, t timing) (reply, error) {
+func (b *bus) ask(ctx context.Context, r request, t timing) (got reply, err error) {
 	if !b.rtu {
 		return b.do(ctx, r, t)
 	}
@@ -32,15 +28,11 @@ func (b *bus) ask(ctx context.Context, r request, t timing) (reply, error) {
 		}()
 	}
 	t.calm = true
-	for {
-		got, err := b.do(ctx, r, t)
-		if !errors.Is(err, errWary) {
-			return got, err
-		}
-		if err := pause(ctx, max(time.Millisecond, time.Until(b.condition(r.unit, t.timeout).calm))); err != nil {
-			return reply{}, err
-		}
-	}
+	err = patiently(ctx, func() (err error) {
+		got, err = b.do(ctx, r, t)
+		return err
+	})
+	return got, err
 }
 
 // borrow takes the slot of a request. Alone is that no other block had it.

@@ -48,6 +48,7 @@ type bus struct {
 	load    load
 	ended   [256]time.Time     // when the last exchange with a unit did
 	delays  [256]time.Duration // the pauses between two exchanges that units ask for
+	acks    acks
 
 	// Of who has the wire alone.
 	link     link
@@ -72,7 +73,7 @@ type job struct {
 func newBus(name string, log *slog.Logger, connect func(context.Context) (link, error)) *bus {
 	return &bus{
 		name: name, connect: connect, log: log,
-		lengths: lengths{used: map[slot]*use{}},
+		lengths: lengths{used: map[slot]*use{}}, acks: acks{},
 	}
 }
 
@@ -231,10 +232,12 @@ func (b *bus) serve(j *job) {
 		j.reply, j.err = b.perform(j)
 		return
 	}
+	step := *j
 	j.err = j.steps(func(r request) (reply, error) {
-		step := *j
 		step.req = r
-		return b.perform(&step)
+		got, err := b.perform(&step)
+		step.timing.calm = false // only before the first: who has written must read back
+		return got, err
 	})
 }
 
@@ -247,8 +250,16 @@ func (b *bus) perform(j *job) (reply, error) {
 	if err := b.mayAsk(j.req.unit); err != nil && !j.timing.insist {
 		return reply{}, err
 	}
-	if j.timing.calm && time.Now().Before(b.condition(j.req.unit, j.timing.timeout).calm) {
-		return reply{}, errWary
+	c := b.condition(j.req.unit, j.timing.timeout)
+	stale, doubtful := b.doubtful(j, c)
+	if j.timing.calm && c.calm.After(stale) {
+		stale = c.calm
+	}
+	if time.Now().Before(stale) {
+		return reply{}, wary{stale}
+	}
+	if doubtful && c.troubled { // what came first may be an echo
+		j.timing.confirm = max(j.timing.confirm, min(c.confirm, j.timing.timeout))
 	}
 	for again := false; ; again = true {
 		if err := b.relink(j.ctx); err != nil {
@@ -265,7 +276,7 @@ func (b *bus) perform(j *job) (reply, error) {
 		if retry && !again {
 			continue
 		}
-		if err != nil && !j.req.fn.reads() && !isRefusal(err) && !errors.Is(err, errIdleClosed) {
+		if err != nil && j.req.fn.writes() && !isUndone(err) && !errors.Is(err, errIdleClosed) {
 			err = fmt.Errorf("%w: %w", drivers.ErrUncertain, err) // it was sent
 		}
 		return got, err

@@ -109,6 +109,13 @@ func (d *device) probe(ctx context.Context) error {
 	return err
 }
 
+// isUndone reports whether an answer says that a write was not done. One that is
+// acknowledged is under way.
+func isUndone(err error) bool {
+	var e Exception
+	return isRefusal(err) && errors.As(err, &e) && e.Code != Acknowledge
+}
+
 // isRefusal reports whether the unit itself answered with an exception.
 func isRefusal(err error) bool {
 	var e Exception

@@ -54,8 +54,10 @@
 // point that the device keeps silent about has no reading and is asked for once a
 // minute. A unit that does not answer at all is asked again after a back-off of 1 s to
 // 30 s, longer beside others, and costs the line one time-out each: what was learnt of
-// its latency, at most what is configured. A write is never sent twice; on a serial
-// line one that got no answer holds the unit's next write back for three time-outs.
+// its latency, at most what is configured. A write is never sent twice. On a
+// line its answer shows where it went, not when: while the answer to an equal write may
+// come, late or once more, the next one waits, and after trouble a second answer is
+// listened for. What an answer leaves open is drivers.ErrUncertain.
 //
 // [Client] asks what a person or another program wants to know, by the rules of the
 // same bus. It chooses the lengths of its answers itself, so after anything odd it

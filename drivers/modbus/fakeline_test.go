@@ -42,14 +42,63 @@ type fakeUnit struct {
 	refused modbus.Function
 
 	generation uint16 // if not 0, every second register tells it, see pairValue
+
+	memory *memory // if not nil, what is written is done
 }
 
 // register is what one of the unit's registers holds.
 func (u *fakeUnit) register(unit uint8, fn modbus.Function, addr uint16) uint16 {
+	if u.memory != nil && u.memory.owns(fn, addr) {
+		value, _ := u.memory.get(fn, addr)
+		return value
+	}
 	if u.generation > 0 && addr%2 == 1 {
 		return uint16(pairValue(unit, fn, addr-1, u.generation))
 	}
 	return fakeValue(unit, fn, addr)
+}
+
+// bit is what one of the unit's coils or discrete inputs holds.
+func (u *fakeUnit) bit(unit uint8, fn modbus.Function, addr uint16) bool {
+	if u.memory != nil && u.memory.owns(fn, addr) {
+		value, _ := u.memory.get(fn, addr)
+		return value != 0
+	}
+	return fakeBit(unit, fn, addr)
+}
+
+// write is the PDU of the unit's answer to a request that writes.
+func (u *fakeUnit) write(unit uint8, fn modbus.Function, pdu []byte) []byte {
+	u.written = append(u.written, fn)
+	code := modbus.Code(0)
+	switch {
+	case u.several && (fn <= modbus.WriteSingleRegister || fn == modbus.MaskWriteRegister):
+		code = modbus.IllegalFunction
+	case u.memory == nil:
+		return slices.Clone(pdu[:5])
+	default:
+		code = u.memory.write(modbus.ParseRequest(unit, pdu))
+	}
+	if code != 0 {
+		return []byte{byte(fn) | 0x80, byte(code)}
+	}
+	if fn == modbus.ReadWriteRegisters {
+		read := u.answer(unit, append([]byte{byte(modbus.ReadHoldingRegisters)}, pdu[1:5]...))
+		read[0] |= byte(fn) // an exception stays one
+		return read
+	}
+	if fn == modbus.MaskWriteRegister {
+		return slices.Clone(pdu)
+	}
+	return slices.Clone(pdu[:5])
+}
+
+// of is the answer of another unit to the same request. Nothing is written.
+func (u *fakeUnit) of(other uint8, request, plain []byte) []byte {
+	if modbus.Function(request[1]) < modbus.WriteSingleCoil {
+		return modbus.AppendCRC(append([]byte{other}, u.answer(other, request[1:])...))
+	}
+	return reseal(append([]byte{other}, plain[1:]...))
 }
 
 // answer is the PDU of the unit's answer; nil is none.
@@ -57,11 +106,7 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 	fn := modbus.Function(pdu[0])
 	addr, count := binary.BigEndian.Uint16(pdu[1:]), binary.BigEndian.Uint16(pdu[3:])
 	if fn >= modbus.WriteSingleCoil {
-		u.written = append(u.written, fn)
-		if u.several && (fn <= modbus.WriteSingleRegister || fn == modbus.MaskWriteRegister) {
-			return []byte{byte(fn) | 0x80, byte(modbus.IllegalFunction)}
-		}
-		return slices.Clone(pdu[:5])
+		return u.write(unit, fn, pdu)
 	}
 	if u.refuse != 0 && u.refused == fn {
 		return []byte{byte(fn) | 0x80, byte(u.refuse)}
@@ -83,7 +128,7 @@ func (u *fakeUnit) answer(unit uint8, pdu []byte) []byte {
 		switch {
 		case fn > modbus.ReadDiscreteInputs:
 			data = binary.BigEndian.AppendUint16(data, u.register(unit, fn, addr+i))
-		case fakeBit(unit, fn, addr+i):
+		case u.bit(unit, fn, addr+i):
 			data[i/8] |= 1 << (i % 8)
 		}
 	}
@@ -116,6 +161,8 @@ const (
 	faultPause
 	faultFrozen
 	faultClosed
+	faultUnheard // the unit did not get the request
+	faultAway    // the request was done, but a gateway says that nobody answered
 	faultCount
 )
 
@@ -231,7 +278,7 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 	}
 	if l.frozen > 0 {
 		l.frozen--
-		f = faultLost
+		f = faultUnheard
 	}
 	if l.once != faultNone {
 		f, l.once = l.once, faultNone
@@ -244,6 +291,10 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 		u.dead = u.last == 0
 	}
 	l.counts[f]++
+	if f == faultUnheard || f == faultFrozen {
+		l.freeze(f)
+		return
+	}
 	pdu := u.answer(frame[0], frame[1:len(frame)-2])
 	l.order = append(l.order, frame[0])
 	if pdu == nil {
@@ -254,6 +305,13 @@ func (l *fakeLine) request(p *fakePort, frame []byte) {
 	l.history = append(l.history, sentFrame{at: time.Now(), frame: l.wire(answer)})
 	if len(l.history) > 50 {
 		l.history = l.history[1:]
+	}
+}
+
+// freeze ignores a request, and perhaps some after it.
+func (l *fakeLine) freeze(f fault) {
+	if f == faultFrozen {
+		l.frozen = 1 + l.rng.IntN(3)
 	}
 }
 
@@ -294,7 +352,7 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, plain, ask
 	case faultTruncatedThenWhole:
 		p.deliver(at, append(slices.Clone(answer[:1+l.rng.IntN(len(answer)-1)]), answer...))
 	case faultForeignFirst, faultForeignOnly:
-		p.deliver(at, l.wire(modbus.AppendCRC(append([]byte{77}, u.answer(77, request[1:])...))))
+		p.deliver(at, l.wire(u.of(77, request, plain)))
 		if f == faultForeignFirst {
 			p.deliver(at+5*time.Millisecond, answer)
 		}
@@ -306,13 +364,13 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, plain, ask
 		p.deliver(at, answer)
 	case faultWrongUnit:
 		other := request[0] ^ (1 + byte(l.rng.IntN(7)))
-		p.deliver(at, l.wire(modbus.AppendCRC(append([]byte{other}, u.answer(other, request[1:])...))))
+		p.deliver(at, l.wire(u.of(other, request, plain)))
 	case faultPause:
 		cut := 1 + l.rng.IntN(len(answer)-1)
 		p.deliver(at, answer[:cut])
 		p.deliver(at+16*time.Millisecond, answer[cut:])
-	case faultFrozen:
-		l.frozen = 1 + l.rng.IntN(3)
+	case faultAway:
+		p.deliver(at, l.wire(modbus.AppendCRC([]byte{request[0], request[1] | 0x80, byte(modbus.GatewayNoResponse)})))
 	case faultClosed:
 		p.breakDown()
 	default:

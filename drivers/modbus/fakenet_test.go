@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gatehouse/gatehouse/drivers/modbus"
 )
 
 // tcpFault is what goes wrong with one exchange over TCP.
@@ -33,6 +35,8 @@ const (
 	tcpFrozen
 	tcpClosed
 	tcpRefusesDial
+	tcpUnheard // the device did not get the request
+	tcpAway    // the request was done, but a gateway says that nobody answered
 	tcpFaultCount
 )
 
@@ -176,12 +180,18 @@ func (n *fakeNet) request(frame []byte, out chan<- piece) {
 	}
 	if n.frozen > 0 {
 		n.frozen--
-		f = tcpLost
+		f = tcpUnheard
 	}
 	if n.once != tcpNone {
 		f, n.once = n.once, tcpNone
 	}
 	n.counts[f]++
+	if f == tcpFrozen {
+		n.frozen = 1 + n.rng.IntN(4)
+	}
+	if f == tcpFrozen || f == tcpUnheard {
+		return
+	}
 	pdu := n.unit.answer(frame[6], frame[7:])
 	answer := slices.Clone(frame[:7])
 	binary.BigEndian.PutUint16(answer[4:], uint16(1+len(pdu)))
@@ -252,14 +262,16 @@ func (n *fakeNet) inject(f tcpFault, answer []byte, send func(time.Duration, pie
 			bad[i] = byte(n.rng.Uint32())
 		}
 		send(0, piece{bytes: bad})
-	case tcpFrozen:
-		n.frozen = 1 + n.rng.IntN(4)
+	case tcpAway:
+		bad = append(bad[:7], bad[7]|0x80, byte(modbus.GatewayNoResponse))
+		bad[4], bad[5] = 0, 3
+		send(0, piece{bytes: bad})
 	case tcpClosed:
 		send(0, piece{close: true})
 	case tcpRefusesDial:
 		n.refuse = 1 + n.rng.IntN(2)
 		send(0, piece{close: true})
-	case tcpFaultCount:
+	default:
 		panic("no such fault")
 	}
 }

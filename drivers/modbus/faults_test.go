@@ -23,6 +23,9 @@ func pairValue(unit uint8, fn modbus.Function, addr, generation uint16) uint32 {
 	return uint32(fakeValue(unit, fn, addr))<<16 | uint32(addr>>1&63)<<10 | uint32(generation&1023)
 }
 
+// enoughValues is how many values a test must see of a unit to tell anything.
+const enoughValues = 20
+
 // witness knows what one unit has held and when, and judges what is said of it.
 type witness struct {
 	unit   uint8
@@ -67,7 +70,7 @@ func (w *witness) verdict(t *testing.T, latest time.Duration) {
 	if w.oldest > latest {
 		t.Errorf("unit %d: a value is %v old, more than %v", w.unit, w.oldest, latest)
 	}
-	if w.right < 20 {
+	if w.right < enoughValues {
 		t.Errorf("unit %d: the test saw %d values only", w.unit, w.right)
 	}
 }
@@ -106,7 +109,7 @@ func pollPairs(d *modbus.Driver, cfg drivers.Config, w *witness, seed uint64, do
 		byName[p.name()] = p
 	}
 	var dev drivers.Device
-	for !done() {
+	for !done() || w.right < enoughValues {
 		var err error
 		if dev == nil {
 			w.next()
@@ -144,7 +147,7 @@ func pollPairs(d *modbus.Driver, cfg drivers.Config, w *witness, seed uint64, do
 // askPairs reads a unit's registers as a client, whose requests all have one length.
 func askPairs(c *modbus.Client, w *witness, seed uint64, done func() bool) {
 	rng := rand.New(rand.NewPCG(seed, uint64(w.unit)))
-	for !done() {
+	for !done() || w.right < enoughValues {
 		w.next()
 		_ = askPair(c, w, modbus.ReadHoldingRegisters, uint16(rng.IntN(60))*2)
 	}

@@ -77,7 +77,7 @@ func decodeGateway(cfg drivers.Config) (*gatewaySpec, error) {
 	}
 	if f.ReadOnly {
 		for fn := range s.functions {
-			s.functions[fn] = s.functions[fn] && (Function(fn).reads() || Function(fn) == EncapsulatedInterface)
+			s.functions[fn] = s.functions[fn] && !Function(fn).writes()
 		}
 	}
 	return s, nil
@@ -170,9 +170,8 @@ func (g *gateway) admit(c net.Conn) (answerer, error) {
 func (g *gateway) answer(b []byte, unit uint8, pdu []byte, readOnly bool) []byte {
 	fn := Function(pdu[0])
 	r := parseRequest(unit, pdu)
-	writes := !fn.reads() && fn != EncapsulatedInterface
 	switch {
-	case fn == 0 || fn >= exceptionBit || !g.spec.functions[fn] || writes && readOnly:
+	case fn == 0 || fn >= exceptionBit || !g.spec.functions[fn] || fn.writes() && readOnly:
 		return append(b, byte(fn)|exceptionBit, byte(IllegalFunction))
 	case !g.spec.units[unit], checkRequest(request{unit: unit, fn: fn, raw: true}, g.bus.rtu) != nil:
 		return append(b, byte(fn)|exceptionBit, byte(GatewayPath))
@@ -190,7 +189,7 @@ func (g *gateway) answer(b []byte, unit uint8, pdu []byte, readOnly bool) []byte
 		return append(b, byte(fn)|exceptionBit, byte(e.Code))
 	case errors.Is(err, errQueueFull):
 		return append(b, byte(fn)|exceptionBit, byte(DeviceBusy))
-	case errors.Is(err, errSilent), errors.Is(err, errGarbled), errors.Is(err, errDead):
+	case errors.Is(err, errSilent), errors.Is(err, errGarbled), errors.Is(err, errDead), errors.Is(err, drivers.ErrUncertain):
 		return append(b, byte(fn)|exceptionBit, byte(GatewayNoResponse))
 	}
 	return append(b, byte(fn)|exceptionBit, byte(GatewayPath))

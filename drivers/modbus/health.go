@@ -40,7 +40,6 @@ type health struct {
 	variation time.Duration // of the latency, smoothed
 	longest   time.Duration // latency, decaying slowly
 	revivals  int           // how often it was dead, and answered again
-	lateAck   time.Time     // until then the answer to a write may come
 }
 
 // mayAsk refuses a request to a dead unit before its back-off has ended.
@@ -62,6 +61,9 @@ func (b *bus) learn(j *job, got reply, err error) {
 	if got.odd {
 		b.oddness = now
 	}
+	if b.rtu && j.req.fn.writes() && !errors.Is(err, errIdleClosed) {
+		b.acks.note(j.req, now, now.Add(waryTimeouts*j.timing.timeout), err)
+	}
 	h := &b.units[j.req.unit]
 	var exception Exception
 	wasAway := h.strikes > deadStrikes && b.clear(now) // probed in vain: that is no single address
@@ -80,9 +82,6 @@ func (b *bus) learn(j *job, got reply, err error) {
 	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}
 	h.troubled = now
-	if !j.req.fn.reads() {
-		h.lateAck = now.Add(waryTimeouts * j.timing.timeout)
-	}
 }
 
 // leastBackOff is what a probe in vain is worth to the others on the line; mu is held.
@@ -122,7 +121,6 @@ type condition struct {
 	confirm  time.Duration // within which a second answer would have come
 	troubled bool          // stale answers were under way in the last minute
 	calm     time.Time     // from then on none is, for all that is known; see waryTimeouts
-	lateAck  time.Time     // until then the answer to a write may come
 }
 
 // condition is of a unit whose time-out is given.
@@ -145,6 +143,5 @@ func (b *bus) condition(unit uint8, timeout time.Duration) condition {
 		confirm:  max(4*h.longest, shortestConfirm),
 		troubled: time.Since(trouble) < troubleTime,
 		calm:     trouble.Add(waryTimeouts * timeout),
-		lateAck:  h.lateAck,
 	}
 }

@@ -77,6 +77,9 @@ func (f Function) String() string {
 // reads reports whether the function reads.
 func (f Function) reads() bool { return f >= ReadCoils && f <= ReadInputRegisters }
 
+// writes reports whether the function may write: one that is not known may.
+func (f Function) writes() bool { return !f.reads() && f != EncapsulatedInterface }
+
 // bits reports whether a reading function reads bits.
 func (f Function) bits() bool { return f == ReadCoils || f == ReadDiscreteInputs }
 

@@ -99,7 +99,7 @@ type timing struct {
 	confirm time.Duration // listen so long after the answer: nothing may follow
 	// configured is the time-out of the device file, if timeout is one that was learnt.
 	configured time.Duration
-	calm       bool // not while a stale answer may be under way: errWary
+	calm       bool // not while a stale answer may be under way: wary
 	insist     bool // though the unit counts as dead
 }
 

@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -73,15 +74,7 @@ func (d *device) writePart(ctx context.Context, s span, data, mask []byte) error
 		}
 		d.multiple[MaskWriteRegister] = true
 	}
-	for {
-		err := d.modify(ctx, s, data, mask)
-		if !errors.Is(err, errWary) {
-			return err
-		}
-		if err := pause(ctx, max(time.Millisecond, time.Until(d.condition().calm))); err != nil {
-			return err
-		}
-	}
+	return patiently(ctx, func() error { return d.modify(ctx, s, data, mask) })
 }
 
 // modify reads, changes, writes and reads back registers in one turn.
@@ -97,7 +90,7 @@ func (d *device) modify(ctx context.Context, s span, data, mask []byte) error {
 		}()
 	}
 	return d.bus.inOneTurn(ctx, read, t, func(ask func(request) (reply, error)) error {
-		got, err := ask(read)
+		got, err := d.surely(ask, read)
 		if err != nil {
 			return fmt.Errorf("the other bits cannot be read: %w", err)
 		}
@@ -121,24 +114,39 @@ func (d *device) modify(ctx context.Context, s span, data, mask []byte) error {
 			return fmt.Errorf("%w: it cannot be read back: %w", drivers.ErrUncertain, err)
 		}
 		for i, m := range mask {
-			if after.data[i]&m != data[i]&m {
-				return fmt.Errorf("the unit took the write, but holds % x", after.data)
+			if after.data[i]&m == data[i]&m {
+				continue
 			}
+			err := fmt.Errorf("the unit took the write, but holds % x", after.data)
+			if d.bus.rtu && d.condition().troubled { // or that is what it held before
+				err = fmt.Errorf("%w: %w", drivers.ErrUncertain, err)
+			}
+			return err
 		}
 		return nil
 	})
 }
 
-// send does a write. On a serial line the answer to the write before, if that has not
-// come yet, must not be taken for this one's: it need not show what was written.
-func (d *device) send(ctx context.Context, r request) error {
-	if d.bus.rtu {
-		if err := pause(ctx, time.Until(d.condition().lateAck)); err != nil {
-			return err
-		}
+// surely reads what is to be written back. On a line with trouble it must come twice: a
+// stale answer would undo what others have written meanwhile.
+func (d *device) surely(ask func(request) (reply, error), read request) (reply, error) {
+	got, err := ask(read)
+	if err != nil || !d.bus.rtu || !d.condition().troubled {
+		return got, err
 	}
-	_, err := d.bus.do(ctx, r, timing{timeout: d.spec.timeout})
-	return err
+	again, err := ask(read)
+	if err == nil && !bytes.Equal(got.data, again.data) {
+		err = fmt.Errorf("%w: two answers differ", errGarbled)
+	}
+	return again, err
+}
+
+// send does a write.
+func (d *device) send(ctx context.Context, r request) error {
+	return patiently(ctx, func() error {
+		_, err := d.bus.do(ctx, r, timing{timeout: d.spec.timeout})
+		return err
+	})
 }
 
 // writeRequest writes what encode gave to a span of coils or holding registers.

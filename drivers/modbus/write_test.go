@@ -61,6 +61,91 @@ func TestWritingAPartOfARegisterIsReadBack(t *testing.T) {
 	})
 }
 
+// disturbed is a line of one unit that does as it is told, on which noise was heard a while
+// ago.
+func disturbed(t *testing.T, several bool) (*fakeLine, *modbus.Driver, drivers.Device) {
+	line := newFakeLine(1, 300*time.Millisecond, 1)
+	line.with(1, func(u *fakeUnit) { u.memory, u.several = newMemory(), several })
+	d := newDriver(t, modbus.Options{OpenSerial: line.open})
+	dev := open(t, d, "driver: modbus\nserial: {port: /dev/fake, baud: 9600}\ntimeout: 300ms\npoints:\n"+
+		"  speed: {holding: 200, writable: true}\n  low: {holding: 220, bits: 0..7, writable: true}\n  high: {holding: 220, bits: 8..15, writable: true}\n")
+	line.strike(faultNoiseBefore)
+	read(t, dev, "speed")
+	later(2 * time.Second)
+	return line, d, dev
+}
+
+// strike makes a fault of the next exchange.
+func (l *fakeLine) strike(f fault) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.once = f
+}
+
+// The answer to a write that comes twice is not that of the same write later, which got
+// lost: another one was done between the two.
+func TestSecondAnswerToAWriteIsNotThatOfTheSameWriteLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line, _, dev := disturbed(t, false)
+		for _, value := range []string{"7", "8"} {
+			if err := write(t, dev, "speed", value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		line.strike(faultUnheard)
+		line.port.deliver(150*time.Millisecond, modbus.AppendCRC([]byte{1, 6, 0, 200, 0, 7}))
+		if err := write(t, dev, "speed", "7"); !errors.Is(err, drivers.ErrUncertain) {
+			t.Errorf("%v, and the unit did not hear it", err)
+		}
+	})
+}
+
+// What is read to be written back is not what the register held a while ago.
+func TestWritingAPartOfARegisterTrustsNoStaleAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line, _, dev := disturbed(t, true)
+		for _, point := range []string{"low", "high"} { // finds out what the unit knows
+			if err := write(t, dev, point, "5"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		line.strike(faultUnheard)
+		line.port.deliver(100*time.Millisecond, modbus.AppendCRC([]byte{1, 3, 2, 0, 5}))
+		err := write(t, dev, "low", "6")
+		line.with(1, func(u *fakeUnit) {
+			if held, _ := u.memory.get(modbus.ReadHoldingRegisters, 220); held != 0x0505 || err == nil {
+				t.Errorf("%v, and the register holds %#x", err, held)
+			}
+		})
+	})
+}
+
+// A unit that acknowledges a write with exception 5 does it; a gateway tells its clients
+// what a write without an answer is.
+func TestWriteThatIsAcknowledgedIsUncertain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line, d, dev := disturbed(t, false)
+		answer := fakeGateway(t, d, "timeout: 300ms\n")
+		for _, code := range []modbus.Code{modbus.Acknowledge, modbus.DeviceBusy} {
+			line.with(1, func(u *fakeUnit) { u.memory.refuse = code })
+			err := write(t, dev, "speed", "7")
+			if got := errors.Is(err, drivers.ErrUncertain); got != (code == modbus.Acknowledge) {
+				t.Errorf("%v: uncertain %v", err, got)
+			}
+			later(2 * time.Second)
+			if got := answer(1, []byte{6, 0, 200, 0, 9}); !slices.Equal(got, []byte{0x86, byte(code)}) {
+				t.Errorf("% x, want %v", got, code)
+			}
+			later(2 * time.Second)
+		}
+		line.with(1, func(u *fakeUnit) { u.memory.refuse = 0 })
+		line.strike(faultClosed)
+		if got := answer(1, []byte{6, 0, 200, 0, 9}); !slices.Equal(got, []byte{0x86, byte(modbus.GatewayNoResponse)}) {
+			t.Errorf("% x, and the line broke when the write was sent", got)
+		}
+	})
+}
+
 // A write that nobody answers may have been done; one that is refused, or was never sent,
 // has not.
 func TestWriteWithoutAnAnswerIsUncertain(t *testing.T) {
