@@ -91,6 +91,17 @@ func TestRowsWithRulesLoseNothing(t *testing.T) {
 	}
 }
 
+func TestControlRowsMeasureEachChange(t *testing.T) {
+	for _, r := range controlRows() {
+		t.Run(r.name, func(t *testing.T) {
+			got := try(t, house(t, r.needs.rules), &options{time: 50 * time.Millisecond}, r.prepare)
+			if got.faults.strange+got.faults.twice > 0 || got.values[p50] <= 0 || got.values[p99] < got.values[p50] {
+				t.Errorf("%v %+v", got.values, got.faults)
+			}
+		})
+	}
+}
+
 func TestMemoryOfRulesIsMeasured(t *testing.T) {
 	got := try(t, house(t, manyScripts(2)), &options{}, prepareMany)
 	if got.values[workMegabytes] <= 0 {
