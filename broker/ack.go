@@ -261,11 +261,19 @@ func (b *batch) left(c *store.Change) bool {
 	return false
 }
 
+// errTakenBack is why a message that came twice is not acknowledged the second time.
+var errTakenBack = errors.New("the store did not take it when it came first")
+
 func (b *batch) answer(c *conn, a *ack, err error) {
+	if a.again { // the first has been answered: answers leave in order
+		if err = nil; !c.session.holds(a.id) {
+			err = errTakenBack
+		}
+	}
 	if err != nil && !a.reason.Failed() && !a.refuse(c, err) {
 		return
 	}
-	if a.quota || a.kind == packet.PUBREC && a.reason.Failed() {
+	if a.quota || a.kind == packet.PUBREC && a.reason.Failed() && !a.again {
 		c.giveBack()
 	}
 	if a.packet != nil {

@@ -141,6 +141,7 @@ type ack struct {
 	reason packet.Reason
 	id     uint16
 	quota  bool // it gives one back to the client's send quota
+	again  bool // of a QoS 2 message that came before: what became of that counts
 	packet packet.Packet
 }
 

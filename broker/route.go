@@ -253,7 +253,7 @@ func (b *batch) publish(p *pub) {
 	if p.reason.Failed() && b.c.version == packet.V5 { // [MQTT-4.3.3-9]
 		b.c.session.unhold(p.id)
 	}
-	b.reply(packet.PUBREC, p.id, p.reason) // [MQTT-4.3.3-8], [MQTT-4.3.3-13]
+	b.acks = append(b.acks, ack{kind: packet.PUBREC, id: p.id, reason: p.reason, again: p.again}) // [MQTT-4.3.3-8], [MQTT-4.3.3-13]
 }
 
 // hold has the store remember the identifier of a QoS 2 message of a client.

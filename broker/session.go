@@ -108,6 +108,14 @@ func (s *Session) hold(id uint16) bool {
 	return true
 }
 
+// holds reports whether it is remembered.
+func (s *Session) holds(id uint16) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, held := s.held[id]
+	return held
+}
+
 // unhold forgets it, and reports whether it was held.
 func (s *Session) unhold(id uint16) bool {
 	s.mu.Lock()

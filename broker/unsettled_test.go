@@ -125,6 +125,7 @@ func TestNothingOvertakesWhatIsSaidAgain(t *testing.T) {
 				send(t, away.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
 				synctest.Wait()
 				_ = away.Close()
+				synctest.Wait()
 				hello := v5("pub", 100)
 				if hello.Version = tt.version; tt.version != packet.V5 {
 					hello = &packet.Connect{Version: tt.version, ClientID: "pub"}
@@ -167,6 +168,53 @@ func TestNothingOvertakesWhatIsSaidAgain(t *testing.T) {
 				}
 				if !slices.Equal(heard, []string{"1", "2"}) {
 					t.Errorf("the subscriber heard %q", heard)
+				}
+			})
+		})
+	}
+}
+
+// A message of QoS 2 that comes twice on one connection is answered twice in the same way,
+// whatever becomes of what came between.
+func TestRefusedMessageSaidTwice(t *testing.T) {
+	for _, refused := range []uint16{1, 2} {
+		t.Run(fmt.Sprint(refused, " is refused"), func(t *testing.T) {
+			late := &lateStore{Store: mem.New()}
+			o := options()
+			o.Store = late
+			inBubbleWith(t, o, func(t *testing.T, s *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+				away := dial(v5("away", 100))
+				send(t, away.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
+				synctest.Wait()
+				_ = away.Close()
+				synctest.Wait()
+				pub := dial(v5("pub", 100))
+				say := func(ids ...uint16) {
+					var all []byte
+					for _, id := range ids {
+						all = appendPacket(t, all, &packet.Publish{Topic: "x", QoS: 2, ID: id, Payload: fmt.Append(nil, id)}, packet.V5)
+					}
+					if err := pub.Write(all); err != nil {
+						t.Fatal(err)
+					}
+					synctest.Wait()
+				}
+				late.pick(fmt.Sprint(refused))
+				say(1)
+				say(1, 2)
+				late.refuse()
+				synctest.Wait()
+				got := pub.packets()
+				if len(got) != 3 {
+					t.Fatalf("got %+v", got)
+				}
+				for _, p := range got {
+					if a, ok := p.(*packet.Ack); !ok || a.Kind != packet.PUBREC || a.Reason.Failed() != (a.ID == refused) {
+						t.Errorf("got %+v", p)
+					}
+				}
+				if n := queuedOf(s.Clients(), "away"); n != 1 {
+					t.Errorf("one is acknowledged, and %d wait", n)
 				}
 			})
 		})
