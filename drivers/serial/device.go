@@ -105,8 +105,8 @@ func (s *spec) list() []drivers.Point {
 
 const (
 	// pushedQueue is how many frames wait for the host. When it is full, a device that
-	// has the line for itself and is never asked is not read, and the system's buffer
-	// of 4 KiB takes what comes; of others the oldest is dropped, and counted.
+	// has the line for itself and is never waited for is not read, and the system's
+	// buffer of 4 KiB takes what comes; of others the oldest is dropped, and counted.
 	pushedQueue = 64
 	// halfLine is how soon after opening a line may begin that is not whole.
 	halfLine = 30 * time.Millisecond
@@ -118,7 +118,7 @@ type device struct {
 	driver *Driver
 	line   *line
 	hears  bool // it speaks by itself
-	asks   bool // it is polled
+	waits  bool // for an answer, or for what acknowledges a command
 	meter  drivers.Meter
 
 	frames reader // guarded by line.mu
@@ -149,9 +149,10 @@ func newDevice(d *Driver, s *spec) *device {
 		pushed:  make(chan drivers.Pushed, pushedQueue),
 		closing: make(chan struct{}),
 		told:    make(map[string]drivers.Reading),
+		waits:   s.talk.expect != nil,
 	}
 	for i := range s.points {
-		dev.asks = dev.asks || s.points[i].asked()
+		dev.waits = dev.waits || s.points[i].asked() || s.points[i].expect != nil
 		dev.hears = dev.hears || !s.points[i].asked()
 	}
 	return dev
@@ -219,7 +220,7 @@ func (d *device) push(p drivers.Pushed) {
 	if d.done {
 		return
 	}
-	if d.asks || d.line.shared() {
+	if d.waits || d.line.shared() {
 		select {
 		case d.pushed <- p:
 			return

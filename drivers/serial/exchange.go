@@ -11,8 +11,9 @@ import (
 type exchange struct {
 	dev    *device
 	began  time.Time // what came before is no answer
+	wanted *wanted   // what the answer is like; nil: any frame may be it
 	frames chan []byte
-	missed []byte // the last frame that was not the answer
+	missed []byte // the last frame that was not the answer; guarded by line.mu
 }
 
 const (
@@ -27,8 +28,17 @@ const (
 // errNoAnswer says that nothing came that is an answer.
 var errNoAnswer = errors.New("no answer")
 
-// offer hands over a frame; false if there are too many. The caller holds line.mu.
+// offer hands over a frame; false if it is to be taken as said by itself: it is not what
+// is wanted, or there are too many. The caller holds line.mu.
 func (x *exchange) offer(frame []byte) bool {
+	if x.wanted != nil && !x.wanted.is(frame) {
+		x.missed = append([]byte(nil), frame...)
+		if x.dev.hears {
+			return false
+		}
+		x.dev.meter.Count("strays", 1)
+		return true
+	}
 	select {
 	case x.frames <- append([]byte(nil), frame...):
 		return true
@@ -37,15 +47,15 @@ func (x *exchange) offer(frame []byte) bool {
 	}
 }
 
-// ask sends a request and waits for a frame that accept takes, several times if need
-// be. tells says that no other request has such an answer.
-func (d *device) ask(ctx context.Context, request []byte, retries int, tells bool, accept func([]byte) bool) error {
+// ask sends a request and waits for a frame that is wanted, nil being any, and that
+// accept takes, several times if need be. No other request has an answer that is wanted.
+func (d *device) ask(ctx context.Context, request []byte, retries int, wanted *wanted, accept func([]byte) bool) error {
 	l := d.line
 	if err := l.turn.take(ctx, false); err != nil {
 		return err
 	}
 	defer l.turn.give()
-	if err := d.ready(ctx, tells); err != nil {
+	if err := d.ready(ctx, wanted != nil); err != nil {
 		return err
 	}
 	unanswered := 0
@@ -59,7 +69,7 @@ func (d *device) ask(ctx context.Context, request []byte, retries int, tells boo
 	for {
 		d.meter.Count("requests", 1)
 		began := time.Now()
-		err := d.try(ctx, request, accept)
+		err := d.try(ctx, request, wanted, accept)
 		if err == nil {
 			d.meter.Count("answers", 1)
 			d.meter.Observe(time.Since(began))
@@ -77,9 +87,9 @@ func (d *device) ask(ctx context.Context, request []byte, retries int, tells boo
 }
 
 // try sends once and waits for the answer.
-func (d *device) try(ctx context.Context, request []byte, accept func([]byte) bool) error {
+func (d *device) try(ctx context.Context, request []byte, wanted *wanted, accept func([]byte) bool) error {
 	l := d.line
-	x := &exchange{dev: d, began: time.Now(), frames: make(chan []byte, answersAhead)}
+	x := &exchange{dev: d, began: time.Now(), wanted: wanted, frames: make(chan []byte, answersAhead)}
 	l.mu.Lock()
 	if !d.hears {
 		d.frames.reset()
@@ -103,11 +113,11 @@ func (d *device) try(ctx context.Context, request []byte, accept func([]byte) bo
 			if accept(frame) {
 				return nil
 			}
-			x.missed = frame
+			l.miss(x, frame)
 			d.stray(frame)
 		case <-timer.C:
-			if x.missed != nil {
-				return fmt.Errorf("%w that is understood within %v, but %q", errNoAnswer, d.talk.timeout, clip(string(x.missed)))
+			if missed := l.miss(x, nil); missed != nil {
+				return fmt.Errorf("%w that is understood within %v, but %q", errNoAnswer, d.talk.timeout, clip(string(missed)))
 			}
 			return fmt.Errorf("%w within %v", errNoAnswer, d.talk.timeout)
 		case <-ctx.Done():
@@ -116,6 +126,16 @@ func (d *device) try(ctx context.Context, request []byte, accept func([]byte) bo
 			return l.why()
 		}
 	}
+}
+
+// miss notes a frame that is not the answer, nil being none, and returns the last one.
+func (l *line) miss(x *exchange, frame []byte) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if frame != nil {
+		x.missed = frame
+	}
+	return x.missed
 }
 
 // stray is a frame that came during an exchange and is not its answer.

@@ -239,6 +239,14 @@ points:
 	if !strings.HasPrefix(all, "W\nE0\n") || strings.Count(all, "W") != 1 || strings.Count(all, "A 2") != 1 {
 		t.Errorf("want it woken up once, what it is to hear first, and each command once, got %q", all)
 	}
+	t.Run("are acknowledged by a device that says much else", func(t *testing.T) {
+		w := newWire(t)
+		answer(t, w, '\n', func(string) string { return strings.Repeat("t=1\n", 500) + "OK\n" })
+		dev := open(t, w, "format: keyvalue\ntimeout: 10s\npoints:\n  t: {}\n  a: {writable: true, write: \"A ${value}\\n\", expect: '^OK$', assume: true}\n")
+		if err := dev.Write(t.Context(), "a", drivers.IntValue(1)); err != nil {
+			t.Errorf("want the command done, though nobody takes what the device says, got %v", err)
+		}
+	})
 	t.Run("that the device does not know hold up its opening", func(t *testing.T) {
 		w := newWire(t)
 		answer(t, w, '\n', func(string) string { return "" })

@@ -94,12 +94,8 @@ func (d *device) request(ctx context.Context, points []*point, retries int) (rea
 			return nil, err
 		}
 	}
-	answer := points[0].answer
 	mine := func(p *point) bool { return bytes.Equal(p.request, points[0].request) }
-	err = d.ask(ctx, send, retries, answer != nil, func(frame []byte) bool {
-		if answer != nil && !answer.is(frame) {
-			return false
-		}
+	err = d.ask(ctx, send, retries, points[0].answer, func(frame []byte) bool {
 		var err error
 		readings, err = d.readings(frame, time.Now(), mine)
 		return err == nil && len(readings) > 0

@@ -73,7 +73,7 @@ func (d *device) command(ctx context.Context, say []byte, expect *wanted) (sent 
 	if expect == nil {
 		err = l.send(send)
 	} else {
-		err = d.try(ctx, send, expect.is)
+		err = d.try(ctx, send, expect, func([]byte) bool { return true })
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
