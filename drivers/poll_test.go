@@ -3,6 +3,7 @@ package drivers_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -355,4 +356,20 @@ func TestPanics(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A counter of 64 bits is published as it passes from signed to unsigned integers, which
+// share a float64 there; a number that is the same in another kind is not.
+func TestPublishingOfKinds(t *testing.T) {
+	f := &fake{}
+	f.set("n", drivers.IntValue(math.MaxInt64))
+	inHouse(t, one(f), files("c.yaml", device("", "n")), func(h *house) {
+		for _, v := range []drivers.Value{
+			drivers.UintValue(1 << 63), drivers.IntValue(5), drivers.UintValue(5), drivers.FloatValue(5),
+		} {
+			f.set("n", v)
+			h.after(time.Second)
+		}
+		h.want("c/n", "9223372036854775807", "9223372036854775808", "5")
+	})
 }

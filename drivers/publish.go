@@ -246,6 +246,9 @@ func differ(a, b Value, deadband float64) bool {
 	}
 	x, _ := a.Float()
 	y, _ := b.Float()
+	if x == y && deadband == 0 { // perhaps of different kinds on both sides of 2^63
+		return rational(a).Cmp(rational(b)) != 0
+	}
 	// The rounding of binary fractions must not carry 21.3 beyond 21.2 + 0.1.
 	return math.Abs(x-y) > deadband+1e-9*deadband
 }
