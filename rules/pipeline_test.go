@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -259,6 +260,33 @@ func TestATopicThatNoRuleHearsCostsNoAllocation(t *testing.T) {
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestARuleHearsAMessageOnce has filters with and without wildcards that match the same.
+func TestARuleHearsAMessageOnce(t *testing.T) {
+	calls := make(map[string]int)
+	p := toyProgram{run: func(_ context.Context, _ rules.Source, c rules.Call) rules.Outcome {
+		calls[fmt.Sprint(c.Rule, " ", c.Message.Topic)]++
+		return rules.Outcome{}
+	}}
+	for _, filters := range [][]string{{"a/b", "a/+", "a/b", "#"}, {"a/c"}, {"a/b"}} {
+		p.rules = append(p.rules, rules.Rule{Name: fmt.Sprint(len(p.rules)), Stage: rules.Before, Filters: filters})
+	}
+	e, err := rules.New(rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Load(t.Context(), folder("a.toy", "p")); err != nil {
+		t.Fatal(err)
+	}
+	e.Intercept(t.Context(), []message.Message{msg("a/b", ""), msg("a/c", ""), msg("a/d", "")})
+	want := map[string]int{"0 a/b": 1, "0 a/c": 1, "0 a/d": 1, "1 a/c": 1, "2 a/b": 1}
+	if !maps.Equal(calls, want) {
+		t.Errorf("calls %v, want %v", calls, want)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

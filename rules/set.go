@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,10 +70,13 @@ type ruleSet struct {
 
 // stage is the rules of one stage (and language), found by topic name.
 type stage struct {
-	judges []*judge        // in the order in which they judge
-	spans  []span          // the judges of one program lie together
-	tree   topic.Tree[int] // places in judges; below 0, in bundles: ^place
-	// bundles are the judges that are not in the tree themselves.
+	judges []*judge // in the order in which they judge
+	spans  []span   // the judges of one program lie together
+	// What hears a topic, as places in judges or, below 0, in bundles: ^place. Filters
+	// without wildcards are found at once, and take less memory than in a tree.
+	exact map[string][]int
+	tree  topic.Tree[int]
+	// bundles are the judges that are not there themselves.
 	bundles []gathered
 	// filters are what the judges hear, sorted, each once.
 	filters []string
@@ -155,7 +159,7 @@ func (s *stage) build() {
 			}
 		}
 		for _, f := range j.Filters {
-			s.tree.Add(f, at)
+			s.hear(f, at)
 			s.filters = append(s.filters, f)
 		}
 	}
@@ -163,8 +167,22 @@ func (s *stage) build() {
 	s.filters = slices.Compact(s.filters)
 }
 
+func (s *stage) hear(filter string, at int) {
+	if strings.ContainsAny(filter, "+#") {
+		s.tree.Add(filter, at)
+		return
+	}
+	if s.exact == nil {
+		s.exact = make(map[string][]int)
+	}
+	s.exact[filter] = append(s.exact[filter], at)
+}
+
 // hears reports whether a rule hears the topic.
 func (s *stage) hears(name string) bool {
+	if len(s.exact[name]) > 0 {
+		return true
+	}
 	for range s.tree.Match(name) {
 		return true
 	}
@@ -175,6 +193,11 @@ func (s *stage) hears(name string) bool {
 // hear the topic, in order.
 func (s *stage) match(found []int, name string, from int) []int {
 	start := len(found)
+	for _, i := range s.exact[name] {
+		if i >= from {
+			found = append(found, i)
+		}
+	}
 	for i := range s.tree.Match(name) {
 		if i >= from {
 			found = append(found, i)
@@ -190,18 +213,24 @@ func (s *stage) match(found []int, name string, from int) []int {
 // concern appends to found the positions of the judges that a message may concern, in
 // order.
 func (s *stage) concern(found []int, m *message.Message, now time.Time, every time.Duration) []int {
+	for _, i := range s.exact[m.Topic] {
+		found = s.pick(found, i, m, now, every)
+	}
 	for i := range s.tree.Match(m.Topic) {
-		if i < 0 {
-			found = s.bundles[^i].pick(found, m, now, every)
-			continue
-		}
-		found = append(found, i)
+		found = s.pick(found, i, m, now, every)
 	}
 	if len(found) < 2 {
 		return found
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+func (s *stage) pick(found []int, i int, m *message.Message, now time.Time, every time.Duration) []int {
+	if i < 0 {
+		return s.bundles[^i].pick(found, m, now, every)
+	}
+	return append(found, i)
 }
 
 // acquire returns the set in force, whose programs stay open until release.
