@@ -133,13 +133,21 @@ func TestDeletedWhileRead(t *testing.T) {
 		}
 	}
 	churn()
+	release := disk.Hold(s) // the keeper opens files as well, and the hook is for who reads the record
+	defer release()
 	h.mu.Lock()
 	h.hook = func() {
+		release()
 		put(t, s, store.Change{Op: store.Delete, Bucket: "b", Key: "k"}, session(0))
 		churn()
 	}
 	h.mu.Unlock()
 	records, err := s.Records(t.Context(), store.Range{Bucket: "b", Limit: 10})
+	h.mu.Lock()
+	if h.hook != nil {
+		t.Error("no file was opened")
+	}
+	h.mu.Unlock()
 	if err != nil || len(records) != 0 && len(records[0].Value) != 5000 {
 		t.Errorf("got %d records, %v", len(records), err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,6 +131,12 @@ func Physical(fs durable.FS, folder string) (lines []string) {
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// Hold has the keeper wait until release is called.
+func Hold(s *Store) (release func()) {
+	s.tending <- struct{}{}
+	return sync.OnceFunc(func() { <-s.tending })
 }
 
 // Clean rewrites all segments but those up to an identifier, and the last one. The
