@@ -15,7 +15,7 @@ import (
 )
 
 // demoHouse reads the files of the demo house, on ports of its own.
-func demoHouse(t *testing.T) map[string]string {
+func demoHouse(t testing.TB) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
 	plc := freePort(t)

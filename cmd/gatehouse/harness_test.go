@@ -247,7 +247,7 @@ func (g *gatewayProcess) write(t *testing.T, name, text string) {
 	writeFile(t, filepath.Join(g.dir, name), text)
 }
 
-func writeFile(t *testing.T, path, text string) {
+func writeFile(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func (g *gatewayProcess) stat(t *testing.T, name string) float64 {
 	return sum
 }
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
