@@ -17,6 +17,8 @@ type Config struct {
 	Device string
 	// File is the file's path, for errors.
 	File string
+	// Folder is what the paths in it count from; empty is the folder of File.
+	Folder string
 	// Text is the whole file, without a byte order mark.
 	Text []byte
 

@@ -24,6 +24,7 @@ type slot struct {
 
 	current *entry             // guarded by Host.mu; nil ends the slot
 	stop    context.CancelFunc // guarded by Host.mu; ends the serving of current
+	serving context.Context    // guarded by Host.mu; that of current, nil before the first
 
 	reports   reports // the slot's goroutine only
 	announced string  // what the status topic says, for statusTopic; likewise

@@ -24,6 +24,9 @@ type Options struct {
 	// called at any time; [Host.Refresh] tells the host that its answers changed.
 	// A device whose driver is not found waits. Nil finds none.
 	Lookup func(name string) (Driver, bool)
+	// Folder is where the files of Load are, for the paths in them; nil is the working
+	// folder.
+	Folder func() string
 	// Conventions are what the key "discovery" of a device file may list.
 	Conventions []string
 	// Log gets what happens; nil discards it.
@@ -255,7 +258,7 @@ func (h *Host) next(ctx context.Context, s *slot) (*entry, context.Context, cont
 		return nil, nil, nil
 	}
 	serving, cancel := context.WithCancel(ctx)
-	s.stop = cancel
+	s.stop, s.serving = cancel, serving
 	return s.current, serving, cancel
 }
 

@@ -298,6 +298,9 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	if err != nil {
 		return nil, err
 	}
+	if h.opts.Folder != nil {
+		cfg.Folder = h.opts.Folder()
+	}
 	common, err := cfg.Common()
 	if err != nil {
 		return nil, err

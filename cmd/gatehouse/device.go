@@ -23,7 +23,7 @@ func newDevice() *cobra.Command {
 		Use:   "device",
 		Short: "Look at devices, find them and try them",
 	}
-	cmd.AddCommand(f.list(), f.show(), f.read(), f.write(), f.raw(), f.wire(), f.scan(), newDevicePorts(), newDeviceProfile())
+	cmd.AddCommand(f.list(), f.show(), f.read(), f.write(), f.raw(), f.wire(), f.record(), f.scan(), newDeviceReplay(), newDevicePorts(), newDeviceProfile())
 	return cmd
 }
 

@@ -68,41 +68,16 @@ func parseSize(text string) (int64, error) {
 // errFull ends a recording that has its size.
 var errFull = errors.New("the recording has its size")
 
-func (f *recordFlags) record(cmd *cobra.Command) (err error) {
-	size, err := parseSize(f.size)
-	if err != nil {
-		return fmt.Errorf("--size: %w", err)
-	}
-	if f.data == "" {
-		return errors.New("which gateway? Give its data folder: --data DIR")
-	}
-	file, err := os.OpenFile(f.out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot write the recording: %w", err)
-	}
-	defer func() { err = errors.Join(err, file.Sync(), file.Close()) }()
-	ctx := cmd.Context()
-	if f.during > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, f.during)
-		defer cancel()
-	}
-	to := &recorder{file: file, left: size, told: func() { fmt.Fprintf(cmd.ErrOrStderr(), "recording to %s\n", f.out) }}
+func (f *recordFlags) record(cmd *cobra.Command) error {
 	what := "recording?" + url.Values{"filter": f.filters}.Encode()
-	err = f.ask(ctx, what, func(body io.Reader) error { return to.copy(body) })
-	switch {
-	case errors.Is(err, errFull), ctx.Err() != nil:
-		err = nil
-	case err == nil:
-		err = errors.New("the gateway ended the recording")
-	}
-	if to.lines == 0 {
-		return errors.Join(err, os.Remove(f.out))
-	}
-	end := trial.Entry{At: time.Now().Round(0), End: true}
-	_, wrong := file.Write(end.Append(nil))
-	fmt.Fprintf(cmd.OutOrStdout(), "%d lines, %d bytes\n", to.lines, to.bytes)
-	return errors.Join(err, wrong)
+	return recordTo(cmd, recording{
+		out: f.out, size: f.size, sizeFlag: "--size", during: f.during, data: f.data,
+		ask: func(ctx context.Context, read func(io.Reader) error) error { return f.ask(ctx, what, read) },
+		end: func() []byte {
+			end := trial.Entry{At: time.Now().Round(0), End: true}
+			return end.Append(nil)
+		},
+	})
 }
 
 // recorder writes whole lines until it has its size.

@@ -36,6 +36,7 @@ type bus struct {
 	log     *slog.Logger
 	lengths lengths
 	rtu     bool
+	wire    wire
 
 	mu      sync.Mutex // guards what follows
 	refs    int
@@ -66,6 +67,7 @@ type job struct {
 	// req is the first of them.
 	steps func(ask func(request) (reply, error)) error
 	turn  chan struct{} // closed when the job has the wire; nil if it never waited
+	say   []byte        // is sent as it is, if there is any, in place of req
 	reply reply
 	err   error
 }
@@ -228,6 +230,10 @@ func (b *bus) serve(j *job) {
 			j.err = errLost("the bus broke", fmt.Errorf("panic: %v", p))
 		}
 	}()
+	if j.say != nil {
+		j.err = b.say(j)
+		return
+	}
 	if j.steps == nil {
 		j.reply, j.err = b.perform(j)
 		return
@@ -266,6 +272,7 @@ func (b *bus) perform(j *job) (reply, error) {
 			return reply{}, err
 		}
 		got, err := b.link.exchange(j.ctx, j.req, j.timing)
+		b.wire.flush()
 		got.data = append([]byte(nil), got.data...)
 		b.learn(j, got, err)
 		b.end(j.req.unit)

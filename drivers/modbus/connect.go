@@ -28,13 +28,13 @@ func (d *Driver) newBus(t transport) *bus {
 			if err != nil {
 				return nil, err
 			}
-			return newTCPLink(conn, uint16(rand.Uint32())), nil
+			return newTCPLink(watchedConn{conn, &b.wire}, uint16(rand.Uint32())), nil
 		}
 		port, err := d.openLine(ctx, t)
 		if err != nil {
 			return nil, err
 		}
-		l := newLineLink(port, t)
+		l := newLineLink(watchedPort{port, &b.wire}, t)
 		if last != nil && l.learns {
 			l.echoes = last.echoes // the first request may be a write
 		}

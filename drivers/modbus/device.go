@@ -33,6 +33,7 @@ var (
 
 // device is one unit. It implements drivers.Device; one goroutine calls it.
 type device struct {
+	*watched
 	spec     *deviceSpec
 	bus      *bus
 	points   []drivers.Point
@@ -58,7 +59,8 @@ type mute struct {
 
 func newDevice(spec *deviceSpec, b *bus) *device {
 	d := &device{
-		spec: spec, bus: b, points: pointsOf(spec.points),
+		watched: &watched{bus: b, wire: spec.watch(spec.unit, spec.timeout)},
+		spec:    spec, bus: b, points: pointsOf(spec.points),
 		index:    make(map[string]int, len(spec.points)),
 		spans:    make([]span, len(spec.points)),
 		factors:  make([]int, len(spec.points)),
@@ -92,6 +94,7 @@ func (d *device) Points() []drivers.Point { return d.points }
 func (d *device) Close() error {
 	if !d.closed {
 		d.closed = true
+		d.unwatch()
 		d.bus.release()
 	}
 	return nil

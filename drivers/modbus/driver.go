@@ -90,18 +90,23 @@ func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, 
 	return dev, nil
 }
 
+// busOf is the bus of a transport; mu is held.
+func (d *Driver) busOf(t transport) *bus {
+	b := d.buses[t.bus()]
+	if b == nil {
+		b = d.newBus(t)
+		d.buses[t.bus()] = b
+	}
+	return b
+}
+
 // acquire gives the bus of a transport, running. The error is not that of a file, since
 // it ends with the other device: who changes the speed of a line saves one file after
 // the other.
 func (d *Driver) acquire(t transport) (*bus, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	name := t.bus()
-	b := d.buses[name]
-	if b == nil {
-		b = d.newBus(t)
-		d.buses[name] = b
-	}
+	b := d.busOf(t)
 	if !b.setLine(t) {
 		return nil, fmt.Errorf("another device has %s open with other settings", t.place())
 	}

@@ -1,8 +1,10 @@
 package modbus
 
 import (
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -253,3 +255,25 @@ func GatewayAnswer(d *Driver, cfg drivers.Config) (answer func(unit uint8, pdu [
 	}
 	return func(unit uint8, pdu []byte) []byte { return g.answer(nil, unit, pdu, false) }, func() { g.end(); g.bus.release() }, nil
 }
+
+// Tape is what the units of a recording answer.
+type Tape struct{ *tape }
+
+// ReadTape reads a recording.
+func ReadTape(path string) (Tape, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return Tape{}, err
+	}
+	defer func() { _ = file.Close() }()
+	return ParseTape(path, file)
+}
+
+// ParseTape reads a recording.
+func ParseTape(name string, r io.Reader) (Tape, error) {
+	t, err := readTape(name, r)
+	return Tape{t}, err
+}
+
+// Play is what a unit answers.
+func (t Tape) Play(unit uint8, pdu []byte) ([]byte, time.Duration, error) { return t.play(unit, pdu) }

@@ -109,6 +109,9 @@ type link interface {
 	// or wraps errSilent, errGarbled, a context's error, or drivers.ErrLost, after
 	// which the link can only be closed.
 	exchange(ctx context.Context, r request, t timing) (reply, error)
+	// say sends bytes as they are, and listens until the time-out or until something
+	// came, which is nobody's answer. Errors are those of exchange.
+	say(ctx context.Context, b []byte, timeout time.Duration) error
 	close() error
 }
 

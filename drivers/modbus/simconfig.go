@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 
@@ -13,9 +14,18 @@ import (
 // simFile is a device file of the simulator.
 type simFile struct {
 	drivers.Common `yaml:",inline"`
-	// Listen is the loopback address and port of the server: "127.0.0.1:5020".
+	// Listen is the loopback address and port of the server: "127.0.0.1:5020"; Frames
+	// are tcp (the default), rtu or ascii: those of a line in a TCP stream.
 	Listen string `yaml:"listen"`
-	// Unit is the unit identifier that is answered, beside 0 and 255; 1 if absent.
+	Frames string `yaml:"frames"`
+	// Serial is a line on which the simulator is a unit, in place of listen.
+	Serial *serialFile `yaml:"serial"`
+	// Recording is a file that has what a device's wire was: the simulator answers as
+	// that device did, and has no points. Timing is "recorded" (the default) or "none".
+	Recording string `yaml:"recording"`
+	Timing    string `yaml:"timing"`
+	// Unit is the unit identifier that is answered, over TCP beside 0 and 255; 1 if
+	// absent, those of the recording if there is one.
 	Unit   *scalar                 `yaml:"unit"`
 	Points map[string]simPointFile `yaml:"points"`
 }
@@ -48,9 +58,11 @@ func (s *scalar) value(text bool) (drivers.Value, error) {
 
 // simSpec is a device file of the simulator, checked.
 type simSpec struct {
-	listen string
+	place  place
 	unit   uint8
 	points []simPointSpec // by name
+	tape   *tape          // nil is that the points are answered
+	timed  bool           // the tape's answers take their time
 }
 
 // simPointSpec is a register of the simulator, checked.
@@ -66,16 +78,19 @@ func decodeSimulator(cfg drivers.Config, compile drivers.Formula) (*simSpec, err
 	if err := cfg.Decode(&f); err != nil {
 		return nil, err
 	}
-	s := &simSpec{listen: f.Listen, unit: defaultUnit}
-	if err := checkLoopback(f.Listen); err != nil {
-		return nil, cfg.Errorf("$.listen", "%v", err)
+	s := &simSpec{}
+	var err error
+	if s.place, err = f.place(cfg); err != nil {
+		return nil, err
 	}
-	if f.Unit != nil {
-		unit, err := f.Unit.whole("unit", 0, 255)
-		if err != nil {
-			return nil, cfg.Errorf("$.unit", "%v", err)
-		}
-		s.unit = uint8(unit)
+	if s.unit, err = s.place.serial.unitOf(cfg, f.Unit); err != nil {
+		return nil, err
+	}
+	if f.Recording != "" {
+		return s, s.setTape(cfg, &f)
+	}
+	if f.Timing != "" {
+		return nil, cfg.Errorf("$.timing", "timing is for a recording")
 	}
 	names, err := pointNames(cfg, f.Points)
 	if err != nil {
@@ -98,6 +113,54 @@ func decodeSimulator(cfg drivers.Config, compile drivers.Formula) (*simSpec, err
 		s.points = append(s.points, p)
 	}
 	return s, s.checkNames(cfg)
+}
+
+// place checks where clients find the simulator.
+func (f *simFile) place(cfg drivers.Config) (p place, err error) {
+	if f.Serial != nil {
+		if f.Listen != "" || f.Frames != "" {
+			return p, cfg.Errorf("$.listen", "a simulator has one of listen and serial")
+		}
+		p.serial.kind = kindSerial
+		p.serial.serial, err = f.Serial.check(cfg)
+		return p, err
+	}
+	if err := checkLoopback(f.Listen); err != nil {
+		return p, cfg.Errorf("$.listen", "%v", err)
+	}
+	p.serial.kind = kindTCP
+	listen := listenFile{Address: f.Listen, Frames: f.Frames}
+	if p.listen, err = listen.check(cfg); err != nil {
+		return p, cfg.Errorf("$.frames", "frames must be tcp, rtu or ascii") // all else was checked
+	}
+	return p, nil
+}
+
+// setTape reads the recording.
+func (s *simSpec) setTape(cfg drivers.Config, f *simFile) error {
+	switch {
+	case len(f.Points) > 0:
+		return cfg.Errorf("$.points", "a simulator has either points or a recording")
+	case f.Timing != "" && f.Timing != "recorded" && f.Timing != "none":
+		return cfg.Errorf("$.timing", "timing must be recorded or none, not %q", f.Timing)
+	}
+	s.timed = f.Timing != "none"
+	file, err := os.Open(beside(cfg, f.Recording))
+	if err != nil {
+		return cfg.Errorf("$.recording", "the recording cannot be read: %v", err)
+	}
+	defer func() { _ = file.Close() }() // it was read
+	if s.tape, err = readTape(f.Recording, file); err != nil {
+		return cfg.Errorf("$.recording", "%v", err)
+	}
+	if f.Unit == nil {
+		return nil
+	}
+	if s.tape.units[s.unit] == nil {
+		return cfg.Errorf("$.unit", "there is no unit %d in the recording", s.unit)
+	}
+	s.tape.units = map[uint8]*taped{s.unit: s.tape.units[s.unit]}
+	return nil
 }
 
 // checkNames refuses two points that formulas cannot tell apart, if there are any

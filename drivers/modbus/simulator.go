@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"time"
 
@@ -20,18 +19,15 @@ var errNoValue = errors.New("the formula gives no value")
 
 // Simulator returns the driver "modbus-simulator".
 func (d *Driver) Simulator() drivers.Driver {
-	return simDriver{formula: d.opts.Formula, log: d.opts.Log}
+	return simDriver{d}
 }
 
 // simDriver opens simulators.
-type simDriver struct {
-	formula drivers.Formula
-	log     *slog.Logger
-}
+type simDriver struct{ driver *Driver }
 
 // Check implements drivers.Driver.
 func (d simDriver) Check(cfg drivers.Config) ([]drivers.Point, error) {
-	spec, err := decodeSimulator(cfg, d.formula)
+	spec, err := decodeSimulator(cfg, d.driver.opts.Formula)
 	if err != nil {
 		return nil, err
 	}
@@ -46,23 +42,24 @@ func (s *simSpec) list() []drivers.Point {
 	return points
 }
 
-// Open implements drivers.Driver: it listens.
+// Open implements drivers.Driver: it listens, or opens the line.
 func (d simDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, error) {
-	spec, err := decodeSimulator(cfg, d.formula)
+	spec, err := decodeSimulator(cfg, d.driver.opts.Formula)
 	if err != nil {
 		return nil, err
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", spec.listen)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %q: %w", spec.listen, err)
+	if spec.tape != nil {
+		return openPlayer(ctx, spec, d.driver)
 	}
-	s := newSimulator(spec, d.log)
-	s.server = newNetServer(ln, d.log, maxClients, func(net.Conn) (answerer, error) { return s.answer, nil })
-	s.server.start()
+	s := newSimulator(spec, d.driver.opts.Log)
+	s.station, err = spec.place.open(ctx, d.driver, func(context.Context) answerer { return s.answer }, s.lost)
+	if err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
-// simulator is a Modbus TCP server with registers of its own. It implements
+// simulator is a server with registers of its own. It implements
 // drivers.Pusher.
 type simulator struct {
 	spec   *simSpec
@@ -72,7 +69,7 @@ type simulator struct {
 	vars   []string // the points' names as variables
 	begun  time.Time
 	pushed chan drivers.Pushed
-	server *netServer
+	*station
 
 	*registers            // its mutex guards state, too
 	state      []simState // by point
@@ -124,16 +121,20 @@ func (s *simulator) Points() []drivers.Point { return s.list }
 // Pushed implements drivers.Pusher: what clients write is told at once.
 func (s *simulator) Pushed() <-chan drivers.Pushed { return s.pushed }
 
-// Addr is the address that the simulator listens on.
-func (s *simulator) Addr() net.Addr { return s.server.ln.Addr() }
-
 // Close implements drivers.Device.
 func (s *simulator) Close() error {
-	if !s.server.stop() {
-		return nil
+	if s.stop() {
+		close(s.pushed)
 	}
-	close(s.pushed)
 	return nil
+}
+
+// lost tells that the line is gone.
+func (s *simulator) lost(ctx context.Context, err error) {
+	select {
+	case s.pushed <- drivers.Pushed{Err: err}:
+	case <-ctx.Done():
+	}
 }
 
 // Read implements drivers.Device. It evaluates the formulas of the points.
@@ -254,7 +255,11 @@ func (s *simulator) Write(_ context.Context, name string, v drivers.Value) error
 
 // answer adds the answer to a request to b. It may be called by any goroutine.
 func (s *simulator) answer(b []byte, unit uint8, pdu []byte) []byte {
-	if unit != s.spec.unit && unit != 0 && unit != 255 {
+	switch line := s.spec.place.line(); {
+	case unit == s.spec.unit, line && unit == broadcast:
+	case line: // nobody answers for others
+		return b
+	case unit != 0 && unit != 255:
 		return append(b, pdu[0]|exceptionBit, byte(GatewayPath))
 	}
 	return s.registers.answer(b, pdu, false)

@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -246,7 +247,7 @@ func beside(cfg drivers.Config, path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path
 	}
-	return filepath.Join(filepath.Dir(cfg.File), path)
+	return filepath.Join(cmp.Or(cfg.Folder, filepath.Dir(cfg.File)), path)
 }
 
 func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {

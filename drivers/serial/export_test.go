@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"slices"
@@ -99,4 +100,20 @@ func Switched(p *Port, r RS485, l ModemLines) error {
 func KernelRS485(r RS485) (words [8]uint32) {
 	k := r.kernel()
 	return *(*[8]uint32)(unsafe.Pointer(&k))
+}
+
+// Speaker is a Replay at a port, without one.
+type Speaker struct{ s speaker }
+
+// NewSpeaker returns one that begins at the zero time.
+func NewSpeaker(r *Replay) *Speaker { return &Speaker{speaker{Replay: r, begun: time.Unix(0, 0)}} }
+
+// Hear has it hear what was written, after so long.
+func (s *Speaker) Hear(text string, after time.Duration) {
+	s.s.hear([]byte(text), time.Unix(0, 0).Add(after))
+}
+
+// Due is what it says then.
+func (s *Speaker) Due(after time.Duration) string {
+	return string(bytes.Join(s.s.due(time.Unix(0, 0).Add(after)), nil))
 }

@@ -22,6 +22,7 @@ type line struct {
 	turn   turn
 	users  int           // guarded by Driver.mu
 	ended  chan struct{} // closed by listen
+	taps   drivers.Taps
 
 	mu       sync.Mutex
 	devices  []*device
@@ -30,8 +31,7 @@ type line struct {
 	heardAt  time.Time // when something came last
 	lastAt   time.Time // when the last exchange ended
 	waryTill time.Time // an answer that was given up may come until then
-	taps     []*tap
-	lost     error // why the port is gone
+	lost     error     // why the port is gone
 }
 
 // turn is whose turn it is: one after the other, writes before requests.
@@ -203,11 +203,8 @@ func (l *line) end(err error) {
 	l.mu.Lock()
 	l.lost = err
 	devices := append([]*device(nil), l.devices...)
-	for _, t := range l.taps {
-		close(t.traffic)
-	}
-	l.taps = nil
 	l.mu.Unlock()
+	l.taps.Close()
 	for _, dev := range devices {
 		if !errors.Is(err, os.ErrClosed) {
 			dev.push(drivers.Pushed{Err: err})
@@ -236,7 +233,7 @@ func (l *line) hear(b []byte, at time.Time) (all []heard) {
 	defer l.mu.Unlock()
 	silent := at.Sub(l.heardAt)
 	if len(b) > 0 {
-		l.tell(false, b, at)
+		l.taps.Tell(at, false, b)
 		l.heardAt = at
 		if b = l.withoutEcho(b); len(b) == 0 {
 			return nil
@@ -289,7 +286,7 @@ func (l *line) send(b []byte) error {
 	if l.echo {
 		l.echoed = append([]byte(nil), b...)
 	}
-	l.tell(true, b, time.Now())
+	l.taps.Tell(time.Now(), true, b)
 	l.mu.Unlock()
 	_, err := l.port.Write(b)
 	return err

@@ -2,6 +2,7 @@ package serial
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	bugst "go.bug.st/serial"
@@ -137,6 +138,15 @@ func (c PortConfig) Char() time.Duration {
 		bits++
 	}
 	return time.Duration(bits) * time.Second / time.Duration(orDefault(c.Baud, defaultBaud))
+}
+
+// String gives "/dev/ttyUSB0 9600 8N1".
+func (c PortConfig) String() string {
+	parity := "N"
+	if c.Parity != "" {
+		parity = strings.ToUpper(c.Parity[:1])
+	}
+	return fmt.Sprintf("%s %d %d%s%d", c.Port, orDefault(c.Baud, defaultBaud), orDefault(c.DataBits, 8), parity, orDefault(c.StopBits, 1))
 }
 
 func orDefault(n, d int) int {

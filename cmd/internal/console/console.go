@@ -117,6 +117,7 @@ func (c *Console) routes() http.Handler {
 	}
 	if c.opt.Wire != nil {
 		mux.HandleFunc("GET /api/v1/devices/{name}/wire", c.tapWire)
+		mux.HandleFunc("GET /api/v1/devices/{name}/recording", c.recordWire)
 		mux.HandleFunc("POST /api/v1/devices/{name}/wire", c.sendWire)
 	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { c.answer(w, nil) })

@@ -17,6 +17,9 @@ type Wire interface {
 	// Tap hands what goes over a device's wire to write until ctx ends, the wire is
 	// gone or write returns an error.
 	Tap(ctx context.Context, device string, write func(Traffic) error) error
+	// Record hands the lines of a recording of the wire to write, beginning with its
+	// head, until ctx ends, there is no such device any more or write returns an error.
+	Record(ctx context.Context, device string, write func(line []byte) error) error
 	// Send writes bytes on it.
 	Send(ctx context.Context, device string, b []byte) error
 }
@@ -55,6 +58,13 @@ func (c *Console) tapWire(w http.ResponseWriter, r *http.Request) {
 			}
 			return write(append(line, '\n'))
 		})
+	})
+}
+
+// recordWire streams a recording of a device's wire until the client goes.
+func (c *Console) recordWire(w http.ResponseWriter, r *http.Request) {
+	c.stream(w, r, http.StatusConflict, func(ctx context.Context, write func([]byte) error) error {
+		return c.opt.Wire.Record(ctx, r.PathValue("name"), write)
 	})
 }
 

@@ -34,6 +34,13 @@ func (l loop) Tap(ctx context.Context, device string, write func(console.Traffic
 	}
 }
 
+func (l loop) Record(_ context.Context, device string, write func([]byte) error) error {
+	if device != "scale" {
+		return errors.New("there is no such device")
+	}
+	return write([]byte("{}\n"))
+}
+
 func (l loop) Send(_ context.Context, device string, b []byte) error {
 	if device != "scale" {
 		return errors.New("there is no such device")
@@ -87,6 +94,14 @@ func TestWire(t *testing.T) {
 			t.Errorf("%s: want %q, got %q, %v", c.device, c.want, got, err)
 		}
 		_ = answer.Body.Close()
+	}
+	recorded, err := client.Get(base + "scale/recording")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer recorded.Body.Close()
+	if b, err := io.ReadAll(recorded.Body); string(b) != "{}\n" || err != nil {
+		t.Errorf("want the lines of the recording, got %q, %v", b, err)
 	}
 	line, err := bufio.NewReader(tapped.Body).ReadString('\n')
 	want := `{"at":"1970-01-01T00:00:05Z","sent":true,"hex":"02573f03","text":".W?.","lost":2}` + "\n"

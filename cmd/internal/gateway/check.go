@@ -102,7 +102,8 @@ func checkHost(folder string, opt Options, more func(string) (drivers.Driver, bo
 	if err != nil {
 		return nil, nil, err
 	}
-	host, err := newDevices(drivers.Options{Log: opt.Log, Lookup: more}, newCodecs(languages, opt.Log, func() string { return folder }))
+	where := func() string { return folder }
+	host, err := newDevices(drivers.Options{Log: opt.Log, Lookup: more, Folder: where}, newCodecs(languages, opt.Log, where))
 	if err != nil {
 		return nil, nil, errors.Join(err, closeAll())
 	}

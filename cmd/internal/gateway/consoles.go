@@ -53,7 +53,7 @@ func (g *Gateway) newConsole(ln net.Listener) (*console.Console, error) {
 	}
 	if ln.Addr().Network() == "unix" { // of who may do everything
 		o.Record = g.record
-		o.Wire = wire{g.devices}
+		o.Wire = wire{g.devices, "gatehouse " + g.opt.Version}
 	}
 	return console.New(o)
 }

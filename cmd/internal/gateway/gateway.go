@@ -133,9 +133,10 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	folder := func() string { return g.config().Devices.Folder }
 	g.devices, err = newDevices(drivers.Options{
-		Lookup: g.plugins.Lookup, History: g.keepSamples, Log: opt.Log.With("part", "devices"),
-	}, newCodecs(languages, opt.Log.With("part", "devices"), func() string { return g.config().Devices.Folder }))
+		Lookup: g.plugins.Lookup, History: g.keepSamples, Log: opt.Log.With("part", "devices"), Folder: folder,
+	}, newCodecs(languages, opt.Log.With("part", "devices"), folder))
 	if err != nil {
 		return nil, err
 	}

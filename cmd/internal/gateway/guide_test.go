@@ -28,6 +28,12 @@ func blocks(t *testing.T, guide string) []string {
 	return all
 }
 
+// recordedMeter is the recording that an example names, beside the example.
+const recordedMeter = `{"recording":"gatehouse wire 1","program":"gatehouse","device":"meter","protocol":"modbus-rtu","place":"serial /dev/ttyUSB0 9600 8E1","unit":1,"at":"2026-01-02T03:04:05Z"}
+{"at":"2026-01-02T03:04:06Z","sent":true,"hex":"010300000001840a"}
+{"at":"2026-01-02T03:04:06.02Z","sent":false,"hex":"0103020007f986"}
+`
+
 // Who copies an example of the guide to devices has a device.
 func TestExamplesOfTheGuideToDevicesAreAccepted(t *testing.T) {
 	checked := 0
@@ -49,6 +55,9 @@ func TestExamplesOfTheGuideToDevicesAreAccepted(t *testing.T) {
 		}
 		folder := t.TempDir()
 		if err := os.WriteFile(filepath.Join(folder, "example.yaml"), []byte(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, "meter.jsonl"), []byte(recordedMeter), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := checkDevices(t.Context(), folder, nil, Options{Log: slog.New(slog.DiscardHandler), Worker: []string{os.Args[0], "script-worker"}}); err != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
@@ -56,8 +57,16 @@ func newDevices(o drivers.Options, scripts serial.Options) (*drivers.Host, error
 	return drivers.NewHost(o)
 }
 
-// OpenSerial opens a serial port for Modbus: siblings do not know each other.
+// OpenSerial opens a serial port for Modbus: siblings do not know each other. A port
+// "pty:LINK" is a pseudo-terminal, whose other end programs open by the link.
 func OpenSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+	if link, pseudo := strings.CutPrefix(c.Port, "pty:"); pseudo {
+		p, err := serial.OpenPseudo(ctx, link)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
+	}
 	return serial.Open(ctx, serial.PortConfig{
 		Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits, RS485: serial.RS485{By: c.RS485},
 	})
