@@ -108,6 +108,35 @@ func TestUnitThatKnowsOnlyTheFunctionsForSeveral(t *testing.T) {
 	})
 }
 
+// A point may say with which functions it is written; then no other is tried.
+func TestPointSaysHowItIsWritten(t *testing.T) {
+	for how, want := range map[string][]modbus.Function{"": {5, 6, 22}, "single": {5, 6, 6}, "multiple": {15, 16, 16}} {
+		synctest.Test(t, func(t *testing.T) {
+			line := newFakeLine(1, time.Second, 1)
+			d := newDriver(t, modbus.Options{OpenSerial: line.open})
+			file := "driver: modbus\nserial: {port: /dev/fake}\npoints:\n" +
+				"  fan: {coil: 3, writable: true, write: X}\n  speed: {holding: 4, writable: true, write: X}\n  flag: {holding: 5, bit: 0, writable: true, write: X}\n"
+			if how == "" {
+				file = strings.ReplaceAll(file, ", write: X", "")
+			}
+			dev := open(t, d, strings.ReplaceAll(file, "X", how))
+			for _, point := range []string{"fan", "speed", "flag"} {
+				_ = write(t, dev, point, "1") // the unit holds what it did before
+			}
+			if diff := cmp.Diff(want, line.units[1].written); diff != "" {
+				t.Errorf("write: %s: functions (-want +got):\n%s", how, diff)
+			}
+			if how == "single" {
+				line.with(1, func(u *fakeUnit) { u.several, u.written = true, nil })
+				var e modbus.Exception
+				if err := write(t, dev, "speed", "2"); !errors.As(err, &e) || len(line.units[1].written) != 1 {
+					t.Errorf("refused: %v, written by %v", err, line.units[1].written)
+				}
+			}
+		})
+	}
+}
+
 // The second try's trouble is told, not the first one's refusal: it may have been done.
 func TestUnitThatFallsSilentAtTheFunctionForSeveral(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

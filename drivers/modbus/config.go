@@ -43,6 +43,9 @@ type deviceFile struct {
 type pointFile struct {
 	drivers.PointCommon `yaml:",inline"`
 	Table               tableFile `yaml:",inline"`
+	// Write is single or multiple: with which functions the point is written; absent,
+	// that is found out.
+	Write string `yaml:"write"`
 }
 
 // scalar is a number as it is written: the YAML library would round 0.1 and cut 1.5
@@ -89,6 +92,7 @@ type pointSpec struct {
 	drivers.Point
 	span
 	codec
+	write  writing
 	factor *span // the register with the power of ten that scales the point; nil is none
 }
 
@@ -168,9 +172,14 @@ func pointNames[P any](cfg drivers.Config, points map[string]P) ([]string, error
 // check makes a point of what the file says.
 func (p pointFile) check(cfg drivers.Config, name string, common drivers.Common) (pointSpec, error) {
 	s := pointSpec{Point: p.Polled(name, common)}
+	s.write = writing(p.Write)
 	err := p.Table.resolve(&s)
-	if err == nil && s.Writable {
+	switch {
+	case err != nil:
+	case s.Writable:
 		err = s.mayWrite()
+	case s.write != "":
+		err = wrongKey("write", "the point is not writable: add writable: true")
 	}
 	var at *keyError
 	if errors.As(err, &at) {
@@ -182,6 +191,10 @@ func (p pointFile) check(cfg drivers.Config, name string, common drivers.Common)
 // mayWrite refuses what no request can write.
 func (s *pointSpec) mayWrite() error {
 	switch {
+	case s.write != "" && s.write != writeSingle && s.write != writeMultiple:
+		return wrongKey("write", "write must be single (functions 5 and 6) or multiple (15 and 16)")
+	case s.write == writeSingle && s.count > 1:
+		return wrongKey("write", "%d registers cannot be written at once by function 6: leave write: single out", s.count)
 	case s.fn == ReadDiscreteInputs || s.fn == ReadInputRegisters:
 		return wrongKey("writable", "discrete inputs and input registers cannot be written")
 	case !s.fn.bits() && s.count > maxWriteRegisters:

@@ -25,9 +25,9 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 		return fmt.Errorf("cannot write point %q: %w", name, err)
 	}
 	if mask := p.mask(); mask != nil {
-		err = d.writePart(ctx, p.span, data, mask)
+		err = d.writePart(ctx, p, data, mask)
 	} else {
-		err = d.writeWhole(ctx, p.span, data)
+		err = d.writeWhole(ctx, p, data)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write point %q: %w", name, err)
@@ -35,16 +35,12 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 	return nil
 }
 
-// writeWhole writes a span with the function for one, or for several if the unit knows
+// writeWhole writes a point with the function for one, or for several if the unit knows
 // only that.
-func (d *device) writeWhole(ctx context.Context, s span, data []byte) error {
-	r := writeRequest(d.spec.unit, s, data)
-	if d.multiple[r.fn] {
-		r = r.severally()
-	}
+func (d *device) writeWhole(ctx context.Context, p *pointSpec, data []byte) error {
+	r := d.writeRequest(p, data)
 	err := d.send(ctx, r)
-	single := r.fn == WriteSingleCoil || r.fn == WriteSingleRegister
-	if !single || !isUnknown(err) {
+	if !p.write.learns(r) || !isUnknown(err) {
 		return err
 	}
 	again := d.send(ctx, r.severally())
@@ -65,8 +61,9 @@ func isUnknown(err error) bool {
 // are: by function 22, where the unit knows it, else by reading, changing, writing and
 // reading back with nobody else on the line in between. What the unit itself does to the
 // other bits meanwhile is lost then.
-func (d *device) writePart(ctx context.Context, s span, data, mask []byte) error {
-	if s.count == 1 && !d.multiple[MaskWriteRegister] {
+func (d *device) writePart(ctx context.Context, p *pointSpec, data, mask []byte) error {
+	s := p.span
+	if s.count == 1 && p.write == "" && !d.multiple[MaskWriteRegister] {
 		masks := []byte{^mask[0], ^mask[1], data[0] & mask[0], data[1] & mask[1]}
 		err := d.send(ctx, request{unit: d.spec.unit, fn: MaskWriteRegister, addr: s.addr, count: 1, data: masks})
 		if !isUnknown(err) {
@@ -74,11 +71,12 @@ func (d *device) writePart(ctx context.Context, s span, data, mask []byte) error
 		}
 		d.multiple[MaskWriteRegister] = true
 	}
-	return patiently(ctx, func() error { return d.modify(ctx, s, data, mask) })
+	return patiently(ctx, func() error { return d.modify(ctx, p, data, mask) })
 }
 
 // modify reads, changes, writes and reads back registers in one turn.
-func (d *device) modify(ctx context.Context, s span, data, mask []byte) error {
+func (d *device) modify(ctx context.Context, p *pointSpec, data, mask []byte) error {
+	s := p.span
 	read := request{unit: d.spec.unit, fn: s.fn, addr: s.addr, count: s.count}
 	t := timing{timeout: d.spec.timeout, confirm: d.confirmTime(d.condition()), calm: d.bus.rtu}
 	if d.bus.rtu {
@@ -97,12 +95,9 @@ func (d *device) modify(ctx context.Context, s span, data, mask []byte) error {
 		for i, m := range mask {
 			got.data[i] = got.data[i]&^m | data[i]&m
 		}
-		write := writeRequest(d.spec.unit, s, got.data)
-		if d.multiple[write.fn] {
-			write = write.severally()
-		}
+		write := d.writeRequest(p, got.data)
 		_, err = ask(write)
-		if write.fn == WriteSingleRegister && isUnknown(err) {
+		if p.write.learns(write) && isUnknown(err) {
 			d.multiple[write.fn] = true
 			_, err = ask(write.severally())
 		}
@@ -164,6 +159,33 @@ func writeRequest(unit uint8, s span, data []byte) request {
 	}
 	return r
 }
+
+// writeRequest writes a point with the function that it asks for, or that the unit is
+// known to need.
+func (d *device) writeRequest(p *pointSpec, data []byte) request {
+	r := writeRequest(d.spec.unit, p.span, data)
+	if r.single() && (p.write == writeMultiple || p.write == "" && d.multiple[r.fn]) {
+		r = r.severally()
+	}
+	return r
+}
+
+// single reports whether the request writes one coil or register with the function for
+// one.
+func (r request) single() bool { return r.fn == WriteSingleCoil || r.fn == WriteSingleRegister }
+
+// writing says with which functions a point is written; empty is the single ones for one
+// coil or register, or what the unit is found to know in their place.
+type writing string
+
+const (
+	writeSingle   writing = "single"   // 5 and 6
+	writeMultiple writing = "multiple" // 15 and 16
+)
+
+// learns reports whether the function for several is tried if the unit does not know the
+// one of a request.
+func (w writing) learns(r request) bool { return w == "" && r.single() }
 
 // severally is the same single write with the function that writes several.
 func (r request) severally() request {
