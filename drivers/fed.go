@@ -13,6 +13,9 @@ import (
 // writeExpires is after how long what a foreign client wrote is not obeyed any more.
 const writeExpires = 30 * time.Second
 
+// errFieldless says that no point can show a payload as a whole.
+var errFieldless = errors.New("the payload is an object or a list: the key \"field\" says which member of an object is meant")
+
 // fed is what a session has of a device that shows topics.
 type fed struct {
 	server Server
@@ -172,6 +175,9 @@ func (s *slot) noteFed(e *entry, readings []Reading) {
 		pt, p := &e.points[e.index[r.Point]], &s.state.points[e.index[r.Point]]
 		if r.Quality != Bad {
 			v, err := pt.raw(r.Value, func() (Value, error) { return IntValue(p.bitsNow()), nil })
+			if err == nil && v.Kind() == JSON {
+				err = errFieldless
+			}
 			if r.Value = v; err != nil {
 				r.Value, r.Quality, r.Err = Value{}, Bad, err
 			}

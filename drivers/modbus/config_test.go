@@ -141,6 +141,7 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"server with half of TLS", server("listen: {address: 0.0.0.0:802, tls: {certificate: a, key: b}}\npoints:\n  x: {coil: 1, topic: a}"), "ca is missing"},
 		{"server with other exceptions", server("listen: {address: 127.0.0.1:0}\nexception: 5\npoints:\n  x: {coil: 1, topic: a}"), "3:12: exception must be 4"},
 		{"server without a topic", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {coil: 1}"), "4:6: a point of a server needs the topic that it shows"},
+		{"server that is scaled by a register", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {holding: 1, scale_from: 2, topic: a}"), "4:31: a point of a server has no scale factor"},
 		{"server with shared registers", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {holding: 1, type: int32, topic: a}\n  y: {holding: 2, topic: b}"), `the point shares registers with "x"`},
 		{"server with a writable input", server("listen: {address: 127.0.0.1:0}\npoints:\n  x: {input: 1, topic: a, writable: true}"), "input registers cannot be written"},
 		{"gateway that listens nowhere", gateway("serial: {port: a}"), "1:9: a gateway needs listen"},

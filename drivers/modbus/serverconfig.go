@@ -119,6 +119,9 @@ func (s *serverSpec) setPoints(cfg drivers.Config, f *serverFile) error {
 		if err == nil && p.Feed.Topic == "" {
 			err = wrongKey("", "a point of a server needs the topic that it shows")
 		}
+		if err == nil && p.Table.ScaleFrom != nil {
+			err = wrongKey("scale_from", "a point of a server has no scale factor: give it scale, and what shows the factor a point of its own")
+		}
 		if err == nil && spec.Writable && (spec.fn == ReadDiscreteInputs || spec.fn == ReadInputRegisters) {
 			err = wrongKey("writable", "discrete inputs and input registers cannot be written")
 		}
