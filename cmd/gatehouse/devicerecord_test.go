@@ -27,10 +27,11 @@ func TestDeviceRecordAndReplay(t *testing.T) {
 	dir := t.TempDir()
 	data, line := filepath.Join(dir, "data"), filepath.Join(dir, "line")
 	writeFile(t, filepath.Join(dir, "gatehouse.yaml"), testConfig)
+	deadFile := "driver: modbus\nserial: {port: " + line + ", baud: 115200}\nunit: 8\ntimeout: 100ms\npoints: {a: {holding: 1}}\n"
 	for name, text := range map[string]string{
 		"sim":   "driver: modbus-simulator\nserial: {port: \"pty:" + line + "\", baud: 115200}\nunit: 7\npoints:\n  v: {input: 0, type: float32, initial: 230.5}\n  relay: {coil: 3, writable: true}\n",
 		"meter": "driver: modbus\nserial: {port: " + line + ", baud: 115200}\nunit: 7\nevery: 200ms\npoints:\n  v: {input: 0, type: float32}\n  relay: {coil: 3, writable: true}\n",
-		"dead":  "driver: modbus\nserial: {port: " + line + ", baud: 115200}\nunit: 8\ntimeout: 100ms\npoints: {a: {holding: 1}}\n",
+		"dead":  deadFile,
 		"scale": "driver: serial\nport: " + ourEnd + "\nformat: keyvalue\npoints: {w: {field: W}}\n",
 		"lamp":  "driver: sim\npoints: {on: {initial: false}}\n",
 	} {
@@ -63,7 +64,9 @@ func TestDeviceRecordAndReplay(t *testing.T) {
 	meter := recorded("meter", `"sent":false,"hex":"070404436680`, func() {
 		said{"device write --data " + data + " meter relay true", true, `relay is true now`}.check(t)
 	})
-	dead := recorded("dead", `"sent":true,"hex":"0803`, func() {})
+	dead := recorded("dead", `"sent":true,"hex":"0803`, func() { // which is asked rarely by now, unless it is new
+		writeFile(t, filepath.Join(dir, "devices", "dead.yaml"), deadFile+"every: 2s\n")
+	})
 	theirs, err := os.OpenFile(theirEnd, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
