@@ -46,42 +46,28 @@ func (d serverDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.Dev
 		return nil, err
 	}
 	s := newServer(spec, d.driver.opts.Log)
-	if spec.serial.kind == kindSerial {
-		if err := s.openLine(ctx, d.driver); err != nil {
-			return nil, err
-		}
-		return s, nil
-	}
-	ln, err := spec.listen.listen(ctx)
-	if err != nil {
+	if err := s.open(ctx, d.driver, spec.place, s.admit, s.lost); err != nil {
 		return nil, err
 	}
-	s.net = newNetServer(ln, s.log, spec.listen.clients, s.admit)
-	s.net.mode = spec.listen.mode
-	s.net.start()
 	return s, nil
 }
 
 // server shows topics as registers. It implements drivers.Server.
 type server struct {
+	*station // what waits for the Host ends with it
 	*registers
 	spec  *serverSpec
 	log   *slog.Logger
 	index map[string]int
 	asked chan drivers.Asked
-	ctx   context.Context // ends with Close: what waits for the Host does
-	end   context.CancelFunc
-	net   *netServer     // nil on a line
-	line  sync.WaitGroup // the goroutine of a line
-	once  sync.Once
+	ended sync.Once // that asked is closed
 }
 
 func newServer(spec *serverSpec, log *slog.Logger) *server {
 	s := &server{
-		registers: newRegisters(spec.points), spec: spec, log: log,
+		station: newStation(), registers: newRegisters(spec.points), spec: spec, log: log,
 		index: map[string]int{}, asked: make(chan drivers.Asked, maxAsked),
 	}
-	s.ctx, s.end = context.WithCancel(context.Background())
 	s.registers.identity = spec.identity
 	s.registers.store = s.store
 	for i, p := range spec.points {
@@ -90,43 +76,28 @@ func newServer(spec *serverSpec, log *slog.Logger) *server {
 	return s
 }
 
-// openLine makes the server a unit on a line.
-func (s *server) openLine(ctx context.Context, d *Driver) error {
-	t := s.spec.serial
-	port, err := d.opts.OpenSerial(ctx, t.serial)
-	if err != nil {
-		return err
-	}
-	l := &lineServer{
-		port: port, mode: rtuMode{}, silence: t.gap(), hunt: huntSilence, char: t.serial.char(),
-		echoes: t.echo == echoYes, answer: s.answerer(true, false),
-	}
-	if t.ascii() {
-		l.mode = asciiMode{}
-	}
-	s.line.Go(func() {
-		err := l.run(s.ctx)
-		_ = port.Close() // the error above says more
-		if s.ctx.Err() == nil {
-			s.log.Warn("modbus server lost its line", "port", t.serial.Port, "err", err)
-		}
-		s.finish()
-	})
-	return nil
+// lost tells that the line is gone: nothing more is asked.
+func (s *server) lost(err error) {
+	s.log.Warn("modbus server lost its line", "port", s.spec.place.serial.serial.Port, "err", err)
+	s.finish()
 }
 
-// admit lets a client in.
+// admit lets a client in, or the line.
 func (s *server) admit(c net.Conn) (answerer, error) {
-	who, readOnly, err := s.spec.listen.client(s.ctx, c)
+	if c == nil {
+		return s.answerer(false), nil
+	}
+	who, readOnly, err := s.spec.place.listen.client(s.ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	s.log.Debug("modbus client", "client", who, "readOnly", readOnly)
-	return s.answerer(s.spec.listen.mode != nil, readOnly), nil
+	return s.answerer(readOnly), nil
 }
 
 // answerer answers a client. On a line nobody answers for others.
-func (s *server) answerer(line, readOnly bool) answerer {
+func (s *server) answerer(readOnly bool) answerer {
+	line := s.spec.place.line()
 	return func(b []byte, unit uint8, pdu []byte) []byte {
 		switch {
 		case unit == s.spec.unit:
@@ -142,14 +113,6 @@ func (s *server) answerer(line, readOnly bool) answerer {
 // Points implements drivers.Device.
 func (s *server) Points() []drivers.Point { return pointsOf(s.spec.points) }
 
-// Addr is the address that the server listens on; nil on a line.
-func (s *server) Addr() net.Addr {
-	if s.net == nil {
-		return nil
-	}
-	return s.net.ln.Addr()
-}
-
 // Asked implements drivers.Server.
 func (s *server) Asked() <-chan drivers.Asked { return s.asked }
 
@@ -163,17 +126,13 @@ func (s *server) Write(context.Context, string, drivers.Value) error { return er
 
 // Close implements drivers.Device.
 func (s *server) Close() error {
-	s.end()
-	if s.net != nil {
-		s.net.stop()
-	}
-	s.line.Wait()
+	s.stop()
 	s.finish()
 	return nil
 }
 
 // finish says that nothing more is asked. Nobody asks any more.
-func (s *server) finish() { s.once.Do(func() { close(s.asked) }) }
+func (s *server) finish() { s.ended.Do(func() { close(s.asked) }) }
 
 // Feed implements drivers.Server.
 func (s *server) Feed(_ context.Context, readings []drivers.Reading) error {

@@ -43,8 +43,7 @@ type serverPointFile struct {
 
 // serverSpec is a device file of the server, checked.
 type serverSpec struct {
-	listen    listening
-	serial    transport // of kind "" if it listens
+	place     place
 	unit      uint8
 	exception Code
 	identity  []string
@@ -62,7 +61,7 @@ func decodeServer(cfg drivers.Config) (*serverSpec, error) {
 		return nil, err
 	}
 	var err error
-	if s.unit, err = s.serial.unitOf(cfg, f.Unit); err != nil {
+	if s.unit, err = s.place.serial.unitOf(cfg, f.Unit); err != nil {
 		return nil, err
 	}
 	if f.Exception != nil {
@@ -93,16 +92,16 @@ func (s *serverSpec) setPlace(cfg drivers.Config, f *serverFile) (err error) {
 	case (f.Listen == nil) == (f.Serial == nil):
 		return cfg.Errorf("$.driver", "%v", errNoPlace)
 	case f.Listen != nil:
-		s.serial.kind = kindTCP
-		s.listen, err = f.Listen.check(cfg)
+		s.place.serial.kind = kindTCP
+		s.place.listen, err = f.Listen.check(cfg)
 		return err
 	}
-	s.serial.kind = kindSerial
-	if s.serial.serial, err = f.Serial.check(cfg); err != nil {
+	s.place.serial.kind = kindSerial
+	if s.place.serial.serial, err = f.Serial.check(cfg); err != nil {
 		return err
 	}
 	if f.Echo != nil {
-		s.serial.echo = map[bool]echo{true: echoYes, false: echoNo}[*f.Echo]
+		s.place.serial.echo = map[bool]echo{true: echoYes, false: echoNo}[*f.Echo]
 	}
 	return nil
 }

@@ -52,8 +52,7 @@ func (d simDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device
 		return openPlayer(ctx, spec, d.driver)
 	}
 	s := newSimulator(spec, d.driver.opts.Log)
-	s.station, err = spec.place.open(ctx, d.driver, func(context.Context) answerer { return s.answer }, s.lost)
-	if err != nil {
+	if err := s.open(ctx, d.driver, spec.place, everybody(s.answer), s.lost); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -84,7 +83,7 @@ type simState struct {
 func newSimulator(spec *simSpec, log *slog.Logger) *simulator {
 	s := &simulator{
 		spec: spec, log: log, list: spec.list(), begun: time.Now(),
-		index: map[string]int{}, pushed: make(chan drivers.Pushed, maxPushed),
+		index: map[string]int{}, pushed: make(chan drivers.Pushed, maxPushed), station: newStation(),
 	}
 	specs := make([]pointSpec, len(spec.points))
 	for i, p := range spec.points {
@@ -130,10 +129,10 @@ func (s *simulator) Close() error {
 }
 
 // lost tells that the line is gone.
-func (s *simulator) lost(ctx context.Context, err error) {
+func (s *simulator) lost(err error) {
 	select {
 	case s.pushed <- drivers.Pushed{Err: err}:
-	case <-ctx.Done():
+	case <-s.ctx.Done():
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// place is where a simulator is found.
+// place is where a server or a simulator is found.
 type place struct {
 	listen listening
 	serial transport // of kind TCP if it listens
@@ -28,28 +28,36 @@ type station struct {
 	once sync.Once
 }
 
-// open listens, or opens the port. Serve answers requests, of several clients at a time,
-// until its context ends; lost is called once, if the line is lost before that.
-func (p place) open(ctx context.Context, d *Driver, serve func(context.Context) answerer, lost func(context.Context, error)) (*station, error) {
+func newStation() *station {
 	s := &station{}
 	s.ctx, s.end = context.WithCancel(context.Background())
-	answer := serve(s.ctx)
+	return s
+}
+
+// open listens, or opens the port. Admit gives what answers a client, or the line, whose
+// connection is nil; lost is called once, if the line is lost before the station is stopped.
+func (s *station) open(ctx context.Context, d *Driver, p place, admit func(net.Conn) (answerer, error), lost func(error)) error {
 	if p.serial.kind != kindSerial {
 		ln, err := p.listen.listen(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		s.net = newNetServer(ln, d.opts.Log, p.listen.clients, func(net.Conn) (answerer, error) { return answer, nil })
+		s.net = newNetServer(ln, d.opts.Log, p.listen.clients, admit)
 		s.net.mode = p.listen.mode
 		s.net.start()
-		return s, nil
+		return nil
+	}
+	answer, err := admit(nil)
+	if err != nil {
+		return err
 	}
 	port, err := d.opts.OpenSerial(ctx, p.serial.serial)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l := &lineServer{
-		port: port, mode: rtuMode{}, silence: p.serial.gap(), hunt: huntSilence, char: p.serial.serial.char(), answer: answer,
+		port: port, mode: rtuMode{}, silence: p.serial.gap(), hunt: huntSilence, char: p.serial.serial.char(),
+		echoes: p.serial.echo == echoYes, answer: answer,
 	}
 	if strings.HasPrefix(p.serial.serial.Port, "pty:") {
 		l.char = 0 // it is no line: there is no echo
@@ -61,10 +69,15 @@ func (p place) open(ctx context.Context, d *Driver, serve func(context.Context) 
 		err := l.run(s.ctx)
 		_ = port.Close() // the error above says more
 		if s.ctx.Err() == nil {
-			lost(s.ctx, fmt.Errorf("%w: %w", drivers.ErrLost, err))
+			lost(fmt.Errorf("%w: %w", drivers.ErrLost, err))
 		}
 	})
-	return s, nil
+	return nil
+}
+
+// everybody admits every client to the same answers.
+func everybody(answer answerer) func(net.Conn) (answerer, error) {
+	return func(net.Conn) (answerer, error) { return answer, nil }
 }
 
 // Addr is the address that the station listens on; nil on a line.
@@ -96,9 +109,8 @@ type player struct {
 }
 
 func openPlayer(ctx context.Context, spec *simSpec, d *Driver) (*player, error) {
-	p := &player{pushed: make(chan drivers.Pushed, 1)}
-	var err error
-	p.station, err = spec.place.open(ctx, d, spec.play, func(_ context.Context, err error) { p.pushed <- drivers.Pushed{Err: err} })
+	p := &player{station: newStation(), pushed: make(chan drivers.Pushed, 1)}
+	err := p.open(ctx, d, spec.place, everybody(spec.play(p.ctx)), func(err error) { p.pushed <- drivers.Pushed{Err: err} })
 	if err != nil {
 		return nil, err
 	}
