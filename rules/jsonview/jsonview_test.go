@@ -163,3 +163,16 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// A string of nothing but escapes takes a time that grows with its length, not with the
+// square of it: here that would be hours.
+func TestManyEscapes(t *testing.T) {
+	const n = 8 << 20
+	for _, escape := range []string{`\n`, `\"`, `\\`} {
+		text := []byte(`{"long":"` + strings.Repeat(escape, n) + `","open":true}`)
+		v, ok := jsonview.Parse(text, 1)
+		if !ok || v.Member("open").Kind() != jsonview.True {
+			t.Errorf("many %s: the member behind is not found", escape)
+		}
+	}
+}

@@ -163,8 +163,10 @@ func endOfString(text []byte, i int) int {
 			return i + 1
 		}
 	}
-	for {
-		end := i + bytes.IndexByte(text[i:], '"')
+	for end := i - 1; ; {
+		if i > end { // what was found was escaped
+			end = i + bytes.IndexByte(text[i:], '"')
+		}
 		escape := bytes.IndexByte(text[i:end], '\\')
 		if escape < 0 {
 			return end + 1
