@@ -121,11 +121,7 @@ func TestNothingOvertakesWhatIsSaidAgain(t *testing.T) {
 			o := options()
 			o.Store = late
 			inBubbleWith(t, o, func(t *testing.T, _ *broker.Server, dial func(*packet.Connect) *bubbleClient) {
-				away := dial(v5("away", 100))
-				send(t, away.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
-				synctest.Wait()
-				_ = away.Close()
-				synctest.Wait()
+				subscribeAndLeave(t, dial)
 				hello := v5("pub", 100)
 				if hello.Version = tt.version; tt.version != packet.V5 {
 					hello = &packet.Connect{Version: tt.version, ClientID: "pub"}
@@ -160,7 +156,7 @@ func TestNothingOvertakesWhatIsSaidAgain(t *testing.T) {
 				}
 				pub = dial(hello)
 				say(tt.beside, true, 1, 2)
-				away = dial(v5("away", 100))
+				away := dial(v5("away", 100))
 				synctest.Wait()
 				var heard []string
 				for _, p := range away.packets() {
@@ -183,11 +179,7 @@ func TestRefusedMessageSaidTwice(t *testing.T) {
 			o := options()
 			o.Store = late
 			inBubbleWith(t, o, func(t *testing.T, s *broker.Server, dial func(*packet.Connect) *bubbleClient) {
-				away := dial(v5("away", 100))
-				send(t, away.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
-				synctest.Wait()
-				_ = away.Close()
-				synctest.Wait()
+				subscribeAndLeave(t, dial)
 				pub := dial(v5("pub", 100))
 				say := func(ids ...uint16) {
 					var all []byte
@@ -219,6 +211,16 @@ func TestRefusedMessageSaidTwice(t *testing.T) {
 			})
 		})
 	}
+}
+
+// subscribeAndLeave has a session "away", which is not connected, wait for "x".
+func subscribeAndLeave(t *testing.T, dial func(*packet.Connect) *bubbleClient) {
+	t.Helper()
+	away := dial(v5("away", 100))
+	send(t, away.Client, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "x", Options: packet.SubscribeOptions{QoS: 2}}}})
+	synctest.Wait()
+	_ = away.Close()
+	synctest.Wait()
 }
 
 func appendPacket(t *testing.T, b []byte, p packet.Packet, version packet.Version) []byte {

@@ -202,8 +202,8 @@ func (l *lineLink) say(ctx context.Context, b []byte, timeout time.Duration) err
 		return errLost("cannot write to the port", err)
 	}
 	last, quiet := time.Now().Add(time.Duration(len(b))*l.char), timeout
-	for {
-		left := quiet - time.Since(last)
+	for end := last.Add(3 * timeout); ; { // others want the line, too, if it is never quiet
+		left := min(quiet-time.Since(last), time.Until(end))
 		if left <= 0 {
 			return nil
 		}
