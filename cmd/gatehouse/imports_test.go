@@ -103,7 +103,6 @@ var importLaws = []importLaw{
 			"rules", "drivers", "plugins",
 		},
 	},
-	{packages: []string{"cmd/internal/startheap"}, outside: none},
 	{packages: []string{"cmd/internal/versions"}, ours: []string{"broker/store/durable"}, outside: none},
 	{packages: []string{"cmd/internal/console"}, ours: []string{"broker/message", "cmd/internal/config"}},
 	{packages: []string{"cmd/internal/gateway", "cmd/gatehouse"}, ours: []string{"..."}},

@@ -14,16 +14,13 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/gatehouse/gatehouse/cmd/internal/startheap"
 )
 
 // The garbage collector's goals: how much a heap may grow before it is collected,
 // in percent of what is live.
 const (
-	calmPercent  = 100 // Go's own
-	busyPercent  = 400
-	startPercent = 800 // more than a start allocates, and what startheap skips
+	calmPercent = 100 // Go's own
+	busyPercent = 400
 )
 
 // When a program is busy: it collects so often that it spends a good part of its time
@@ -62,9 +59,7 @@ func boundMemory(getenv func(string) string) (stop func()) {
 	}
 	// A start is no time to collect: most of what it allocates stays. The first collection,
 	// or quiet, ends that.
-	stop = pace(startPercent, spareMost)
-	startheap.Grow()
-	return stop
+	return pace(busyPercent, spareMost)
 }
 
 // pace begins with a goal, and gives back what is spare above that many bytes. What is

@@ -31,9 +31,6 @@ func TestLawOfLightInitializers(t *testing.T) {
 			continue
 		}
 		seen++
-		if m[1] == modulePath+"/cmd/internal/startheap" {
-			continue // what it allocates it does not touch, and it makes the others' memory cheap
-		}
 		if n, err := strconv.Atoi(m[2]); err != nil || n > most {
 			t.Errorf("the variables of package %s allocate %s bytes at every start, over %d: compute what is rarely needed when it is (sync.OnceValue)", m[1], m[2], most)
 		}

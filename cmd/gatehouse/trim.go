@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/gatehouse/gatehouse/cmd/internal/startheap"
 )
 
 // started is how long a start goes on after everything is up: the first messages pass
@@ -39,7 +37,6 @@ func trimLater(ctx context.Context, up <-chan struct{}) error {
 // reads again should they be wanted. On a machine of 512 MB they would count against
 // everything else.
 func trim() error {
-	startheap.GiveBack()
 	debug.FreeOSMemory()
 	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
