@@ -74,7 +74,7 @@ func (c *Client) sunSpecModels(ctx context.Context, unit uint8, at int) ([]SunSp
 type sunSpecPoint struct {
 	name   string
 	offset int
-	kind   string // uint16, int16, acc32, enum16, string
+	kind   string // uint16, int16, acc32, float32, enum16, string
 	factor int    // offset of the scale factor; 0 is none
 	unit   string
 	more   string // further keys of a device file
@@ -83,7 +83,7 @@ type sunSpecPoint struct {
 
 // sunSpecKind is what a model means.
 type sunSpecKind struct {
-	ids    []uint16 // of one, two, three phases
+	ids    []uint16 // of one, two, three phases, and of three without a neutral
 	name   string
 	points []sunSpecPoint
 	count  int            // offset of how many modules there are
@@ -95,7 +95,7 @@ type sunSpecKind struct {
 // length is how many registers a point takes.
 func (p *sunSpecPoint) length() int {
 	switch p.kind {
-	case "acc32":
+	case "acc32", "float32":
 		return 2
 	case "string":
 		return 16
@@ -167,6 +167,8 @@ func (p *sunSpecPoint) keys(model, base int) string {
 		keys = append(keys, "no_value: 0xFFFF")
 	case "acc32":
 		keys = append(keys, "type: uint32")
+	case "float32": // one that is no number is no value
+		keys = append(keys, "type: float32")
 	case "string":
 		keys = append(keys, "type: string, length: 16, every: 1h")
 	}

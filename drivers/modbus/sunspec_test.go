@@ -3,6 +3,7 @@ package modbus_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -32,8 +33,12 @@ func sunSpecDevice(t *testing.T, d *modbus.Driver, base int) string {
 	model(64999, 4, nil) // that nobody knows
 	model(160, 48, map[int]uint16{2: tenth, 3: tenth, 4: 0, 5: 0, 8: 2, 10 + 11: 700, 30 + 11: 800, 30 + 12: 0, 30 + 13: 1500})
 	model(203, 105, map[int]uint16{18: 0xFF38, 22: 1, 46: 0, 47: 5000, 54: 1})
-	words = append(words, 0xFFFF, 0)
+	return simulateWords(t, d, base, append(words, 0xFFFF, 0))
+}
 
+// simulateWords is a simulator that has words in its holding registers from base on.
+func simulateWords(t *testing.T, d *modbus.Driver, base int, words []uint16) string {
+	t.Helper()
 	var file strings.Builder
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	fmt.Fprintf(&file, "driver: modbus-simulator\nlisten: %s\nunit: 1\npoints:\n", address)
@@ -73,6 +78,24 @@ func TestSunSpecModelsBecomePoints(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The models of floating-point numbers have the same names, and no scale factors.
+func TestSunSpecFloats(t *testing.T) {
+	d := newDriver(t, modbus.Options{})
+	points := modbus.SunSpecPoints([]modbus.SunSpecModel{{ID: 113, Address: 0, Length: 60}, {ID: 214, Address: 100, Length: 124}})
+	words := make([]uint16, 226)
+	for at, value := range map[int]float32{22: 1234.5, 32: 123456, 40: float32(math.NaN()), 112: 230.25, 128: -20, 168: 5000} {
+		bits := math.Float32bits(value)
+		words[at], words[at+1] = uint16(bits>>16), uint16(bits)
+	}
+	words[48] = 4
+	address := simulateWords(t, d, 0, words)
+	dev := open(t, d, "driver: modbus\ntcp: "+address+"\npoints:\n  "+strings.Join(points, "\n  "))
+	wantRead(t, dev, map[string]string{
+		"power": "1234.5", "energy_total": "123.456", "temperature": "null", "state": "4",
+		"meter_voltage_l1": "230.25", "meter_power": "-20", "energy_import": "5",
+	})
 }
 
 func TestSunSpecPhasesAndOldModels(t *testing.T) {
