@@ -136,7 +136,7 @@ func (s *deviceSpec) lineTime(spans []span, due []int, latency time.Duration) (d
 	for _, b := range plan(spans, due, c, &s.limits, &refusals{now: time.Now}) {
 		r := request{fn: b.fn, addr: b.addr, count: b.count}
 		chars := m.chars(len(r.appendPDU(nil))) + m.chars(r.answerLen())
-		d += time.Duration(chars)*s.serial.char() + max(latency, s.gap()) + s.gap()
+		d += time.Duration(chars)*s.serial.char() + s.serial.RS485.DelayBefore + max(latency, s.gap()) + s.gap()
 	}
 	return d
 }

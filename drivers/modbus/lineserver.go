@@ -18,6 +18,7 @@ type lineServer struct {
 	hunt    time.Duration // as of lineLink
 	idle    time.Duration // how long nothing may come; 0 is for ever
 	char    time.Duration // 0 for a stream, which has no echo
+	lead    time.Duration // from a Write to its first character on the line
 	echoes  bool          // the line repeats what is sent: found out, if it is not said
 	answer  answerer
 
@@ -115,8 +116,11 @@ func (l *lineServer) reply(unit uint8, pdu []byte) error {
 		return nil
 	}
 	l.sent = l.mode.append(l.sent[:0], unit, answer)
-	l.over = time.Now().Add(time.Duration(len(l.sent)) * l.char)
+	l.over = time.Now().Add(l.lead + time.Duration(len(l.sent))*l.char)
 	_, err := l.port.Write(l.sent)
+	if now := time.Now(); now.After(l.over) { // a port that switches its sender waits for the line
+		l.over = now
+	}
 	return err
 }
 

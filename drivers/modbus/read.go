@@ -109,7 +109,7 @@ func (s *deviceSpec) cost(latency time.Duration) cost {
 		return cost{request: latency + tcpRequestCost, item: tcpItemCost}
 	}
 	char := s.serial.char()
-	return cost{request: requestChars*char + s.gap() + latency, item: 2 * char}
+	return cost{request: requestChars*char + s.serial.RS485.DelayBefore + s.gap() + latency, item: 2 * char}
 }
 
 // reading is one Read under way.

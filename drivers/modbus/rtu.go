@@ -29,7 +29,7 @@ type SerialConfig struct {
 	DataBits int    // 8; 7 or 8 in ASCII mode
 	StopBits int    // 1 or 2
 	Mode     string // transmission mode: "rtu" (also if empty) or "ascii"
-	RS485    string // who switches the sender: "kernel", "rts", "auto" (one of them), or empty: the adapter
+	drivers.Wiring
 }
 
 // The transmission modes (Modbus over Serial Line V1.02 §2.5).
@@ -122,6 +122,7 @@ type lineLink struct {
 	port    Port
 	mode    mode
 	char    time.Duration // 0 for a stream, which tells nothing of the line behind it
+	lead    time.Duration // from a Write to its first character on the line
 	silence time.Duration
 	hunt    time.Duration // see huntSilence
 	stream  bool          // it may be dead without a word
@@ -137,7 +138,7 @@ type lineLink struct {
 
 func newLineLink(p Port, t transport) *lineLink {
 	l := &lineLink{
-		port: p, mode: rtuMode{}, char: t.serial.char(), silence: t.gap(), hunt: huntSilence,
+		port: p, mode: rtuMode{}, char: t.serial.char(), lead: t.serial.RS485.DelayBefore, silence: t.gap(), hunt: huntSilence,
 		learns: t.echo == echoLearnt, echoes: t.echo == echoYes, timeout: -1, heard: make([]byte, 0, maxHeard),
 	}
 	if t.ascii() {
@@ -198,7 +199,7 @@ func (l *lineLink) send(r request) (sent time.Time, err error) {
 		return start, errLost("cannot write to the port", err)
 	}
 	// The port may take the request faster than the line does.
-	sent = start.Add(time.Duration(len(l.frame)) * l.char)
+	sent = start.Add(l.lead + time.Duration(len(l.frame))*l.char)
 	if now := time.Now(); now.After(sent) {
 		return now, nil
 	}

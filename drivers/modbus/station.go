@@ -56,10 +56,10 @@ func (s *station) open(ctx context.Context, d *Driver, p place, admit func(net.C
 		return err
 	}
 	l := &lineServer{
-		port: port, mode: rtuMode{}, silence: p.serial.gap(), hunt: huntSilence, char: p.serial.serial.char(),
+		port: port, mode: rtuMode{}, silence: p.serial.gap(), hunt: huntSilence, char: p.serial.serial.char(), lead: p.serial.serial.RS485.DelayBefore,
 		echoes: p.serial.echo == echoYes, answer: answer,
 	}
-	if strings.HasPrefix(p.serial.serial.Port, "pty:") {
+	if strings.HasPrefix(p.serial.serial.Port, pseudoPort) {
 		l.char = 0 // it is no line: there is no echo
 	}
 	if p.serial.ascii() {

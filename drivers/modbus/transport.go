@@ -2,6 +2,7 @@ package modbus
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -23,6 +24,7 @@ const (
 	maxBaud       = 4_000_000 // that a serial port takes
 	maxSilenceKey = time.Second
 	maxDelay      = 10 * time.Second
+	pseudoPort    = "pty:" // of a port that is a pseudo-terminal of the gateway's
 )
 
 // transportFile says what leads to a device; exactly one of the first five is set.
@@ -62,13 +64,13 @@ type tlsFile struct {
 
 // serialFile is a serial line.
 type serialFile struct {
-	Port     string  `yaml:"port"`
-	Baud     *scalar `yaml:"baud"`      // 19200 if absent
-	Parity   string  `yaml:"parity"`    // none, even (the default) or odd
-	DataBits *scalar `yaml:"data_bits"` // 8; in ASCII mode 7 (the default) or 8
-	StopBits *scalar `yaml:"stop_bits"` // 1 (the default) or 2
-	Mode     string  `yaml:"mode"`      // rtu (the default) or ascii
-	RS485    string  `yaml:"rs485"`     // auto, kernel or rts; absent, the adapter switches its sender itself
+	Port     string         `yaml:"port"`
+	Baud     *scalar        `yaml:"baud"`      // 19200 if absent
+	Parity   string         `yaml:"parity"`    // none, even (the default) or odd
+	DataBits *scalar        `yaml:"data_bits"` // 8; in ASCII mode 7 (the default) or 8
+	StopBits *scalar        `yaml:"stop_bits"` // 1 (the default) or 2
+	Mode     string         `yaml:"mode"`      // rtu (the default) or ascii
+	Wiring   drivers.Wiring `yaml:",inline"`
 }
 
 // streamLine is what is guessed of the line behind a stream.
@@ -251,7 +253,7 @@ func beside(cfg drivers.Config, path string) string {
 }
 
 func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
-	c := SerialConfig{Port: f.Port, Baud: defaultBaud, Parity: f.Parity, DataBits: 8, StopBits: 1, Mode: f.Mode, RS485: f.RS485}
+	c := SerialConfig{Port: f.Port, Baud: defaultBaud, Parity: f.Parity, DataBits: 8, StopBits: 1, Mode: f.Mode, Wiring: f.Wiring}
 	if c.Port == "" {
 		return c, cfg.Errorf("$.serial", "serial needs a port")
 	}
@@ -284,11 +286,6 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 		}
 		*n.to = int(v)
 	}
-	switch c.RS485 {
-	case "", "auto", "kernel", "rts":
-	default:
-		return c, cfg.Errorf("$.serial.rs485", "rs485 must be auto, kernel or rts")
-	}
 	switch c.Parity {
 	case "":
 		c.Parity = "even"
@@ -296,5 +293,22 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 	default:
 		return c, cfg.Errorf("$.serial.parity", "parity must be none, even or odd")
 	}
+	if key, err := c.checkWiring(); err != nil {
+		return c, cfg.Errorf("$.serial."+key, "%v", err)
+	}
 	return c, nil
+}
+
+// checkWiring judges what the port's lines are used for; key is the wrong one.
+func (c SerialConfig) checkWiring() (key string, err error) {
+	if key, err = c.Check(); err != nil {
+		return key, err
+	}
+	switch {
+	case c.Flow == drivers.FlowSoftware && c.Mode == modeRTU:
+		return "flow", errors.New("the frames of mode rtu have the characters of flow xonxoff in them: only mode ascii can have it")
+	case strings.HasPrefix(c.Port, pseudoPort) && c.Wiring != drivers.Wiring{}:
+		return "port", errors.New("a pseudo-terminal has no flow control, no modem lines and no RS-485 sender")
+	}
+	return "", nil
 }

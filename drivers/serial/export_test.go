@@ -91,14 +91,14 @@ func (l ModemLines) set(bits int, high bool) error { return l.Set(bits, high) }
 func (l ModemLines) unsent() (int, bool, error)    { return l.Unsent() }
 
 // Switched has the port switch its sender by the lines.
-func Switched(p *Port, r RS485, l ModemLines) error {
+func Switched(p *Port, r drivers.RS485, l ModemLines) error {
 	p.rs485, p.lines = r, l
 	return p.prepareRS485()
 }
 
 // KernelRS485 are the words of struct serial_rs485 for a configuration.
-func KernelRS485(r RS485) (words [8]uint32) {
-	k := r.kernel()
+func KernelRS485(r drivers.RS485) (words [8]uint32) {
+	k := kernelOf(r)
 	return *(*[8]uint32)(unsafe.Pointer(&k))
 }
 

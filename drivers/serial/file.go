@@ -30,16 +30,13 @@ const (
 // deviceFile is what a device file may say.
 type deviceFile struct {
 	drivers.Common `yaml:",inline"`
-	Port           string    `yaml:"port"`
-	Baud           int       `yaml:"baud"`
-	Parity         string    `yaml:"parity"`
-	DataBits       int       `yaml:"data_bits"`
-	StopBits       int       `yaml:"stop_bits"`
-	Flow           string    `yaml:"flow"`
-	DTR            Level     `yaml:"dtr"`
-	RTS            Level     `yaml:"rts"`
-	RS485          rs485File `yaml:"rs485"`
-	Echo           bool      `yaml:"echo"`
+	Port           string         `yaml:"port"`
+	Baud           int            `yaml:"baud"`
+	Parity         string         `yaml:"parity"`
+	DataBits       int            `yaml:"data_bits"`
+	StopBits       int            `yaml:"stop_bits"`
+	Wiring         drivers.Wiring `yaml:",inline"`
+	Echo           bool           `yaml:"echo"`
 
 	Delimiter string       `yaml:"delimiter"`
 	MaxLine   int          `yaml:"max_line"`
@@ -77,18 +74,10 @@ type wakeFile struct {
 	After time.Duration `yaml:"after"`
 }
 
-type rs485File struct {
-	By          string        `yaml:"by"`
-	RTSOnSend   Level         `yaml:"rts_on_send"`
-	DelayBefore time.Duration `yaml:"delay_before"`
-	DelayAfter  time.Duration `yaml:"delay_after"`
-	Receive     bool          `yaml:"receive"`
-}
-
 func (f *deviceFile) portConfig() PortConfig {
 	return PortConfig{
 		Port: f.Port, Baud: f.Baud, Parity: f.Parity, DataBits: f.DataBits, StopBits: f.StopBits,
-		Flow: f.Flow, DTR: f.DTR, RTS: f.RTS, RS485: RS485(f.RS485),
+		Wiring: f.Wiring,
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gatehouse/gatehouse/drivers"
 )
 
 // lines are what of a port is neither read nor written; tests have their own.
@@ -69,12 +71,12 @@ func (p *Port) prepare(c PortConfig) error {
 	for _, line := range []struct {
 		name  string
 		bit   int
-		level Level
+		level drivers.Level
 	}{{"dtr", unix.TIOCM_DTR, c.DTR}, {"rts", unix.TIOCM_RTS, c.RTS}} {
 		if line.level == "" {
 			continue
 		}
-		if err := lines.set(line.bit, line.level == High); err != nil {
+		if err := lines.set(line.bit, line.level == drivers.High); err != nil {
 			return fmt.Errorf("%s cannot be %s: %w", line.name, line.level, err)
 		}
 	}
@@ -82,14 +84,14 @@ func (p *Port) prepare(c PortConfig) error {
 }
 
 func setFlow(fd int, flow string) error {
-	if flow == "" || flow == "none" {
+	if flow == "" || flow == drivers.FlowNone {
 		return nil // the library has set none
 	}
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS2)
 	if err != nil {
 		return err
 	}
-	if flow == flowHardware {
+	if flow == drivers.FlowHardware {
 		t.Cflag |= unix.CRTSCTS
 	} else {
 		t.Iflag |= unix.IXON | unix.IXOFF
@@ -103,24 +105,24 @@ func (p *Port) prepareRS485() error {
 	if p.rs485.By == "" {
 		return nil
 	}
-	if p.rs485.By != byRTS {
-		err := modemLines{p.file}.ioctl(func(fd int) error { return setRS485(fd, p.rs485.kernel()) })
+	if p.rs485.By != drivers.RS485RTS {
+		err := modemLines{p.file}.ioctl(func(fd int) error { return setRS485(fd, kernelOf(p.rs485)) })
 		if err == nil {
-			p.rs485.By = byKernel
+			p.rs485.By = drivers.RS485Kernel
 			return nil
 		}
-		if p.rs485.By == byKernel {
+		if p.rs485.By == drivers.RS485Kernel {
 			return fmt.Errorf("the kernel's driver of the port does not switch an RS-485 sender (try rs485: {by: rts}): %w", err)
 		}
 	}
-	p.rs485.By = byRTS
-	if err := p.lines.set(unix.TIOCM_RTS, !p.rs485.highOnSend()); err != nil {
+	p.rs485.By = drivers.RS485RTS
+	if err := p.lines.set(unix.TIOCM_RTS, !highOnSend(p.rs485)); err != nil {
 		return fmt.Errorf("the line RTS cannot switch an RS-485 sender: %w", err)
 	}
 	return nil
 }
 
-func (r RS485) highOnSend() bool { return r.RTSOnSend != Low }
+func highOnSend(r drivers.RS485) bool { return r.RTSOnSend != drivers.Low }
 
 // kernelRS485 is struct serial_rs485 of linux/serial.h.
 type kernelRS485 struct {
@@ -139,10 +141,10 @@ const (
 	tiocsRS485 = 0x542f // TIOCSRS485, on every architecture that we build for
 )
 
-func (r RS485) kernel() kernelRS485 {
+func kernelOf(r drivers.RS485) kernelRS485 {
 	ms := func(d time.Duration) uint32 { return uint32((d + time.Millisecond - 1) / time.Millisecond) }
 	k := kernelRS485{flags: rs485Enabled | rs485RTSAfterSend, delayBefore: ms(r.DelayBefore), delayAfter: ms(r.DelayAfter)}
-	if r.highOnSend() {
+	if highOnSend(r) {
 		k.flags = rs485Enabled | rs485RTSOnSend
 	}
 	if r.Receive {
@@ -162,11 +164,11 @@ func setRS485(fd int, k kernelRS485) error {
 
 // writeSwitched writes with the sender on, and waits until all is sent.
 func (p *Port) writeSwitched(b []byte, deadline time.Time) (n int, err error) {
-	if err := p.lines.set(unix.TIOCM_RTS, p.rs485.highOnSend()); err != nil {
+	if err := p.lines.set(unix.TIOCM_RTS, highOnSend(p.rs485)); err != nil {
 		return 0, err
 	}
 	defer func() {
-		if off := p.lines.set(unix.TIOCM_RTS, !p.rs485.highOnSend()); err == nil {
+		if off := p.lines.set(unix.TIOCM_RTS, !highOnSend(p.rs485)); err == nil {
 			err = off
 		}
 	}()
@@ -236,12 +238,12 @@ func (p *Port) Break(d time.Duration) error {
 }
 
 // Pulse turns DTR over for so long and back; was is the level that it has.
-func (p *Port) Pulse(d time.Duration, was Level) error {
-	if err := p.lines.set(unix.TIOCM_DTR, was == Low); err != nil {
+func (p *Port) Pulse(d time.Duration, was drivers.Level) error {
+	if err := p.lines.set(unix.TIOCM_DTR, was == drivers.Low); err != nil {
 		return fmt.Errorf("cannot pulse dtr of port %q: %w", p.name, err)
 	}
 	waited := p.pause(d)
-	if err := errors.Join(waited, p.lines.set(unix.TIOCM_DTR, was != Low)); err != nil {
+	if err := errors.Join(waited, p.lines.set(unix.TIOCM_DTR, was != drivers.Low)); err != nil {
 		return p.lost("pulse dtr of", err)
 	}
 	return nil

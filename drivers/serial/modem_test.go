@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/serial"
 )
 
@@ -21,7 +22,7 @@ func TestFlow(t *testing.T) {
 	for flow, want := range map[string][2]bool{"": {}, "none": {}, "rtscts": {true, false}, "xonxoff": {false, true}} {
 		t.Run("is "+flow, func(t *testing.T) {
 			w := newWire(t)
-			openPort(t, serial.PortConfig{Port: w.path, Baud: 250_000, Flow: flow})
+			openPort(t, serial.PortConfig{Port: w.path, Baud: 250_000, Wiring: drivers.Wiring{Flow: flow}})
 			got := termios(t, w.path)
 			if hard := got.Cflag&unix.CRTSCTS != 0; hard != want[0] {
 				t.Errorf("want hardware flow control %v, got %v", want[0], hard)
@@ -36,7 +37,7 @@ func TestFlow(t *testing.T) {
 	}
 	t.Run("by characters holds the sender back", func(t *testing.T) {
 		w := newWire(t)
-		p := openPort(t, serial.PortConfig{Port: w.path, Flow: "xonxoff"})
+		p := openPort(t, serial.PortConfig{Port: w.path, Wiring: drivers.Wiring{Flow: "xonxoff"}})
 		w.say("\x13")
 		settled()
 		wrote := make(chan error, 1)
@@ -64,10 +65,10 @@ func TestModemLines(t *testing.T) {
 		config serial.PortConfig
 		want   string
 	}{
-		{serial.PortConfig{DTR: serial.Low}, "dtr cannot be low: it has no modem lines"},
-		{serial.PortConfig{RTS: serial.High}, "rts cannot be high: it has no modem lines"},
-		{serial.PortConfig{RS485: serial.RS485{By: "kernel"}}, "the kernel's driver of the port does not switch an RS-485 sender"},
-		{serial.PortConfig{RS485: serial.RS485{By: "auto"}}, "the line RTS cannot switch an RS-485 sender: it has no modem lines"},
+		{serial.PortConfig{Wiring: drivers.Wiring{DTR: drivers.Low}}, "dtr cannot be low: it has no modem lines"},
+		{serial.PortConfig{Wiring: drivers.Wiring{RTS: drivers.High}}, "rts cannot be high: it has no modem lines"},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{By: "kernel"}}}, "the kernel's driver of the port does not switch an RS-485 sender"},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{By: "auto"}}}, "the line RTS cannot switch an RS-485 sender: it has no modem lines"},
 	} {
 		t.Run("that a port lacks are an error, and it is given back", func(t *testing.T) {
 			w := newWire(t)
@@ -103,7 +104,7 @@ func TestModemLines(t *testing.T) {
 // TestRS485 has the sender switched on lines that the test holds: pseudo-terminals
 // have none.
 func TestRS485(t *testing.T) {
-	for _, level := range []serial.Level{serial.High, serial.Low} {
+	for _, level := range []drivers.Level{drivers.High, drivers.Low} {
 		t.Run("the sender is on while bytes are on the line, RTS "+string(level), func(t *testing.T) {
 			w := newWire(t)
 			p := openPort(t, serial.PortConfig{Port: w.path, Baud: 4_000_000})
@@ -120,7 +121,7 @@ func TestRS485(t *testing.T) {
 					return max(0, 2-asked), asked == 2, nil
 				},
 			}
-			r := serial.RS485{By: "rts", RTSOnSend: level, DelayBefore: time.Millisecond, DelayAfter: time.Millisecond}
+			r := drivers.RS485{By: "rts", RTSOnSend: level, DelayBefore: time.Millisecond, DelayAfter: time.Millisecond}
 			if err := serial.Switched(p, r, lines); err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +129,7 @@ func TestRS485(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.hear("hello")
-			on := level == serial.High
+			on := level == drivers.High
 			want := []string{fmt.Sprint(true, !on), fmt.Sprint(true, on), "asked", "asked", "asked", fmt.Sprint(true, !on)}
 			if !slices.Equal(did, want) {
 				t.Errorf("want %q, got %q", want, did)
@@ -142,7 +143,7 @@ func TestRS485(t *testing.T) {
 			Set:    func(_ int, high bool) error { on = high; return nil },
 			Unsent: func() (int, bool, error) { return 1, true, nil },
 		}
-		if err := serial.Switched(p, serial.RS485{By: "rts"}, lines); err != nil {
+		if err := serial.Switched(p, drivers.RS485{By: "rts"}, lines); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := p.Write([]byte("x")); !errors.Is(err, os.ErrDeadlineExceeded) || on {
@@ -151,12 +152,12 @@ func TestRS485(t *testing.T) {
 	})
 	t.Run("the kernel is told what it wants to know", func(t *testing.T) {
 		for _, c := range []struct {
-			config serial.RS485
+			config drivers.RS485
 			want   [8]uint32
 		}{
-			{serial.RS485{}, [8]uint32{0b00011}},
-			{serial.RS485{RTSOnSend: serial.Low, Receive: true}, [8]uint32{0b10101}},
-			{serial.RS485{DelayBefore: time.Millisecond, DelayAfter: 1500 * time.Microsecond}, [8]uint32{0b00011, 1, 2}},
+			{drivers.RS485{}, [8]uint32{0b00011}},
+			{drivers.RS485{RTSOnSend: drivers.Low, Receive: true}, [8]uint32{0b10101}},
+			{drivers.RS485{DelayBefore: time.Millisecond, DelayAfter: 1500 * time.Microsecond}, [8]uint32{0b00011, 1, 2}},
 		} {
 			if got := serial.KernelRS485(c.config); got != c.want {
 				t.Errorf("%+v: want %v, got %v", c.config, c.want, got)
@@ -170,17 +171,17 @@ func TestPortConfig(t *testing.T) {
 		config serial.PortConfig
 		want   string
 	}{
-		{serial.PortConfig{Flow: "hard"}, `flow must be none, rtscts or xonxoff, not "hard"`},
-		{serial.PortConfig{DTR: "on"}, `dtr must be high or low, not "on"`},
-		{serial.PortConfig{RTS: "on"}, `rts must be high or low, not "on"`},
-		{serial.PortConfig{RTS: serial.Low, Flow: "rtscts"}, `flow rtscts moves the line RTS by itself`},
-		{serial.PortConfig{RTS: serial.Low, RS485: serial.RS485{By: "rts"}}, `rts_on_send says how`},
-		{serial.PortConfig{Flow: "rtscts", RS485: serial.RS485{By: "auto"}}, `cannot do flow control and switch`},
-		{serial.PortConfig{RS485: serial.RS485{By: "magic"}}, `by must be auto, kernel or rts, not "magic"`},
-		{serial.PortConfig{RS485: serial.RS485{Receive: true}}, `rs485 needs by: auto, kernel or rts`},
-		{serial.PortConfig{RS485: serial.RS485{By: "rts", RTSOnSend: "up"}}, `rts_on_send must be high or low, not "up"`},
-		{serial.PortConfig{RS485: serial.RS485{By: "rts", DelayBefore: time.Second}}, `delay_before must be 0s to 100ms, not 1s`},
-		{serial.PortConfig{RS485: serial.RS485{By: "rts", DelayAfter: -1}}, `delay_after must be 0s to 100ms, not -1ns`},
+		{serial.PortConfig{Wiring: drivers.Wiring{Flow: "hard"}}, `flow must be none, rtscts or xonxoff, not "hard"`},
+		{serial.PortConfig{Wiring: drivers.Wiring{DTR: "on"}}, `dtr must be high or low, not "on"`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RTS: "on"}}, `rts must be high or low, not "on"`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RTS: drivers.Low, Flow: "rtscts"}}, `flow rtscts moves the line RTS by itself`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RTS: drivers.Low, RS485: drivers.RS485{By: "rts"}}}, `rts_on_send says how`},
+		{serial.PortConfig{Wiring: drivers.Wiring{Flow: "rtscts", RS485: drivers.RS485{By: "auto"}}}, `cannot do flow control and switch`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{By: "magic"}}}, `rs485 must be auto, kernel or rts, not "magic"`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{Receive: true}}}, `rs485 needs by: auto, kernel or rts`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{By: "rts", RTSOnSend: "up"}}}, `rts_on_send must be high or low, not "up"`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{By: "rts", DelayBefore: time.Second}}}, `delay_before must be 0s to 100ms, not 1s`},
+		{serial.PortConfig{Wiring: drivers.Wiring{RS485: drivers.RS485{By: "rts", DelayAfter: -1}}}, `delay_after must be 0s to 100ms, not -1ns`},
 		{serial.PortConfig{Port: "usb:1a86"}, `a USB port is written usb:VID:PID`},
 		{serial.PortConfig{Port: "usb:1a86:75x3"}, `a USB port is written usb:VID:PID`},
 	} {

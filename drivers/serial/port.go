@@ -24,7 +24,7 @@ type Port struct {
 	file    *os.File   // what is read and written, and carries the lock
 	setup   bugst.Port // holds the settings and the exclusive mode; neither read nor written
 	char    time.Duration
-	rs485   RS485         // with By "rts": Write switches the sender itself
+	rs485   drivers.RS485 // with By "rts": Write switches the sender itself
 	lines   lines         // of file
 	timeout atomic.Int64  // of a Read, in nanoseconds; 0 is none
 	closing chan struct{} // closed by Close: ends what waits in Write and Break
@@ -169,7 +169,7 @@ func (p *Port) Write(b []byte) (int, error) {
 		return 0, p.lost("write", err)
 	}
 	n, err := 0, error(nil)
-	if p.rs485.By == byRTS {
+	if p.rs485.By == drivers.RS485RTS {
 		n, err = p.writeSwitched(b, deadline)
 	} else {
 		n, err = p.file.Write(b)

@@ -68,7 +68,7 @@ func OpenSerial(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error)
 		return p, nil
 	}
 	return serial.Open(ctx, serial.PortConfig{
-		Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits, RS485: serial.RS485{By: c.RS485},
+		Port: c.Port, Baud: c.Baud, Parity: c.Parity, DataBits: c.DataBits, StopBits: c.StopBits, Wiring: c.Wiring,
 	})
 }
 
