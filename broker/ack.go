@@ -261,53 +261,52 @@ func (b *batch) left(c *store.Change) bool {
 	return false
 }
 
-// errTakenBack is why a message that came twice is not acknowledged the second time.
-var errTakenBack = errors.New("the store did not take it when it came first")
-
 func (b *batch) answer(c *conn, a *ack, err error) {
-	if a.again { // the first has been answered: answers leave in order
-		if err = nil; !c.session.holds(a.id) {
-			err = errTakenBack
-		}
-	}
-	if err != nil && !a.reason.Failed() && !a.refuse(c, err) {
+	if a.number != 0 {
+		b.conclude(c, a, err)
 		return
 	}
-	if a.quota || a.kind == packet.PUBREC && a.reason.Failed() && !a.again {
+	if err != nil && !a.reason.Failed() {
+		a.refuse(c, err)
+		return
+	}
+	if a.quota {
 		c.giveBack()
 	}
 	if a.packet != nil {
 		b.addTo(c, a.packet)
 		return
 	}
+	b.say(c, a)
+}
+
+// say sends an acknowledgement.
+func (b *batch) say(c *conn, a *ack) {
 	reason := told(a.reason, a.kind)
 	b.frames.ack = packet.Ack{Kind: a.kind, ID: a.id, Reason: reason, ReasonString: c.explain(reason, a.kind)}
 	b.addTo(c, &b.frames.ack)
 }
 
-// refuse has an answer say that the store did not take what it answers, and takes that
-// back in memory. It is false if there is no word for it: then the connection ends, and
-// the client, which has got no answer, says it again on the next one.
-func (a *ack) refuse(c *conn, err error) bool {
-	reason := packet.ImplementationSpecificError
+// untaken is the reason code of what the store did not take.
+func untaken(err error) packet.Reason {
 	if errors.Is(err, store.ErrFull) {
-		reason = packet.QuotaExceeded
+		return packet.QuotaExceeded
 	}
+	return packet.ImplementationSpecificError
+}
+
+// refuse takes back in memory what an answer says that the store did not take, and ends
+// the connection: there is no word for it, and the client, which has got no answer, says
+// it again on the next one ([MQTT3-4.8.0-2]).
+func (a *ack) refuse(c *conn, err error) {
 	switch a.kind {
-	case packet.PUBREC:
-		c.session.unhold(a.id)
 	case packet.PUBREL:
 		c.session.unreceive(a.id)
 	case packet.PUBCOMP:
-		c.session.hold(a.id)
+		c.session.holdAgain(a.id)
 	default:
 	}
-	if !a.mayFail(c) { // [MQTT3-4.8.0-2]
-		c.shut(reason)
-		return false
-	}
-	a.reason = reason
-	return true
+	c.shut(untaken(err))
 }
 
 // mayFail reports whether an answer can say that the store did not take what it answers,

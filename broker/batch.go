@@ -85,7 +85,10 @@ type pub struct {
 	qos     message.QoS   // of the client's PUBLISH, 0 from inside
 	reason  packet.Reason // success, or why it goes no further
 	drop    bool          // the interceptor dropped it
+	number  uint32        // among those of its client; 0 at QoS 0 and from inside
+	holder  *holding      // that its identifier is held for, at QoS 2
 	again   bool          // a QoS 2 message that came before
+	reuses  bool          // a QoS 2 message that has the identifier of another, not released
 	shown   bool          // to the interceptor
 	by      *access       // who publishes; nil from inside
 	private bool          // the broker's own: no interceptor, not in the store
@@ -140,8 +143,10 @@ type ack struct {
 	kind   packet.Type
 	reason packet.Reason
 	id     uint16
-	quota  bool // it gives one back to the client's send quota
-	again  bool // of a QoS 2 message that came before: what became of that counts
+	quota  bool     // it gives one back to the client's send quota
+	again  bool     // of a QoS 2 message that came before: what became of that counts
+	number uint32   // of the PUBLISH that it answers; 0 if it answers none
+	holder *holding // see pub
 	packet packet.Packet
 }
 

@@ -47,10 +47,11 @@ type conn struct {
 	keepAlive time.Duration
 	since     time.Time
 	aliases   map[uint16]string // [MQTT-3.3.2-7]
-	parted    packet.Reason     // of the client's DISCONNECT
-	quiet     bool              // the client wants no reason strings
-	redirect  bool              // there is no room: the client is to use another server
-	farewell  bool              // the client said that it leaves, and wants no will
+	repeats   repeats
+	parted    packet.Reason // of the client's DISCONNECT
+	quiet     bool          // the client wants no reason strings
+	redirect  bool          // there is no room: the client is to use another server
+	farewell  bool          // the client said that it leaves, and wants no will
 
 	turn     atomic.Int32  // of a connection of a loop: who runs it
 	half     atomic.Bool   // by the loop: the client has said its last

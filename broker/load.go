@@ -49,9 +49,9 @@ func (srv *Server) loadSession(ctx context.Context, kept *store.Session) error {
 		s.ended = time.Now()
 		s.willAt = s.ended.Add(min(s.willAt.Sub(willEpoch), s.expiry))
 	}
-	s.held = make(map[uint16]struct{}, len(kept.HeldIDs))
+	s.held = make(map[uint16]*holding, len(kept.HeldIDs))
 	for _, id := range kept.HeldIDs {
-		s.held[id] = struct{}{}
+		s.held[id] = new(holding)
 	}
 	sent := s.loadInFlight(kept)
 	if err := srv.loadQueue(ctx, s, kept, sent); err != nil {

@@ -75,7 +75,7 @@ func (srv *Server) recall(ctx context.Context, s *Session) error {
 // released takes a PUBREL ([MQTT-4.3.3-11], [MQTT-4.3.3-12], [MQTT3-4.3.3-2]).
 func (b *batch) released(id uint16) {
 	s := b.c.session
-	if !s.unhold(id) {
+	if !s.release(id) {
 		b.reply(packet.PUBCOMP, id, packet.PacketIdentifierNotFound)
 		return
 	}

@@ -25,10 +25,10 @@ func (c *conn) receive(p *packet.Publish) packet.Reason {
 		return reason
 	}
 	in := pub{id: p.ID, qos: p.QoS, by: c.access, borrowed: true}
-	if p.QoS == 2 {
-		in.again = !c.session.hold(p.ID) // [MQTT-4.3.3-10], [MQTT3-4.3.3-2]
+	if p.QoS > 0 {
+		c.number(&in, p, name)
 	}
-	if p.QoS > 0 && !in.again && c.quota.Add(1) > int32(c.srv.opts.Limits.InFlight) && c.version == packet.V5 {
+	if p.QoS > 0 && !in.again && !in.reuses && c.quota.Add(1) > int32(c.srv.opts.Limits.InFlight) && c.version == packet.V5 {
 		return packet.ReceiveMaximumExceeded // [MQTT-3.3.4-7]
 	}
 	limits := &c.srv.opts.Limits

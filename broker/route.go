@@ -211,6 +211,9 @@ func (t *target) merge(other *target) {
 func (b *batch) publish(p *pub) {
 	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || p.tried || p.bound || len(b.later) > 0) // what follows too, to keep the order
 	routed := p.goes()
+	if p.reuses {
+		b.lapse(p)
+	}
 	if p.record != "" {
 		b.change(store.Change{Op: store.Delete, Bucket: delayBucket, Key: p.record})
 	}
@@ -247,13 +250,11 @@ func (b *batch) publish(p *pub) {
 	if p.qos == 1 {
 		// [MQTT-2.2.1-5], [MQTT-3.3.4-1], [MQTT-4.3.2-4], [MQTT-4.3.2-5], [MQTT3-2.3.1-6],
 		// [MQTT3-3.3.4-1], [MQTT3-3.3.5-2], [MQTT3-4.3.2-2]
-		b.acks = append(b.acks, ack{kind: packet.PUBACK, id: p.id, reason: p.reason, quota: true})
+		b.acks = append(b.acks, ack{kind: packet.PUBACK, id: p.id, reason: p.reason, quota: true, number: p.number})
 		return
 	}
-	if p.reason.Failed() && b.c.version == packet.V5 { // [MQTT-4.3.3-9]
-		b.c.session.unhold(p.id)
-	}
-	b.acks = append(b.acks, ack{kind: packet.PUBREC, id: p.id, reason: p.reason, again: p.again}) // [MQTT-4.3.3-8], [MQTT-4.3.3-13]
+	// [MQTT-4.3.3-8], [MQTT-4.3.3-13]
+	b.acks = append(b.acks, ack{kind: packet.PUBREC, id: p.id, reason: p.reason, again: p.again, number: p.number, holder: p.holder})
 }
 
 // hold has the store remember the identifier of a QoS 2 message of a client.

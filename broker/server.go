@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"runtime"
@@ -35,6 +36,7 @@ type Server struct {
 	stats  counters
 	pools  pools
 	made   time.Time
+	seed   maphash.Seed // of [Server.sum]
 
 	// ctx is for work that no connection is behind; it ends after all else.
 	ctx      context.Context
@@ -98,6 +100,7 @@ func New(opts Options) (*Server, error) {
 		log:      opts.Log,
 		authz:    opts.Authorizer,
 		made:     time.Now(),
+		seed:     maphash.MakeSeed(),
 		ctx:      context.Background(),
 		ready:    make(chan struct{}),
 		sessions: make(map[string]*Session),

@@ -65,7 +65,8 @@ type Session struct {
 	more        bool                // what others have left for its groups did not fit
 	collecting  bool                // it looks for that
 	before      uint64              // messages up to here waited for this connection or for other rights, and are authorized again
-	held        map[uint16]struct{} // packet identifiers of received QoS 2 messages not released
+	held        map[uint16]*holding // by packet identifier: received QoS 2 messages not released
+	said        uint32              // QoS 1 and 2 messages of its client; of who reads the connection
 }
 
 // record is the session as the store keeps it; the caller holds mu.
@@ -91,38 +92,6 @@ func (s *Session) principal() string {
 // listens reports whether someone takes what is delivered.
 func (s *Session) listens() bool {
 	return s.conn.Load() != nil || s.bus != nil && s.bus.active.Load()
-}
-
-// hold remembers the packet identifier of a received QoS 2 message, and reports
-// whether it was not held yet.
-func (s *Session) hold(id uint16) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, again := s.held[id]; again {
-		return false
-	}
-	if s.held == nil {
-		s.held = make(map[uint16]struct{})
-	}
-	s.held[id] = struct{}{}
-	return true
-}
-
-// holds reports whether it is remembered.
-func (s *Session) holds(id uint16) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, held := s.held[id]
-	return held
-}
-
-// unhold forgets it, and reports whether it was held.
-func (s *Session) unhold(id uint16) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, held := s.held[id]
-	delete(s.held, id)
-	return held
 }
 
 // put queues one message, and sends it if it can be sent. Later says to wait until
