@@ -34,7 +34,7 @@ type unit struct {
 
 // judge is one rule of a unit, with what is told about it.
 type judge struct {
-	Rule
+	*Rule
 	unit   *unit
 	index  int // in unit.rules
 	origin string
@@ -45,9 +45,13 @@ type judge struct {
 
 func newUnit(file string, lane int, hash string, prog Program, state *State) *unit {
 	u := &unit{file: file, lane: lane, hash: hash, prog: prog, state: state}
-	u.own = &judge{unit: u, index: -1, origin: "rule/" + file}
-	for i, r := range prog.Rules() {
-		u.rules = append(u.rules, &judge{Rule: r, unit: u, index: i, origin: "rule/" + r.Name})
+	u.own = &judge{Rule: &Rule{}, unit: u, index: -1, origin: "rule/" + file}
+	rules := prog.Rules()
+	judges := make([]judge, len(rules)) // at once: what lives on does not lie among what does not
+	for i := range rules {
+		j := &judges[i]
+		j.Rule, j.unit, j.index, j.origin = &rules[i], u, i, "rule/"+rules[i].Name
+		u.rules = append(u.rules, j)
 	}
 	u.bundle()
 	return u
@@ -115,7 +119,7 @@ func (s *ruleSet) stage(lane, ear int) *stage { return &s.after[lane*ears+ear] }
 func (s *stage) add(u *unit, belongs func(*Rule) bool) {
 	from := len(s.judges)
 	for _, j := range u.rules {
-		if len(j.Filters) > 0 && belongs(&j.Rule) {
+		if len(j.Filters) > 0 && belongs(j.Rule) {
 			s.judges = append(s.judges, j)
 		}
 	}

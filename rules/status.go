@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -57,13 +58,31 @@ func (e *Engine) Status() []FileStatus {
 				if j.Hidden || j.Stage == Watch {
 					continue
 				}
-				s.Rules = append(s.Rules, RuleStatus{Rule: j.Rule, Runs: j.told()})
+				s.Rules = append(s.Rules, RuleStatus{Rule: *j.Rule, Runs: j.told()})
 			}
 		}
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b FileStatus) int { return cmp.Compare(a.File, b.File) })
 	return all
+}
+
+// InForce goes through the rules in force that are shown, by file: what they are without
+// what they did, for less than a Status. They are not to be changed.
+func (e *Engine) InForce(yield func(file string, r *Rule) bool) {
+	e.mu.Lock()
+	files := e.files
+	e.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if files[name].unit == nil {
+			continue
+		}
+		for _, j := range files[name].unit.rules {
+			if !j.Hidden && j.Stage != Watch && !yield(name, j.Rule) {
+				return
+			}
+		}
+	}
 }
 
 // told is what is told about a rule, the messages included that it was not asked about.

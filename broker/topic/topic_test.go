@@ -1,6 +1,9 @@
 package topic_test
 
 import (
+	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,4 +175,56 @@ func matchLevels(filter, name []string, first bool) bool {
 		return false
 	}
 	return (filter[0] == "+" || filter[0] == name[0]) && matchLevels(filter[1:], name[1:], false)
+}
+
+// TestTreeOfManyBranches goes through the sizes at which a node holds its branches in
+// other ways.
+func TestTreeOfManyBranches(t *testing.T) {
+	const most = 20
+	var tree topic.Tree[int]
+	check := func(from, to int) {
+		t.Helper()
+		for i := range most {
+			got := slices.Collect(tree.Match(fmt.Sprintf("a/%d", i)))
+			if there := i >= from && i < to; there != slices.Equal(got, []int{i}) || !there && len(got) > 0 {
+				t.Fatalf("a/%d, with those from %d to %d: %v", i, from, to, got)
+			}
+		}
+	}
+	for range 2 {
+		for i := range most {
+			tree.Add(fmt.Sprintf("a/%d", i), i)
+			check(0, i+1)
+		}
+		for i := range most {
+			tree.Remove(fmt.Sprintf("a/%d", i), i)
+			check(i+1, most)
+		}
+		if !tree.Empty() {
+			t.Fatal("branches are left")
+		}
+	}
+}
+
+// TestMemoryOfATree is that of filters that branch once.
+func TestMemoryOfATree(t *testing.T) {
+	const filters, most = 10_000, 420 // 503 with a map in each node that branches
+	live := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := live()
+	var tree topic.Tree[*int]
+	value := new(int)
+	for i := range filters {
+		tree.Add(fmt.Sprintf("home/%d/door", i), value)
+	}
+	each := (live() - before) / filters
+	runtime.KeepAlive(&tree)
+	t.Logf("%d bytes a filter", each)
+	if each > most {
+		t.Errorf("a filter takes %d bytes, want %d at most", each, most)
+	}
 }

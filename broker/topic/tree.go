@@ -15,11 +15,60 @@ type Tree[T comparable] struct {
 }
 
 type node[T comparable] struct {
-	values   set[T]              // of the filter that ends here
-	many     set[T]              // of the filter that ends in "#" below here
-	children map[string]*node[T] // by the text of the next level
-	one      *node[T]            // below "+"
+	values   set[T]      // of the filter that ends here
+	many     set[T]      // of the filter that ends in "#" below here
+	children branches[T] // by the text of the next level
+	one      *node[T]    // below "+"
 }
+
+// branches are nodes by text. Most nodes have one or two, for which a map would take ten
+// times the memory.
+type branches[T comparable] struct {
+	few  []branch[T]
+	many map[string]*node[T] // instead of few
+}
+
+type branch[T comparable] struct {
+	text string
+	node *node[T]
+}
+
+const fewBranches = 4
+
+func (b *branches[T]) get(text string) *node[T] {
+	if b.many != nil {
+		return b.many[text]
+	}
+	for i := range b.few {
+		if b.few[i].text == text {
+			return b.few[i].node
+		}
+	}
+	return nil
+}
+
+// put adds a node of a text that has none.
+func (b *branches[T]) put(text string, n *node[T]) {
+	if b.many == nil && len(b.few) < fewBranches {
+		b.few = append(b.few, branch[T]{text, n})
+		return
+	}
+	if b.many == nil {
+		b.many = make(map[string]*node[T], 2*fewBranches)
+		for _, few := range b.few {
+			b.many[few.text] = few.node
+		}
+		b.few = nil
+	}
+	b.many[text] = n
+}
+
+func (b *branches[T]) remove(text string) {
+	delete(b.many, text)
+	b.few = slices.DeleteFunc(b.few, func(f branch[T]) bool { return f.text == text })
+}
+
+func (b *branches[T]) empty() bool { return len(b.few)+len(b.many) == 0 }
 
 // set is the values of one filter. Most have one, which is here and not behind a
 // pointer more: in a large tree each costs a look into memory that no cache has.
@@ -107,13 +156,10 @@ func (n *node[T]) below(level string) *node[T] {
 		}
 		return n.one
 	}
-	child := n.children[level]
+	child := n.children.get(level)
 	if child == nil {
 		child = &node[T]{}
-		if n.children == nil {
-			n.children = make(map[string]*node[T])
-		}
-		n.children[strings.Clone(level)] = child
+		n.children.put(strings.Clone(level), child)
 	}
 	return child
 }
@@ -143,17 +189,17 @@ func (n *node[T]) remove(filter string, more bool, value T) bool {
 		}
 		return removed
 	default:
-		child := n.children[level]
+		child := n.children.get(level)
 		removed := child != nil && child.remove(rest, more, value)
 		if removed && child.empty() {
-			delete(n.children, level)
+			n.children.remove(level)
 		}
 		return removed
 	}
 }
 
 func (n *node[T]) empty() bool {
-	return n.values.n == 0 && n.many.n == 0 && len(n.children) == 0 && n.one == nil
+	return n.values.n == 0 && n.many.n == 0 && n.children.empty() && n.one == nil
 }
 
 // Len is the number of pairs.
@@ -178,7 +224,7 @@ func (n *node[T]) match(rest string, more, hidden bool, yield func(T) bool) bool
 		return n.values.yield(yield)
 	}
 	level, rest, more := strings.Cut(rest, "/")
-	if child := n.children[level]; child != nil && !child.match(rest, more, false, yield) {
+	if child := n.children.get(level); child != nil && !child.match(rest, more, false, yield) {
 		return false
 	}
 	return hidden || n.one == nil || n.one.match(rest, more, false, yield)

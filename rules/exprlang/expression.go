@@ -14,6 +14,7 @@ import (
 	"github.com/expr-lang/expr/checker"
 	"github.com/expr-lang/expr/compiler"
 	"github.com/expr-lang/expr/conf"
+	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/optimizer"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/vm"
@@ -21,7 +22,7 @@ import (
 
 // expression is one compiled expression.
 type expression struct {
-	prog *vm.Program
+	prog *vm.Program // as small as it runs
 	// slots are the variables that prog reads, and strict those of them that it
 	// cannot do without.
 	slots, strict []int
@@ -29,7 +30,7 @@ type expression struct {
 	// with all set they are the whole of it.
 	tests []test
 	all   bool
-	// bare is the slot that is the whole expression, or -1.
+	// bare is the slot that is the whole expression, or -1: then there is no prog.
 	bare int
 	// key and source are what is written.
 	key, source string
@@ -78,7 +79,7 @@ func compileRule(source string, t *table, condition bool) (_ *expression, refuse
 	if err != nil {
 		return nil, err
 	}
-	x := &expression{prog: prog, bare: -1, source: strings.TrimSpace(source)}
+	x := &expression{bare: -1, source: strings.TrimSpace(source)}
 	c.findSlots(root, x)
 	findStrict(root, t, x)
 	if condition {
@@ -86,8 +87,28 @@ func compileRule(source string, t *table, condition bool) (_ *expression, refuse
 	}
 	if id, ok := root.(*ast.IdentifierNode); ok {
 		x.bare = t.index[id.Value]
+	} else {
+		x.prog = lean(prog)
 	}
 	return x, nil
+}
+
+// lean is a program without the tree and the places of what it was compiled from, which
+// take most of its memory: what goes wrong is told in words of ours, without a place.
+func lean(prog *vm.Program) *vm.Program {
+	for _, op := range []vm.Opcode{vm.OpLoadFunc, vm.OpCall0, vm.OpCall1, vm.OpCall2, vm.OpCall3} {
+		if slices.Contains(prog.Bytecode, op) {
+			return prog // it has functions, which the library does not give
+		}
+	}
+	variables := 0
+	eachNode(prog.Node(), func(n ast.Node) {
+		if _, ok := n.(*ast.VariableDeclaratorNode); ok {
+			variables++
+		}
+	})
+	return vm.NewProgram(file.Source{}, nil, nil, variables, slices.Clone(prog.Constants),
+		slices.Clone(prog.Bytecode), slices.Clone(prog.Arguments), nil, nil, nil)
 }
 
 // newConf is the library's configuration, with our functions and bounds.

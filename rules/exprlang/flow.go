@@ -121,7 +121,7 @@ func (f *ruleFile) flowKey(r *compiled, p pair) bool {
 		w.most = f.integer(p, 1, mostRuns)
 	case "key":
 		if s, ok := f.scalar(p.value, `"key"`); ok {
-			w.key, _ = f.expression(s, false)
+			w.key, _ = f.expression(s, "", false)
 		}
 	case "for":
 		w.hold = f.duration(p, longestRule)

@@ -63,6 +63,9 @@ func (t *table) knowOwn(name string) bool {
 	return true
 }
 
+// ruleMark stands in the names of such slots, which no expression can write.
+const ruleMark = "\x00"
+
 // ruleName is the variable that a rule has for itself: windows and edge.
 func (c *compilation) ruleName(n *ast.IdentifierNode) ast.Node {
 	names := c.table.own.rule
@@ -83,7 +86,7 @@ func (c *compilation) ruleName(n *ast.IdentifierNode) ast.Node {
 
 // knowRule makes sure that there is a slot for a variable of the rule.
 func (t *table) knowRule(what string, names *ruleNames) string {
-	name := fmt.Sprintf("%s\x00%d\x01", what, names.number)
+	name := fmt.Sprintf("%s"+ruleMark+"%d\x01", what, names.number)
 	r := names.rule
 	g := &given{fleeting: true, fields: []string{}}
 	if what == "edge" {
@@ -105,7 +108,7 @@ func (t *table) knowRule(what string, names *ruleNames) string {
 
 // shownName is the name of a slot as it is written.
 func shownName(name string) string {
-	before, rest, ok := strings.Cut(name, "\x00")
+	before, rest, ok := strings.Cut(name, ruleMark)
 	if !ok {
 		return name
 	}

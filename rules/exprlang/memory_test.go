@@ -2,6 +2,8 @@ package exprlang_test
 
 import (
 	"fmt"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -78,5 +80,80 @@ func TestARuleThatFiresAllocatesLittle(t *testing.T) {
 	each := testing.AllocsPerRun(100, func() { p.Run(t.Context(), calls) }) / batch
 	if each > 4 { // the topic, the payload, the name of a level, and a share of what a batch takes
 		t.Errorf("%.1f allocations a message", each)
+	}
+}
+
+// TestMemoryOfRules compiles a thousand rules as a gateway does, and looks at what stays:
+// rules that differ in their topics only share their expressions, and no program keeps the
+// text, the tree and the places that it was compiled from.
+func TestMemoryOfRules(t *testing.T) {
+	for _, c := range []struct {
+		name, rule string
+		most       int64 // bytes a rule
+	}{
+		{"alike", "{name: door N, on: home/N/door, if: payload.open == true && payload.battery > 20, do: [{publish: home/N/light/set, payload: {on: true, since: \"${payload.at}\"}}]}", 1300},
+		{"different", "{name: door N, on: home/N/door, if: payload.open == true && payload.battery > N, do: [{publish: home/N/light/set, payload: {on: true, since: \"${payload.at + N}\"}}]}", 2600},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			const files, each = 10, 100
+			before := liveBytes()
+			var kept []rules.Program
+			for file := range files {
+				text := "rules:\n"
+				for i := range each {
+					text += "  - " + strings.ReplaceAll(c.rule, "N", strconv.Itoa(file*each+i)) + "\n"
+				}
+				kept = append(kept, compile(t, text))
+			}
+			rule := (liveBytes() - before) / (files * each)
+			runtime.KeepAlive(kept)
+			t.Logf("%d bytes a rule", rule)
+			if rule > c.most {
+				t.Errorf("a rule takes %d bytes, want %d at most", rule, c.most)
+			}
+		})
+	}
+}
+
+// liveBytes is how much memory is in use by what can be reached.
+func liveBytes() int64 {
+	var m runtime.MemStats
+	for range 3 { // what pools hold goes in two
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// TestRulesThatAreSpelledAlike have their own windows and edges, their own keys in what is
+// explained, and share nothing that they change.
+func TestRulesThatAreSpelledAlike(t *testing.T) {
+	const rule = "  - name: %s\n    on: %[1]s\n    windows: {w: {sum: payload, last: 10}}\n    if: windows.w > 5\n    do: [{publish: out/%[1]s, payload: \"${windows.w}\"}]\n"
+	p := compile(t, "rules:\n"+fmt.Sprintf(rule, "a")+fmt.Sprintf(rule, "b")+
+		"  - {name: c, on: c, if: payload == 7, do: [{if: payload == 7, then: [{publish: out/c, payload: \"${payload == 7}\"}]}]}\n"+
+		"  - {name: d, on: c, if: payload == 7, do: [{publish: out/d}]}\n")
+	call := func(rule int, payload string) rules.Outcome {
+		topics := []string{"a", "b", "c", "c"}
+		return p.Run(t.Context(), []rules.Call{{Rule: rule, Message: &message.Message{Topic: topics[rule], Payload: []byte(payload)}, Now: noon, Explain: true}})[0]
+	}
+	for _, s := range []struct {
+		rule    int
+		payload string
+		want    string
+	}{{0, "4", ""}, {0, "3", "out/a 7"}, {1, "5", ""}, {1, "1", "out/b 6"}, {0, "1", "out/a 8"}, {2, "7", "out/c true"}, {3, "7", "out/d "}, {3, "8", ""}} {
+		out, got := call(s.rule, s.payload), ""
+		if len(out.Publish) == 1 {
+			got = out.Publish[0].Topic + " " + string(out.Publish[0].Payload)
+		}
+		if out.Err != nil || got != s.want {
+			t.Errorf("rule %d on %s: %q, %v; want %q", s.rule, s.payload, got, out.Err, s.want)
+		}
+		if s.rule == 3 && (len(out.Facts) == 0 || out.Facts[0].What != "if payload == 7") {
+			t.Errorf("facts %v, want that of the \"if\"", out.Facts)
+		}
+	}
+	_, err := compileOnly("rules:\n" + fmt.Sprintf(rule, "a") + "  - {name: b, on: b, if: windows.w > 5, do: [{publish: x}]}\n")
+	if err == nil || !strings.Contains(err.Error(), "t.yaml:7:") || !strings.Contains(err.Error(), "windows") {
+		t.Errorf("the window of another rule: %v", err)
 	}
 }

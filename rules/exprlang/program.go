@@ -33,11 +33,9 @@ func (Language) Compile(_ context.Context, src rules.Source) (rules.Program, err
 		return nil, err
 	}
 	p := &program{rules: f.rules, table: f.table}
-	for _, r := range f.rules {
-		p.listed = append(p.listed, r.Rule)
-	}
 	p.machine = newMachine(f.rules, src.State)
-	p.evaluators.New = func() any { return newEvaluator(f.table) }
+	table := p.table // not the file with its text
+	p.evaluators.New = func() any { return newEvaluator(table) }
 	return p, nil
 }
 
@@ -51,14 +49,21 @@ func (Language) Run(ctx context.Context) error {
 type program struct {
 	rules      []*compiled
 	table      *table
-	unused     []string // keys of Call.Kept that are to be taken away
-	listed     []rules.Rule
+	unused     []string  // keys of Call.Kept that are to be taken away
 	evaluators sync.Pool // of *evaluator
 	machine    *machine  // nil if no rule has steps that it must do
 }
 
-func (p *program) Rules() []rules.Rule { return slices.Clone(p.listed) }
-func (p *program) Close() error        { return nil }
+func (p *program) Close() error { return nil }
+
+// Rules makes the list each time: whoever asks has it for himself.
+func (p *program) Rules() []rules.Rule {
+	all := make([]rules.Rule, len(p.rules))
+	for i, r := range p.rules {
+		all[i] = r.Rule
+	}
+	return all
+}
 
 // Handles reports whether a timer is that of a rule of this name, and shape.
 func (p *program) Handles(name string) bool {

@@ -30,6 +30,8 @@ type ruleFile struct {
 	locals    map[string]bool
 	depth     int // of the steps at hand
 	stepCount int
+	// spelled are the expressions that rules may share.
+	spelled map[spelling]*expression
 }
 
 // compiled is one rule or filter.
@@ -76,7 +78,7 @@ type setField struct {
 func compileFile(src *rules.Source) (*ruleFile, error) {
 	f := &ruleFile{
 		yamlFile: newYAMLFile(src.Name, src.Text), place: src.Place, zone: src.Zone, read: src.Read,
-		table: newTable(), names: make(map[string]int),
+		table: newTable(), names: make(map[string]int), spelled: make(map[spelling]*expression),
 	}
 	f.locals = f.table.locals
 	if f.zone == nil {
@@ -325,20 +327,22 @@ func (f *ruleFile) filters(n ast.Node) []string {
 	return all
 }
 
-func (f *ruleFile) condition(p pair) *expression {
-	s, ok := f.scalar(p.value, strconv.Quote(p.key))
-	if !ok {
-		return nil
-	}
-	x, ok := f.expression(s, true)
-	if ok {
-		x.key = p.key
-	}
-	return x
+func (f *ruleFile) condition(p pair) *expression { return f.valueOf(p, true) }
+
+// spelling is all that an expression of a file depends on, unless it reads what each
+// rule has for itself.
+type spelling struct {
+	source, key string
+	condition   bool
 }
 
-// expression compiles one, and notes at its place what is wrong with it.
-func (f *ruleFile) expression(s text, condition bool) (*expression, bool) {
+// expression compiles one, and notes at its place what is wrong with it. Those that are
+// spelled alike are one: many rules differ in their topics only.
+func (f *ruleFile) expression(s text, key string, condition bool) (*expression, bool) {
+	as := spelling{strings.TrimSpace(s.value), key, condition}
+	if x := f.spelled[as]; x != nil {
+		return x, true
+	}
 	x, err := compileRule(s.value, f.table, condition)
 	if err != nil {
 		if err.msg == endsTooEarly && f.commentAfter(s) {
@@ -346,6 +350,10 @@ func (f *ruleFile) expression(s text, condition bool) (*expression, bool) {
 		}
 		s.errorf(err.at, "%s", err.msg)
 		return nil, false
+	}
+	x.key = key
+	if !slices.ContainsFunc(x.slots, f.table.ofRule) {
+		f.spelled[as] = x
 	}
 	return x, true
 }
@@ -437,7 +445,7 @@ func (f *ruleFile) set(n ast.Node) []setField {
 		if !ok {
 			continue
 		}
-		x, _ := f.expression(s, false)
+		x, _ := f.expression(s, "", false)
 		all = append(all, setField{name: p.key, key: append(appendQuoted(nil, p.key), ':'), x: x})
 	}
 	return all

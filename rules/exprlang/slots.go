@@ -89,6 +89,9 @@ func (t *table) add(s slot) {
 	t.slots = append(t.slots, s)
 }
 
+// ofRule reports whether a slot is a variable that each rule has for itself.
+func (t *table) ofRule(slot int) bool { return strings.Contains(t.slots[slot].name, ruleMark) }
+
 // extend returns the name of the slot that is one constant step below the one
 // called name, if there can be one.
 func (t *table) extend(name string, property ast.Node) (string, bool) {

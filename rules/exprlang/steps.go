@@ -104,27 +104,54 @@ const (
 	maxHeaderKeys = 50
 )
 
-// verb is a kind of step: its first key, which other keys it has, and what reads it.
+// verb is a kind of step: its first key, and which other keys it has.
 type verb struct {
 	name string
 	keys []string
-	read func(s *action, first pair, keys map[string]pair)
 }
 
-func (f *ruleFile) verbs() []verb {
-	return []verb{
-		{"publish", []string{"payload", "qos", "retain"}, f.publishStep},
-		{"wait", nil, f.waitStep},
-		{"if", []string{"then", "else"}, f.ifStep},
-		{"choose", nil, f.chooseStep},
-		{"repeat", nil, f.repeatStep},
-		{"parallel", nil, f.parallelStep},
-		{"call", []string{"with"}, f.callStep},
-		{"set", nil, f.setStep},
-		{"http", nil, f.httpStep},
-		{"log", []string{"level"}, f.logStep},
-		{"notify", nil, f.notifyStep},
-		{"stop", nil, f.stopStep},
+var verbs = []verb{
+	{"publish", []string{"payload", "qos", "retain"}},
+	{"wait", nil},
+	{"if", []string{"then", "else"}},
+	{"choose", nil},
+	{"repeat", nil},
+	{"parallel", nil},
+	{"call", []string{"with"}},
+	{"set", nil},
+	{"http", nil},
+	{"log", []string{"level"}},
+	{"notify", nil},
+	{"stop", nil},
+}
+
+// read reads a step by its verb.
+func (v *verb) read(f *ruleFile, s *action, first pair, keys map[string]pair) {
+	switch v.name {
+	case "publish":
+		f.publishStep(s, first, keys)
+	case "wait":
+		f.waitStep(s, first, keys)
+	case "if":
+		f.ifStep(s, first, keys)
+	case "choose":
+		f.chooseStep(s, first, keys)
+	case "repeat":
+		f.repeatStep(s, first, keys)
+	case "parallel":
+		f.parallelStep(s, first, keys)
+	case "call":
+		f.callStep(s, first, keys)
+	case "set":
+		f.setStep(s, first, keys)
+	case "http":
+		f.httpStep(s, first, keys)
+	case "log":
+		f.logStep(s, first, keys)
+	case "notify":
+		f.notifyStep(s, first, keys)
+	case "stop":
+		f.stopStep(s, first, keys)
 	}
 }
 
@@ -162,7 +189,6 @@ func (f *ruleFile) step(n ast.Node) *action {
 	if !ok {
 		return nil
 	}
-	verbs := f.verbs()
 	at := slices.IndexFunc(verbs, func(v verb) bool {
 		return slices.ContainsFunc(pairs, func(p pair) bool { return p.key == v.name })
 	})
@@ -174,7 +200,7 @@ func (f *ruleFile) step(n ast.Node) *action {
 		f.errorf(f.start(n), "the entry has none of %s", strings.Join(names, ", "))
 		return nil
 	}
-	v := verbs[at]
+	v := &verbs[at]
 	keys := make(map[string]pair, len(pairs))
 	for _, p := range pairs {
 		switch {
@@ -186,7 +212,7 @@ func (f *ruleFile) step(n ast.Node) *action {
 			f.errorf(p.at, "unknown key %q: what a rule does here has %s and on_error", p.key, allowed)
 		}
 	}
-	v.read(s, keys[v.name], keys)
+	v.read(f, s, keys[v.name], keys)
 	for _, p := range pairs {
 		if p.key == "on_error" {
 			s.plan = f.plan(p)

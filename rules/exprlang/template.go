@@ -57,7 +57,7 @@ func (f *ruleFile) template(s text) (*template, bool) {
 			s.errorf(runesBefore(s.value, next), "\"${\" without its \"}\"")
 			return nil, false
 		}
-		x, good := f.expression(s.part(next+2, end), false)
+		x, good := f.expression(s.part(next+2, end), "", false)
 		ok = ok && good
 		t.addText(&literal)
 		t.parts = append(t.parts, templatePart{x: x})

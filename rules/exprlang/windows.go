@@ -159,10 +159,7 @@ func (f *ruleFile) valueOf(p pair, condition bool) *expression {
 	if !ok {
 		return nil
 	}
-	x, ok := f.expression(s, condition)
-	if ok {
-		x.key = p.key
-	}
+	x, _ := f.expression(s, p.key, condition)
 	return x
 }
 

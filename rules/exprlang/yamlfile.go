@@ -286,7 +286,8 @@ type text struct {
 	skip  int // runes of the node's string before value
 }
 
-// scalar returns a scalar as it is written.
+// scalar returns a scalar as it is written. The text is not the parser's, which would keep
+// the memory around it in use, too.
 func (f *yamlFile) scalar(n ast.Node, what string) (text, bool) {
 	t := text{file: f, node: n}
 	if !f.plain(n) {
@@ -303,6 +304,7 @@ func (f *yamlFile) scalar(n ast.Node, what string) (text, bool) {
 		f.errorf(f.start(n), "%s must be text, not %s", what, kindOf(n))
 		return t, false
 	}
+	t.value = strings.Clone(t.value)
 	return t, true
 }
 

@@ -57,7 +57,11 @@ func (g *Gateway) traceTopics(ctx context.Context) error {
 func (t *tracer) look() (msgs []message.Message) {
 	if loads := t.g.ruleLoads.Load(); loads != t.loads {
 		t.loads, t.topics = loads, t.topics[:0]
-		t.each(func(name string, _ *rules.FileStatus, _ *rules.RuleStatus) { t.topics = append(t.topics, name) })
+		for file, r := range t.g.rules.InForce {
+			if name, ok := traced(file, r); ok {
+				t.topics = append(t.topics, name)
+			}
+		}
 	}
 	heard := make(map[string]bool)
 	for _, name := range t.topics {
@@ -79,14 +83,19 @@ func (t *tracer) look() (msgs []message.Message) {
 	return msgs
 }
 
-// each goes through the rules that have a topic: one that hears the trace has none.
+// traced is the topic of a rule that has one: that which hears the trace has none.
+func traced(file string, r *rules.Rule) (name string, ok bool) {
+	name = traceTopic(file, r.Name)
+	return name, !hearsTrace(r.Filters) && topic.ValidName(name)
+}
+
+// each goes through the rules that have a topic.
 func (t *tracer) each(do func(name string, f *rules.FileStatus, r *rules.RuleStatus)) {
 	files := t.g.rules.Status()
 	for i := range files {
 		for k := range files[i].Rules {
 			r := &files[i].Rules[k]
-			name := traceTopic(files[i].File, r.Name)
-			if !hearsTrace(r.Filters) && topic.ValidName(name) {
+			if name, ok := traced(files[i].File, &r.Rule); ok {
 				do(name, &files[i], r)
 			}
 		}
@@ -104,9 +113,10 @@ func hearsTrace(filters []string) bool {
 
 // traceTopic is the topic of a rule, with what a topic cannot hold replaced.
 func traceTopic(file, rule string) string {
-	clean := strings.NewReplacer("+", "_", "#", "_", "\x00", "_")
-	return tracePrefix + clean.Replace(strings.ToValidUTF8(file, "_")) + "/" + strings.ReplaceAll(clean.Replace(strings.ToValidUTF8(rule, "_")), "/", "_")
+	return tracePrefix + cleanLevels.Replace(strings.ToValidUTF8(file, "_")) + "/" + strings.ReplaceAll(cleanLevels.Replace(strings.ToValidUTF8(rule, "_")), "/", "_")
 }
+
+var cleanLevels = strings.NewReplacer("+", "_", "#", "_", "\x00", "_")
 
 // linesOf are the last n runs of a rule, the oldest first.
 func linesOf(name string, f *rules.FileStatus, r *rules.RuleStatus, n uint64) []message.Message {
