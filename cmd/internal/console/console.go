@@ -12,9 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 //go:embed web
@@ -42,8 +39,8 @@ type Options struct {
 	Record func(ctx context.Context, filters []string, write func(lines []byte) error) error
 	// Wire is what goes over the wires of devices; nil: it is not told here.
 	Wire Wire
-	// Metrics makes what /metrics gathers, before the first request. Required.
-	Metrics func() prometheus.Gatherer
+	// Metrics answers /metrics. Required.
+	Metrics http.Handler
 	// Ready returns nil when the gateway takes messages, else why it does not.
 	// Required.
 	Ready func() error
@@ -111,7 +108,7 @@ func (c *Console) Run(ctx context.Context) error {
 func (c *Console) routes() http.Handler {
 	mux := http.NewServeMux()
 	c.api(mux)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(c.opt.Metrics(), promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", c.opt.Metrics)
 	if c.opt.Record != nil {
 		mux.HandleFunc("GET /api/v1/recording", c.recording)
 	}

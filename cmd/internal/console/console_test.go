@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/gatehouse/gatehouse/broker/topic"
@@ -53,9 +52,8 @@ func serve(t *testing.T, ready func() error) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "gatehouse_test"}, func() float64 { return 7 }))
-	c, err := console.New(console.Options{Listener: ln, Source: house{}, Metrics: func() prometheus.Gatherer { return metrics }, Ready: ready, Version: "1.2.3"})
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "gatehouse_test 7\n") })
+	c, err := console.New(console.Options{Listener: ln, Source: house{}, Metrics: metrics, Ready: ready, Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
 )
 
@@ -55,7 +53,7 @@ func TestWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := console.New(console.Options{
-		Listener: ln, Source: house{}, Metrics: func() prometheus.Gatherer { return prometheus.NewRegistry() },
+		Listener: ln, Source: house{}, Metrics: http.NotFoundHandler(),
 		Ready: func() error { return nil }, Wire: loop{make(chan []byte, 1)},
 	})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
+	"github.com/gatehouse/gatehouse/cmd/internal/exposition"
 )
 
 // APISocketName is the Unix socket in the data folder on which the console's API answers
@@ -49,7 +50,7 @@ func (g *Gateway) openConsoles(ctx context.Context) (all []net.Listener, err err
 func (g *Gateway) newConsole(ln net.Listener) (*console.Console, error) {
 	o := console.Options{
 		Listener: ln, Source: view{g}, Listeners: view{g}.listeners, History: pastView{g.history}, Store: view{g}.store,
-		Hook: g.hooks.run, Metrics: g.metrics, Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
+		Hook: g.hooks.run, Metrics: exposition.Handler(g.metrics), Ready: g.Ready, Version: g.opt.Version, Log: g.opt.Log.With("part", "console"),
 	}
 	if ln.Addr().Network() == "unix" { // of who may do everything
 		o.Record = g.record

@@ -1,98 +1,83 @@
 package gateway
 
 import (
+	"os"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
+	"github.com/gatehouse/gatehouse/cmd/internal/exposition"
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
-// metrics returns what /metrics shows. Labels are never a topic or a client
+// metrics puts on a page what /metrics shows. Labels are never a topic or a client
 // identifier, whose number has no bound.
-func (g *Gateway) metrics() prometheus.Gatherer {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		collector{g},
-	)
-	return registry
+func (g *Gateway) metrics(p *exposition.Page) {
+	p.Runtime()
+	p.Process(os.DirFS("/proc"))
+	c := collector{g}
+	c.broker(p)
+	c.listeners(p)
+	c.rules(p)
+	c.devices(p)
+	c.history(p)
+	c.store(p)
+	for _, plugin := range g.plugins.Status() {
+		p.Counter("gatehouse_plugin_restarts_total", "Times a plugin was started again.", float64(plugin.Restarts), "plugin", plugin.Name)
+	}
 }
 
 // collector reads the counters of the parts when it is asked.
 type collector struct{ g *Gateway }
 
-// Describe sends nothing: the collector is unchecked.
-func (collector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect sends every metric.
-func (c collector) Collect(ch chan<- prometheus.Metric) {
-	s := sink{ch}
-	c.broker(s)
-	c.listeners(s)
-	c.rules(s)
-	c.devices(s)
-	c.history(s)
-	c.store(s)
-	for _, p := range c.g.plugins.Status() {
-		s.counter("gatehouse_plugin_restarts_total", "Times a plugin was started again.", float64(p.Restarts), "plugin", p.Name)
-	}
-}
-
-func (c collector) broker(s sink) {
+func (c collector) broker(p *exposition.Page) {
 	st := c.g.broker.Stats()
-	s.gauge("gatehouse_connections", "Open sockets.", float64(st.Connections))
-	s.gauge("gatehouse_clients", "Connected MQTT clients.", float64(st.Clients))
-	s.gauge("gatehouse_sessions", "Sessions, connected or not.", float64(st.Sessions))
-	s.gauge("gatehouse_subscriptions", "Topic filters of all sessions.", float64(st.Subscriptions))
-	s.gauge("gatehouse_retained_messages", "Retained messages.", float64(st.Retained))
-	s.counter("gatehouse_connects_total", "Clients that connected.", float64(st.Connects))
-	s.counter("gatehouse_refused_connections_total", "Connections refused, by limit or CONNACK.", float64(st.Refused))
+	p.Gauge("gatehouse_connections", "Open sockets.", float64(st.Connections))
+	p.Gauge("gatehouse_clients", "Connected MQTT clients.", float64(st.Clients))
+	p.Gauge("gatehouse_sessions", "Sessions, connected or not.", float64(st.Sessions))
+	p.Gauge("gatehouse_subscriptions", "Topic filters of all sessions.", float64(st.Subscriptions))
+	p.Gauge("gatehouse_retained_messages", "Retained messages.", float64(st.Retained))
+	p.Counter("gatehouse_connects_total", "Clients that connected.", float64(st.Connects))
+	p.Counter("gatehouse_refused_connections_total", "Connections refused, by limit or CONNACK.", float64(st.Refused))
 	for qos := range 3 {
 		label := strconv.Itoa(qos)
-		s.counter("gatehouse_received_messages_total", "PUBLISH packets received.", float64(st.Received[qos]), "qos", label)
-		s.counter("gatehouse_sent_messages_total", "PUBLISH packets sent.", float64(st.Sent[qos]), "qos", label)
-		s.counter("gatehouse_received_bytes_total", "Payload and topic bytes received.", float64(st.ReceivedBytes[qos]), "qos", label)
-		s.counter("gatehouse_sent_bytes_total", "Payload and topic bytes sent.", float64(st.SentBytes[qos]), "qos", label)
+		p.Counter("gatehouse_received_messages_total", "PUBLISH packets received.", float64(st.Received[qos]), "qos", label)
+		p.Counter("gatehouse_sent_messages_total", "PUBLISH packets sent.", float64(st.Sent[qos]), "qos", label)
+		p.Counter("gatehouse_received_bytes_total", "Payload and topic bytes received.", float64(st.ReceivedBytes[qos]), "qos", label)
+		p.Counter("gatehouse_sent_bytes_total", "Payload and topic bytes sent.", float64(st.SentBytes[qos]), "qos", label)
 	}
-	s.counter("gatehouse_internal_messages_total", "Messages that devices, rules and plugins published.", float64(st.Published))
+	p.Counter("gatehouse_internal_messages_total", "Messages that devices, rules and plugins published.", float64(st.Published))
 	for reason, n := range st.Dropped {
-		s.counter("gatehouse_dropped_messages_total", "Messages that a subscriber or publisher lost.", float64(n), "reason", reason)
+		p.Counter("gatehouse_dropped_messages_total", "Messages that a subscriber or publisher lost.", float64(n), "reason", reason)
 	}
-	s.counter("gatehouse_filter_drops_total", "Messages that a filter dropped.", float64(st.InterceptDrops))
-	s.counter("gatehouse_filter_rejects_total", "Messages that a filter rejected.", float64(st.InterceptRejects))
-	s.gauge("gatehouse_queued_messages", "Messages that wait in the queues of all sessions.", float64(st.Queued))
-	s.gauge("gatehouse_queued_bytes", "Their bytes.", float64(st.QueuedBytes))
-	s.gauge("gatehouse_queued_memory_bytes", "Their bytes that are in memory.", float64(st.QueuedInMemory))
-	s.gauge("gatehouse_in_flight_messages", "Messages sent to clients and not acknowledged yet.", float64(st.InFlight))
-	s.counter("gatehouse_paused_readers_total", "Times the reader of a client paused, because it published too fast.", float64(st.Paused))
+	p.Counter("gatehouse_filter_drops_total", "Messages that a filter dropped.", float64(st.InterceptDrops))
+	p.Counter("gatehouse_filter_rejects_total", "Messages that a filter rejected.", float64(st.InterceptRejects))
+	p.Gauge("gatehouse_queued_messages", "Messages that wait in the queues of all sessions.", float64(st.Queued))
+	p.Gauge("gatehouse_queued_bytes", "Their bytes.", float64(st.QueuedBytes))
+	p.Gauge("gatehouse_queued_memory_bytes", "Their bytes that are in memory.", float64(st.QueuedInMemory))
+	p.Gauge("gatehouse_in_flight_messages", "Messages sent to clients and not acknowledged yet.", float64(st.InFlight))
+	p.Counter("gatehouse_paused_readers_total", "Times the reader of a client paused, because it published too fast.", float64(st.Paused))
 }
 
-func (c collector) listeners(s sink) {
+func (c collector) listeners(p *exposition.Page) {
 	for _, l := range c.g.opened() {
 		st := l.Stats()
-		s.counter("gatehouse_listener_accepted_total", "Sockets that a listener took.", float64(st.Accepted), "listener", st.Name)
+		p.Counter("gatehouse_listener_accepted_total", "Sockets that a listener took.", float64(st.Accepted), "listener", st.Name)
 		for why, n := range st.Refused {
-			s.counter("gatehouse_listener_refused_total", "Connections of a listener that were refused.", float64(n), "listener", st.Name, "reason", why)
+			p.Counter("gatehouse_listener_refused_total", "Connections of a listener that were refused.", float64(n), "listener", st.Name, "reason", why)
 		}
 		shown := l.Certificates()
 		if len(shown) == 0 {
 			continue
 		}
-		s.counter("gatehouse_listener_handshakes_total", "TLS handshakes that were made.", float64(st.Handshakes), "listener", st.Name)
+		p.Counter("gatehouse_listener_handshakes_total", "TLS handshakes that were made.", float64(st.Handshakes), "listener", st.Name)
 		for _, cert := range shown {
-			s.gauge("gatehouse_certificate_expires_seconds", "When a certificate expires, as Unix time.", float64(cert.Expires.Unix()),
+			p.Gauge("gatehouse_certificate_expires_seconds", "When a certificate expires, as Unix time.", float64(cert.Expires.Unix()),
 				"listener", st.Name, "file", cert.File)
 		}
 	}
 }
 
-func (c collector) rules(s sink) {
+func (c collector) rules(p *exposition.Page) {
 	broken := 0
 	for _, f := range c.g.rules.Status() {
 		if f.Err != nil {
@@ -100,38 +85,38 @@ func (c collector) rules(s sink) {
 		}
 		for _, r := range f.Rules {
 			labels := []string{"file", f.File, "rule", r.Name}
-			s.counter("gatehouse_rule_heard_total", "Messages that a rule's filters matched.", float64(r.Counters.Heard), labels...)
-			s.counter("gatehouse_rule_fired_total", "Times a rule fired.", float64(r.Counters.Fired), labels...)
-			s.counter("gatehouse_rule_not_evaluated_total", "Messages without what a rule calculates with.", float64(r.Counters.NotEvaluated), labels...)
-			s.counter("gatehouse_rule_errors_total", "Runs of a rule that failed.", float64(r.Counters.Errors), labels...)
+			p.Counter("gatehouse_rule_heard_total", "Messages that a rule's filters matched.", float64(r.Counters.Heard), labels...)
+			p.Counter("gatehouse_rule_fired_total", "Times a rule fired.", float64(r.Counters.Fired), labels...)
+			p.Counter("gatehouse_rule_not_evaluated_total", "Messages without what a rule calculates with.", float64(r.Counters.NotEvaluated), labels...)
+			p.Counter("gatehouse_rule_errors_total", "Runs of a rule that failed.", float64(r.Counters.Errors), labels...)
 		}
 	}
-	s.gauge("gatehouse_rule_files_broken", "Rule files whose newest version is not in force.", float64(broken))
+	p.Gauge("gatehouse_rule_files_broken", "Rule files whose newest version is not in force.", float64(broken))
 }
 
-func (c collector) devices(s sink) {
+func (c collector) devices(p *exposition.Page) {
 	for _, d := range c.g.devices.Status() {
 		online := 0.0
 		if d.Online {
 			online = 1
 		}
-		s.gauge("gatehouse_device_online", "1 while a device answers.", online, "device", d.Name)
-		s.counter("gatehouse_device_reads_total", "Reads of a device.", float64(d.Counters.Reads), "device", d.Name)
-		s.counter("gatehouse_device_read_errors_total", "Reads that a device did not answer.", float64(d.Counters.ReadErrors), "device", d.Name)
-		s.counter("gatehouse_device_bad_readings_total", "Readings that a device refused.", float64(d.Counters.Bad), "device", d.Name)
-		s.counter("gatehouse_device_malformed_total", "What a device said and was not understood.", float64(d.Counters.Malformed), "device", d.Name)
-		s.counter("gatehouse_device_writes_total", "Writes to a device.", float64(d.Counters.Writes), "device", d.Name)
-		s.counter("gatehouse_device_write_errors_total", "Writes that failed.", float64(d.Counters.WriteErrors), "device", d.Name)
-		s.counter("gatehouse_device_refused_commands_total", "Commands that were not tried.", float64(d.Counters.Refused), "device", d.Name)
-		s.counter("gatehouse_device_published_total", "Readings that were published.", float64(d.Counters.Published), "device", d.Name)
+		p.Gauge("gatehouse_device_online", "1 while a device answers.", online, "device", d.Name)
+		p.Counter("gatehouse_device_reads_total", "Reads of a device.", float64(d.Counters.Reads), "device", d.Name)
+		p.Counter("gatehouse_device_read_errors_total", "Reads that a device did not answer.", float64(d.Counters.ReadErrors), "device", d.Name)
+		p.Counter("gatehouse_device_bad_readings_total", "Readings that a device refused.", float64(d.Counters.Bad), "device", d.Name)
+		p.Counter("gatehouse_device_malformed_total", "What a device said and was not understood.", float64(d.Counters.Malformed), "device", d.Name)
+		p.Counter("gatehouse_device_writes_total", "Writes to a device.", float64(d.Counters.Writes), "device", d.Name)
+		p.Counter("gatehouse_device_write_errors_total", "Writes that failed.", float64(d.Counters.WriteErrors), "device", d.Name)
+		p.Counter("gatehouse_device_refused_commands_total", "Commands that were not tried.", float64(d.Counters.Refused), "device", d.Name)
+		p.Counter("gatehouse_device_published_total", "Readings that were published.", float64(d.Counters.Published), "device", d.Name)
 		for name, n := range d.Metrics.Counters {
-			s.counter("gatehouse_device_driver_total", "What the driver of a device counted.", float64(n), "device", d.Name, "counter", name)
+			p.Counter("gatehouse_device_driver_total", "What the driver of a device counted.", float64(n), "device", d.Name, "counter", name)
 		}
 		for name, v := range d.Metrics.Gauges {
-			s.gauge("gatehouse_device_driver", "Numbers of the driver of a device as they are now.", v, "device", d.Name, "gauge", name)
+			p.Gauge("gatehouse_device_driver", "Numbers of the driver of a device as they are now.", v, "device", d.Name, "gauge", name)
 		}
-		s.latency("gatehouse_device_read_seconds", "How long reads of a device took that were answered.", &d.Reads, d.Name)
-		s.latency("gatehouse_device_exchange_seconds", "How long single requests to a device took to their answer.", &d.Metrics.Exchanges, d.Name)
+		latency(p, "gatehouse_device_read_seconds", "How long reads of a device took that were answered.", &d.Reads, d.Name)
+		latency(p, "gatehouse_device_exchange_seconds", "How long single requests to a device took to their answer.", &d.Metrics.Exchanges, d.Name)
 	}
 }
 
@@ -141,50 +126,23 @@ var latencyBounds = []time.Duration{
 	100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second,
 }
 
-// latency sends a histogram of a device, if anything was measured.
-func (s sink) latency(name, help string, l *drivers.Latency, device string) {
+// latency shows how long something of a device took, if anything was measured.
+func latency(p *exposition.Page, name, help string, l *drivers.Latency, device string) {
 	if l.Count == 0 {
 		return
 	}
-	buckets := make(map[float64]uint64, len(latencyBounds))
-	for _, b := range latencyBounds {
-		buckets[b.Seconds()] = l.Within(b)
+	buckets := make([]exposition.Bucket, len(latencyBounds))
+	for i, b := range latencyBounds {
+		buckets[i] = exposition.Bucket{Most: b.Seconds(), Count: l.Within(b)}
 	}
-	s.ch <- prometheus.MustNewConstHistogram(prometheus.NewDesc(name, help, []string{"device"}, nil), l.Count, l.Sum.Seconds(), buckets, label(device))
+	p.Histogram(name, help, l.Count, l.Sum.Seconds(), buckets, "device", device)
 }
 
-// sink makes metrics of numbers; labels are names and values in turn.
-type sink struct{ ch chan<- prometheus.Metric }
-
-func (s sink) gauge(name, help string, value float64, labels ...string) {
-	s.send(prometheus.GaugeValue, name, help, value, labels)
-}
-
-func (s sink) counter(name, help string, value float64, labels ...string) {
-	s.send(prometheus.CounterValue, name, help, value, labels)
-}
-
-func (s sink) send(kind prometheus.ValueType, name, help string, value float64, labels []string) {
-	var names, values []string
-	for i := 0; i+1 < len(labels); i += 2 {
-		names, values = append(names, labels[i]), append(values, label(labels[i+1]))
-	}
-	s.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, names, nil), kind, value, values...)
-}
-
-// label makes a label of any text: the name of a file need not be UTF-8.
-func label(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	return strings.Trim(strconv.Quote(s), `"`)
-}
-
-func (c collector) history(s sink) {
+func (c collector) history(p *exposition.Page) {
 	st := c.g.history.Stats()
-	s.gauge("gatehouse_history_series", "Series of numbers that are kept.", float64(st.Series))
-	s.gauge("gatehouse_history_bytes", "What their chunks take of the store.", float64(st.Bytes))
-	s.counter("gatehouse_history_points_total", "Numbers kept.", float64(st.Points))
-	s.counter("gatehouse_history_unkept_total", "Numbers beyond the limit of series, or while the clock was not plausible.", float64(st.Unkept))
-	s.counter("gatehouse_history_lost_chunks_total", "Chunks that the store did not take, or that could not be read.", float64(st.Lost+st.Damaged))
+	p.Gauge("gatehouse_history_series", "Series of numbers that are kept.", float64(st.Series))
+	p.Gauge("gatehouse_history_bytes", "What their chunks take of the store.", float64(st.Bytes))
+	p.Counter("gatehouse_history_points_total", "Numbers kept.", float64(st.Points))
+	p.Counter("gatehouse_history_unkept_total", "Numbers beyond the limit of series, or while the clock was not plausible.", float64(st.Unkept))
+	p.Counter("gatehouse_history_lost_chunks_total", "Chunks that the store did not take, or that could not be read.", float64(st.Lost+st.Damaged))
 }

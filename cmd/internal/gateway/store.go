@@ -15,6 +15,7 @@ import (
 	"github.com/gatehouse/gatehouse/broker/topic"
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/cmd/internal/console"
+	"github.com/gatehouse/gatehouse/cmd/internal/exposition"
 )
 
 // StoreFolder is the folder of the data folder that holds the durable state.
@@ -192,7 +193,7 @@ func (v view) store() console.Store {
 	return shown
 }
 
-func (c collector) store(s sink) {
+func (c collector) store(p *exposition.Page) {
 	d := c.g.kept()
 	if d == nil {
 		return
@@ -202,18 +203,18 @@ func (c collector) store(s sink) {
 	if st.Full {
 		full = 1
 	}
-	s.gauge("gatehouse_store_full", "1 while the disk is full.", full)
-	s.gauge("gatehouse_store_live_bytes", "Bytes of records that count.", float64(st.Live))
-	s.gauge("gatehouse_store_dead_bytes", "Bytes of the segments that do not count any more.", float64(st.Dead))
-	s.gauge("gatehouse_store_segments", "Segment files in use.", float64(st.Segments))
-	s.counter("gatehouse_store_written_bytes_total", "Bytes written.", float64(st.Written))
-	s.counter("gatehouse_store_rewritten_bytes_total", "Bytes of them that gave back the room of what is gone.", float64(st.Rewritten))
-	s.counter("gatehouse_store_groups_total", "Groups of changes written together.", float64(st.Groups))
-	s.counter("gatehouse_store_syncs_total", "Flushes of the disk.", float64(st.Syncs))
-	s.counter("gatehouse_store_refused_total", "Changes refused because the disk was full.", float64(st.Refused))
-	s.counter("gatehouse_store_failures_total", "Groups that could not be written.", float64(st.Failures))
-	s.counter("gatehouse_store_damaged_total", "Damaged places found.", float64(st.Damaged))
-	s.counter("gatehouse_store_unreadable_total", "Those of them that the medium refused to read.", float64(st.Unreadable))
-	s.gauge("gatehouse_store_aside_bytes", "Bytes that were damaged and put aside.", float64(st.Aside))
-	s.counter("gatehouse_store_lost_total", "Relaxed changes that could not be written.", float64(st.Lost))
+	p.Gauge("gatehouse_store_full", "1 while the disk is full.", full)
+	p.Gauge("gatehouse_store_live_bytes", "Bytes of records that count.", float64(st.Live))
+	p.Gauge("gatehouse_store_dead_bytes", "Bytes of the segments that do not count any more.", float64(st.Dead))
+	p.Gauge("gatehouse_store_segments", "Segment files in use.", float64(st.Segments))
+	p.Counter("gatehouse_store_written_bytes_total", "Bytes written.", float64(st.Written))
+	p.Counter("gatehouse_store_rewritten_bytes_total", "Bytes of them that gave back the room of what is gone.", float64(st.Rewritten))
+	p.Counter("gatehouse_store_groups_total", "Groups of changes written together.", float64(st.Groups))
+	p.Counter("gatehouse_store_syncs_total", "Flushes of the disk.", float64(st.Syncs))
+	p.Counter("gatehouse_store_refused_total", "Changes refused because the disk was full.", float64(st.Refused))
+	p.Counter("gatehouse_store_failures_total", "Groups that could not be written.", float64(st.Failures))
+	p.Counter("gatehouse_store_damaged_total", "Damaged places found.", float64(st.Damaged))
+	p.Counter("gatehouse_store_unreadable_total", "Those of them that the medium refused to read.", float64(st.Unreadable))
+	p.Gauge("gatehouse_store_aside_bytes", "Bytes that were damaged and put aside.", float64(st.Aside))
+	p.Counter("gatehouse_store_lost_total", "Relaxed changes that could not be written.", float64(st.Lost))
 }
