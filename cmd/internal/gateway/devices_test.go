@@ -66,11 +66,6 @@ points:
 		`"read_latency":{"count":`, `"min":5,"max":30,"step":0.5`, `"names":["off","heat"]`, `"value":"heat"`, `"confirm":true`, `"history":true`)
 	h.fetched("/metrics", `gatehouse_device_read_seconds_bucket{device="hall",le="0.001"}`, `gatehouse_device_published_total{device="hall"}`)
 	h.fetched("/api/v1/history?series=home/hall/t", `"value":21.5`)
-	topics := h.topics("home/hall/%23")
-	if got := topics["home/hall/mode"]; !strings.HasPrefix(got, `{"value":"heat","quality":"good","at":"2`) {
-		t.Errorf("the point is %s", got)
-	}
-	if got := topics["home/hall/status/detail"]; !strings.Contains(got, `"status":"online"`) || !strings.Contains(got, `"driver":"sim"`) {
-		t.Errorf("the detail is %s", got)
-	}
+	h.fetched("/api/v1/topics?filter=home/hall/mode", `{\"value\":\"heat\",\"quality\":\"good\",\"at\":\"2`)
+	h.fetched("/api/v1/topics?filter=home/hall/status/detail", `\"status\":\"online\"`, `\"driver\":\"sim\"`)
 }
