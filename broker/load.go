@@ -94,17 +94,13 @@ func (s *Session) loadInFlight(kept *store.Session) (sent uint64) {
 }
 
 // loadQueue takes over the positions of what waits. The store is asked for each, a window
-// at a time, but not if they are all there, after what was sent up to the next one, and of
-// one class: then each counts as the mean of their sizes.
+// at a time, but not for the tail of the queue if it is of one class: there each message
+// counts as the mean of their sizes. Counts of what else there is are not gone by: what is
+// damaged is not known before it is read.
 func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Session, sent uint64) error {
 	s.q.next = kept.Next - min(kept.Next, 1)
-	waiting := kept.Queued - len(kept.InFlight)
-	if waiting <= 0 {
-		return nil
-	}
 	mean := kept.Bytes / int64(max(kept.Queued, 1))
 	limit := int(min(max(srv.opts.Limits.Window/max(mean, 1), 1), windowMessages))
-	oneClass := srv.classes == nil || s.bus != nil
 	var overtaken []*item
 	look := func(from, end uint64) error {
 		for from < end {
@@ -118,33 +114,45 @@ func (srv *Server) loadQueue(ctx context.Context, s *Session, kept *store.Sessio
 				case f.Position >= end:
 					return nil
 				case f.ID != 0 || f.Message == nil:
-					continue
 				case f.Position < sent && srv.classes == nil && s.bus == nil:
 					overtaken = append(overtaken, itemOf(f))
 				default:
 					s.q.restore(spot{pos: f.Position, size: sizeOf(f.Message), class: srv.classify(s, f.Message)})
 				}
-				waiting--
 			}
 			from = fetched[len(fetched)-1].Position + 1
 		}
 		return nil
 	}
-	if sent >= kept.First && sent-kept.First+1 != uint64(len(kept.InFlight)) { // there are gaps, or others
+	if !allSent(kept, sent) {
 		if err := look(kept.First, sent+1); err != nil {
 			return err
 		}
 	}
-	first := max(kept.First, sent+1)
-	if oneClass && kept.Next-first == uint64(waiting) {
-		for pos := first; pos < kept.Next; pos++ {
-			s.q.restore(spot{pos: pos, size: uint32(min(mean, 1<<31))})
-		}
-	} else if err := look(first, kept.Next); err != nil {
+	first, tail := max(kept.First, sent+1), kept.Next
+	if srv.classes == nil || s.bus != nil {
+		tail -= min(kept.Tail, kept.Next)
+	}
+	if err := look(first, tail); err != nil {
 		return err
+	}
+	for pos := max(first, tail); pos < kept.Next; pos++ {
+		s.q.restore(spot{pos: pos, size: uint32(min(mean, 1<<31))})
 	}
 	s.sendInOrder(overtaken)
 	return nil
+}
+
+// allSent reports whether all that is in the queue up to the last message that was sent
+// was sent.
+func allSent(kept *store.Session, sent uint64) bool {
+	next := kept.First
+	for i := range kept.InFlight {
+		if kept.InFlight[i].Position == next {
+			next++
+		}
+	}
+	return next > sent
 }
 
 // sendInOrder puts messages in flight that were sent before others of which the store

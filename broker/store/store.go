@@ -183,6 +183,7 @@ type Session struct {
 	Subscriptions []Subscription
 	First, Next   uint64   // positions: of the oldest queued message, of the next one
 	Queued        int      // messages in the queue
+	Tail          uint64   // of these, the last: all positions from Next-Tail to Next-1 are in the queue
 	Bytes         int64    // their message.Size together
 	InFlight      []Queued // those sent and not yet acknowledged, oldest first
 	HeldIDs       []uint16 // of received QoS 2 messages not yet released

@@ -121,7 +121,7 @@ func (s *Store) parts(snap *store.Snapshot) (map[*session]int, []loading) {
 	add(s.x.store)
 	for _, sess := range s.x.byID {
 		sessions[sess] = len(snap.Sessions)
-		v := store.Session{First: sess.next, Next: sess.next, Queued: sess.q.count, Bytes: sess.bytes}
+		v := store.Session{First: sess.next, Next: sess.next, Queued: sess.q.count, Tail: sess.q.tail(sess.next), Bytes: sess.bytes}
 		sess.q.from(0, func(pos uint64, _ place) bool {
 			v.First = pos
 			return false

@@ -171,3 +171,19 @@ func (q *queue) from(pos uint64, f func(pos uint64, p place) bool) {
 		}
 	}
 }
+
+// tail counts the messages whose positions are behind each other up to before next.
+func (q *queue) tail(next uint64) (n uint64) {
+	for _, b := range slices.Backward(q.blocks) {
+		for _, e := range slices.Backward(b.entries) {
+			switch {
+			case e.seg == 0:
+			case b.base+uint64(e.rel) != next-1-n:
+				return n
+			default:
+				n++
+			}
+		}
+	}
+	return n
+}

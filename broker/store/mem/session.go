@@ -129,6 +129,9 @@ func (s *session) snapshot() store.Session {
 		Bytes:         s.bytes,
 		HeldIDs:       slices.Sorted(maps.Keys(s.held)),
 	}
+	for i := len(s.queue) - 1; i >= s.head && !s.gone[i] && s.queue[i].Position == s.next-1-snap.Tail; i-- {
+		snap.Tail++
+	}
 	for i := s.head; i < len(s.queue); i++ {
 		q := s.queue[i]
 		if s.gone[i] {

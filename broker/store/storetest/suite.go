@@ -202,7 +202,7 @@ func testPutSession(t *testing.T, s *subject) {
 	s.apply(store.Change{Op: store.PutSession, Session: "a", Record: record})
 	same(t, "sessions", s.after().Sessions, []store.Session{{
 		SessionRecord: *record, Subscriptions: []store.Subscription{{Filter: "x"}}, First: 1, Next: 2,
-		Queued: 1, Bytes: int64(msg("x", "1").Size()), HeldIDs: []uint16{9},
+		Queued: 1, Tail: 1, Bytes: int64(msg("x", "1").Size()), HeldIDs: []uint16{9},
 	}})
 }
 
@@ -240,10 +240,16 @@ func testQueue(t *testing.T, s *subject) {
 	s.apply(at(store.Dequeue, "a", 3, 0), at(store.Dequeue, "a", 77, 0))
 	got := s.after().Sessions[0]
 	same(t, "session", got, store.Session{
-		SessionRecord: *session("a").Record, First: 4, Next: 10, Queued: 2,
+		SessionRecord: *session("a").Record, First: 4, Next: 10, Queued: 2, Tail: 1,
 		Bytes: int64(msg("x", "22").Size() + msg("x", "333").Size()),
 	})
 	same(t, "queue", positions(s.fetch("a", 0, 10)), []uint64{4, 9})
+	s.apply(enqueue("a", 10, msg("x", "1")), enqueue("a", 11, msg("x", "1")), enqueue("a", 12, msg("x", "1")))
+	same(t, "tail", s.after().Sessions[0].Tail, uint64(4))
+	s.apply(at(store.Dequeue, "a", 10, 0))
+	same(t, "tail behind a gap", s.after().Sessions[0].Tail, uint64(2))
+	s.apply(at(store.Dequeue, "a", 12, 0))
+	same(t, "tail, the last is gone", s.after().Sessions[0].Tail, uint64(0))
 }
 
 func positions(queued []store.Queued) []uint64 {
@@ -309,7 +315,7 @@ func testDequeueAnyOrder(t *testing.T, s *subject) {
 		}
 	}
 	got := s.after().Sessions[0]
-	if got.Queued != n/10 || got.First != 10 || got.Next != n+1 || got.Bytes != int64(n/10*msg("x", "1").Size()) {
+	if got.Queued != n/10 || got.Tail != 1 || got.First != 10 || got.Next != n+1 || got.Bytes != int64(n/10*msg("x", "1").Size()) {
 		t.Errorf("got %+v", got)
 	}
 	if left := positions(s.fetch("a", 0, n)); len(left) != n/10 || left[0] != 10 || left[len(left)-1] != n {
