@@ -48,7 +48,7 @@ soak: ## Run the tests that are worth more the longer they run (half an hour)
 	@.ci/deps.sh
 	SOAK=1 $(GO) test -race -count=1 -v -timeout 90m -run '^Test(SameAsMosquitto|SessionsAgainstAModel|TakeoverRounds)$$' ./broker
 	$(GO) test -race -count=20 -timeout 60m -run '^Test(Storm|StalledClientGoesOn|MessagesOutlive.*|SlowClose.*)$$' ./broker
-	SOAK=1 $(GO) test -race -count=1 -v -timeout 30m -run '^TestReplugCycles$$' ./drivers/serial
+	SOAK=1 $(GO) test -race -count=1 -v -timeout 30m -run '^TestReplugCycles' ./drivers/serial ./cmd/internal/gateway
 	SOAK=1 $(GO) test -count=1 -v -timeout 30m -parallel 16 -run '^TestFaults?Of' ./drivers/modbus
 	KILLS=1000 POWER_CUTS=200 $(GO) test -count=1 -v -timeout 60m -run '^Test(Kills|PowerCuts)$$' ./cmd/gatehouse
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"runtime/debug"
 	"sync"
@@ -304,8 +305,8 @@ func (b *bus) relink(ctx context.Context) error {
 	if b.link != nil {
 		return nil
 	}
-	if left := time.Until(b.redialAt); left > 0 {
-		return fmt.Errorf("%w: %w; tried again in %v", drivers.ErrLost, b.refusal, left.Round(time.Millisecond))
+	if time.Now().Before(b.redialAt) {
+		return fmt.Errorf("%w: %w", drivers.ErrLost, b.refusal) // the same words: a status that is retained says them
 	}
 	l, err := b.connect(ctx)
 	if err == nil {
@@ -314,6 +315,9 @@ func (b *bus) relink(ctx context.Context) error {
 	}
 	if ctx.Err() == nil {
 		b.redial = min(max(2*b.redial, firstRedial), lastRedial)
+		if errors.Is(err, fs.ErrNotExist) { // to look for a port costs nothing
+			b.redial = 0
+		}
 		b.redialAt, b.refusal = time.Now().Add(b.redial), err
 	}
 	return fmt.Errorf("%w: %w", drivers.ErrLost, err)

@@ -13,9 +13,12 @@ import (
 
 // Options are what the driver needs of its surroundings.
 type Options struct {
-	// OpenSerial opens a serial port; its error names the port. Nil is that there are
-	// no ports.
+	// OpenSerial opens a serial port; its error names the port, and is fs.ErrNotExist if
+	// that is not there. Nil is that there are no ports.
 	OpenSerial func(ctx context.Context, c SerialConfig) (Port, error)
+	// Appear waits until a port is plugged in, or was replaced by another; gone is that it
+	// was not there. Nil is that nothing tells.
+	Appear func(ctx context.Context, port string, gone bool) error
 	// Dial connects to a TCP device; nil is a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Formula compiles the simulator's formulas; nil is that there are none.

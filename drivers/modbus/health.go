@@ -3,7 +3,6 @@ package modbus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -34,6 +33,7 @@ type health struct {
 	strikes   int
 	backOff   time.Duration
 	until     time.Time     // not asked before; zero unless dead
+	why       error         // of the last strike
 	troubled  time.Time     // last time that an answer of it may be under way
 	answers   int           // whose latency is known, up to sureAnswers
 	latency   time.Duration // smoothed
@@ -47,11 +47,21 @@ func (b *bus) mayAsk(unit uint8) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := &b.units[unit]
-	if left := time.Until(h.until); left > 0 {
-		return fmt.Errorf("%s: unit %d: %w; asked again in %v", b.name, unit, errDead, left.Round(time.Millisecond))
+	if time.Now().Before(h.until) {
+		return deadError{h.why}
 	}
 	return nil
 }
+
+// deadError is an errDead in the words of the failure before it: the reason of a device
+// that stays offline does not change with each time that it is not asked.
+type deadError struct{ why error }
+
+// Error implements error.
+func (e deadError) Error() string { return e.why.Error() }
+
+// Is makes it an errDead, and nothing that why is.
+func (e deadError) Is(target error) bool { return target == errDead }
 
 // learn draws the lesson of an exchange.
 func (b *bus) learn(j *job, got reply, err error) {
@@ -76,9 +86,9 @@ func (b *bus) learn(j *job, got reply, err error) {
 		h.answered(wasAway)
 		return
 	case errors.Is(err, errGarbled):
-		h.strike(garbledStrikes, now, b.leastBackOff(j))
+		h.strike(garbledStrikes, now, b.leastBackOff(j), err)
 	case errors.Is(err, errSilent), errors.As(err, &exception):
-		h.strike(silenceStrikes, now, b.leastBackOff(j))
+		h.strike(silenceStrikes, now, b.leastBackOff(j), err)
 	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}
 	h.troubled = now
@@ -100,12 +110,13 @@ func (h *health) answered(wasAway bool) {
 	if wasAway {
 		h.revivals++
 	}
-	h.strikes, h.backOff, h.until = 0, 0, time.Time{}
+	h.strikes, h.backOff, h.until, h.why = 0, 0, time.Time{}, nil
 }
 
 // strike counts a failure; enough of them and the unit is left alone for longer and
 // longer, for least at least.
-func (h *health) strike(n int, now time.Time, least time.Duration) {
+func (h *health) strike(n int, now time.Time, least time.Duration, why error) {
+	h.why = why
 	if h.strikes += n; h.strikes < deadStrikes {
 		return
 	}

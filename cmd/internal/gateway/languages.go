@@ -36,6 +36,7 @@ func newLanguages(opt Options) ([]rules.Language, func() error, error) {
 func newDevices(o drivers.Options, scripts serial.Options) (*drivers.Host, error) {
 	bus, err := modbus.New(modbus.Options{
 		OpenSerial: OpenSerial,
+		Appear:     serial.Appear,
 		Formula:    exprlang.Formula,
 		Log:        o.Log,
 		Profiles:   profiles.FS(),

@@ -1,0 +1,84 @@
+package modbus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/drivers/modbus"
+)
+
+// Why a device is offline is retained: it is said in the same words until something else
+// is the reason, also while the unit or the port is not tried.
+func TestReasonsStayTheSame(t *testing.T) {
+	t.Run("of a unit that does not answer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			line := newFakeLine(1, time.Second, 1)
+			dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), rtuFile(1, time.Second, fakePoints()[:1]))
+			line.with(1, func(u *fakeUnit) { u.dead = true })
+			reasons := map[string]int{}
+			for range 60 {
+				_, err := dev.Read(t.Context(), names(fakePoints()[:1]))
+				reasons[err.Error()]++
+				later(3 * time.Second)
+			}
+			if len(reasons) != 1 {
+				t.Errorf("want one reason, got %v", reasons)
+			}
+			if asked := line.asked(1); asked < 5 || asked > 30 {
+				t.Errorf("want it left alone most of the time, got it asked %d times", asked)
+			}
+		})
+	})
+	t.Run("of a port that cannot be opened", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			d := newDriver(t, modbus.Options{OpenSerial: func(context.Context, modbus.SerialConfig) (modbus.Port, error) {
+				tries++
+				return nil, errors.New("it is in use")
+			}})
+			reasons := map[string]int{}
+			for range 100 {
+				_, err := d.Open(t.Context(), config(t, rtuFile(1, time.Second, fakePoints())))
+				reasons[err.Error()]++
+				later(100 * time.Millisecond)
+			}
+			if got := slices.Collect(maps.Keys(reasons)); !slices.Equal(got, []string{"cannot open unit 1: device lost: it is in use"}) {
+				t.Errorf("want one reason, got %q", got)
+			}
+			if tries < 4 || tries > 10 {
+				t.Errorf("want it tried seldom, got %d times in 10 s", tries)
+			}
+		})
+	})
+}
+
+// A port that is not there is looked for with each request: it may have been plugged in.
+func TestPortThatIsNotThereIsLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line, there := newFakeLine(1, time.Second, 1), false
+		d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+			if !there {
+				return nil, fmt.Errorf("cannot open port %q: %w", c.Port, fs.ErrNotExist)
+			}
+			return line.open(ctx, c)
+		}})
+		c := dial(t, d, fakeTarget(time.Second))
+		for range 5 {
+			if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 0, 1); !errors.Is(err, drivers.ErrLost) || !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("want no port, got %v", err)
+			}
+		}
+		there = true
+		if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 0, 1); errors.Is(err, drivers.ErrLost) {
+			t.Errorf("want the port opened at once, got %v", err)
+		}
+	})
+}
