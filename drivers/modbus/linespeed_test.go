@@ -15,7 +15,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 	"github.com/gatehouse/gatehouse/drivers/modbus/linetest"
-	"golang.org/x/sys/unix"
+	"github.com/gatehouse/gatehouse/drivers/serial"
 )
 
 // linePeerEnv makes the test program a line with a unit at its end: a process of its
@@ -57,8 +57,8 @@ func linePeer(baud string) error {
 	return err
 }
 
-// startLine starts a line in a process of its own and gives its near end.
-func startLine(t testing.TB, baud int) *os.File {
+// startLine starts a line in a process of its own and gives the path of its near end.
+func startLine(t testing.TB, baud int) string {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", linePeerEnv, baud))
@@ -81,21 +81,15 @@ func startLine(t testing.TB, baud int) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := unix.Open(strings.TrimSpace(path), unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	near := os.NewFile(uintptr(fd), path)
-	t.Cleanup(func() { _ = near.Close() })
-	return near
+	return strings.TrimSpace(path)
 }
 
 // lineDevice is a unit of a line with so many registers, read as one block.
 func lineDevice(t testing.TB, baud, registers int) (read func() error) {
 	t.Helper()
 	near := startLine(t, baud)
-	d := newDriver(t, modbus.Options{OpenSerial: func(context.Context, modbus.SerialConfig) (modbus.Port, error) {
-		return &filePort{File: near}, nil
+	d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+		return serial.Open(ctx, serial.PortConfig{Port: near, Baud: c.Baud, Parity: c.Parity})
 	}})
 	file, names := tags("plc", registers, "")
 	dev := open(t, d, strings.Replace(file, "tcp: plc", fmt.Sprintf("serial: {port: /dev/line, baud: %d, parity: none}", baud), 1))

@@ -15,7 +15,7 @@ type Port interface {
 	// Read waits for the read time-out at most; nothing then is (0, nil). Close
 	// unblocks it.
 	io.ReadWriteCloser
-	// SetReadTimeout is for the next calls of Read.
+	// SetReadTimeout is for the next calls of Read; 0 is that they give what is there.
 	SetReadTimeout(time.Duration) error
 	// ResetInput forgets what came and was not read.
 	ResetInput() error
@@ -71,6 +71,10 @@ const (
 	turnaround = 150 * time.Millisecond
 	// readSlice is how long one Read may take, so that a context's end is noticed.
 	readSlice = 100 * time.Millisecond
+	// longAnswer is what makes waiting for the first byte of an answer not worth while, and
+	// shortSleep what makes waiting for each: a timer may be late by a millisecond.
+	longAnswer = 5 * time.Millisecond
+	shortSleep = 250 * time.Microsecond
 	// maxHeard is how much is kept of what came on the line in one exchange.
 	maxHeard = 2048
 )
@@ -129,6 +133,7 @@ type lineLink struct {
 	learns  bool          // finds out by itself whether the line echoes
 
 	waryUntil time.Time
+	busyUntil time.Time     // when the last character that is known of ended; zero at first
 	echoes    bool          // the line repeats what is sent
 	silent    int           // requests in a row that got not a byte
 	timeout   time.Duration // as the port has it
@@ -201,8 +206,9 @@ func (l *lineLink) send(r request) (sent time.Time, err error) {
 	// The port may take the request faster than the line does.
 	sent = start.Add(l.lead + time.Duration(len(l.frame))*l.char)
 	if now := time.Now(); now.After(sent) {
-		return now, nil
+		sent = now
 	}
+	l.busyUntil = sent
 	return sent, nil
 }
 
@@ -214,10 +220,14 @@ func (l *lineLink) alarm(timeout time.Duration) {
 }
 
 // settle waits until the line is silent, and forgets what comes until then. Odd says
-// that something came.
+// that something came. What has passed since the last character counts: who comes
+// later than the silence takes does not wait.
 func (l *lineLink) settle(ctx context.Context, t timing) (odd bool, err error) {
-	quiet := l.silence
 	start := time.Now()
+	quiet := max(0, l.silence-start.Sub(l.busyUntil))
+	if l.busyUntil.IsZero() {
+		quiet = l.silence
+	}
 	if l.wary(start) {
 		quiet = max(2*l.silence, l.hunt)
 	}
@@ -257,6 +267,9 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeo
 		chars, char = chars+len(l.frame), streamChar
 	}
 	deadline := sent.Add(timeout + time.Duration(chars)*char)
+	if err := l.await(ctx, r, sent); err != nil {
+		return f, first, err
+	}
 	for {
 		now := time.Now()
 		if ctx.Err() != nil {
@@ -306,15 +319,33 @@ func (l *lineLink) failure(timeout time.Duration) error {
 	return fmt.Errorf("%w within %v, but %d bytes that are none", errGarbled, timeout, len(l.heard))
 }
 
-// sleepOut waits for most of the rest of an answer that has begun: reading byte by
-// byte would cost ten times the CPU.
+// await waits for most of what the whole answer takes at least, if that is long: the
+// first byte need not wake anybody.
+func (l *lineLink) await(ctx context.Context, r request, sent time.Time) error {
+	n := r.answerLen()
+	d := share(time.Duration(l.mode.chars(n)) * l.char)
+	if n == 0 || l.stream || d < longAnswer {
+		return nil
+	}
+	return pause(ctx, time.Until(sent)+d)
+}
+
+// sleepOut waits for the rest of an answer that has begun, or for most of it if that is
+// long: reading byte by byte would cost ten times the CPU.
 func (l *lineLink) sleepOut(ctx context.Context, f find, deadline time.Time) error {
-	d := time.Duration(f.need) * l.char * 85 / 100
-	if f.verdict != foreign || d < time.Millisecond {
+	d := time.Duration(f.need) * l.char
+	if d >= longAnswer {
+		d = share(d)
+	}
+	if f.verdict != foreign || d < shortSleep {
 		return nil
 	}
 	return pause(ctx, min(d, time.Until(deadline)))
 }
+
+// share is the part of what characters take that is slept: what comes in bursts may be
+// further than what was read of it tells.
+func share(d time.Duration) time.Duration { return d * 85 / 100 }
 
 // confirm listens on: a second answer would mean that the first was a stale one.
 func (l *lineLink) confirm(ctx context.Context, f *find, d time.Duration) error {
@@ -344,7 +375,11 @@ func (l *lineLink) read(b []byte, d time.Duration) (int, error) {
 		}
 		l.timeout = d
 	}
-	return l.port.Read(b)
+	n, err := l.port.Read(b)
+	if n > 0 {
+		l.busyUntil = time.Now()
+	}
+	return n, err
 }
 
 // pause waits for d, or for the end of ctx.

@@ -389,6 +389,53 @@ func TestRTUSharesOnePort(t *testing.T) {
 	})
 }
 
+// sentPort notes when the last request was sent.
+type sentPort struct {
+	modbus.Port
+	at *time.Time
+}
+
+func (p sentPort) Write(b []byte) (int, error) {
+	*p.at = time.Now()
+	return p.Port.Write(b)
+}
+
+// The silence before a request begins with the last character, not with the wish to send.
+func TestRTUSilenceThatHasPassedIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const silence = 50 * time.Millisecond
+		line, sent := newFakeLine(1, time.Second, 1), time.Time{}
+		d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+			p, err := line.open(ctx, c)
+			return sentPort{p, &sent}, err
+		}})
+		points := fakePoints()[:1]
+		file := strings.Replace(rtuFile(1, time.Second, points), "unit: 1", "unit: 1\nsilence: "+silence.String(), 1)
+		dev := open(t, d, file)
+		for i, c := range []struct {
+			after, want time.Duration // since the last answer
+			noise       bool
+		}{
+			{after: 0, want: silence}, // the line is not known yet
+			{after: 0, want: silence},
+			{after: 20 * time.Millisecond, want: silence},
+			{after: silence, want: silence},
+			{after: time.Minute, want: time.Minute},
+			{after: time.Minute, want: time.Minute + 2*silence, noise: true},
+		} {
+			ended := time.Now()
+			if c.noise {
+				line.port.deliver(time.Second, []byte{0x55})
+			}
+			later(c.after)
+			wantRead(t, dev, map[string]string{points[0].name(): points[0].want(1)})
+			if got := sent.Sub(ended); got != c.want {
+				t.Errorf("request %d was sent %v after the last answer, want %v", i, got, c.want)
+			}
+		}
+	})
+}
+
 func TestRTUReadEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := newFakeLine(1, time.Minute, 1)

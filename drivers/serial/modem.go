@@ -175,7 +175,7 @@ func (p *Port) writeSwitched(b []byte, deadline time.Time) (n int, err error) {
 	if err := p.pause(p.rs485.DelayBefore); err != nil {
 		return 0, err
 	}
-	if n, err = p.file.Write(b); err != nil {
+	if n, err = p.hand(b, deadline); err != nil {
 		return n, err
 	}
 	if err := p.drain(len(b), deadline); err != nil {

@@ -17,16 +17,20 @@ import (
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
+// writeAgain is after how long what a port did not take is offered again.
+const writeAgain = 5 * time.Millisecond
+
 // Port is an open serial port. One goroutine may read while another writes; Close
 // may be called by a third, at any time, more than once.
 type Port struct {
 	name    string
-	file    *os.File   // what is read and written, and carries the lock
+	file    *os.File   // what is read and written, and carries the lock; see openQuiet
+	gate    *gate      // where Read waits
 	setup   bugst.Port // holds the settings and the exclusive mode; neither read nor written
 	char    time.Duration
 	rs485   drivers.RS485 // with By "rts": Write switches the sender itself
 	lines   lines         // of file
-	timeout atomic.Int64  // of a Read, in nanoseconds; 0 is none
+	timeout atomic.Int64  // of a Read, in nanoseconds; below 0 is none
 	closing chan struct{} // closed by Close: ends what waits in Write and Break
 	closed  atomic.Bool
 }
@@ -56,8 +60,7 @@ func open(ctx context.Context, c PortConfig) (*Port, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Without O_NONBLOCK the open may wait for a carrier for ever.
-	file, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	file, err := openQuiet(path)
 	if err != nil {
 		return nil, cause(err)
 	}
@@ -70,7 +73,11 @@ func open(ctx context.Context, c PortConfig) (*Port, error) {
 		name: c.Port, file: file, setup: setup, char: c.Char(),
 		rs485: c.RS485, lines: modemLines{file}, closing: make(chan struct{}),
 	}
-	if err := p.prepare(c); err != nil {
+	p.timeout.Store(-1)
+	if p.gate, err = newGate(file); err == nil {
+		err = p.prepare(c)
+	}
+	if err != nil {
 		_ = p.Close() // likewise
 		return nil, err
 	}
@@ -127,34 +134,37 @@ func cause(err error) error {
 	return err
 }
 
-// SetReadTimeout bounds the next calls of Read; below 1 ms is 1 ms. Without it, a
-// Read waits until something comes. It never fails.
+// SetReadTimeout bounds the next calls of Read; 0 or less is that they do not wait.
+// Without it, a Read waits until something comes. It never fails.
 func (p *Port) SetReadTimeout(d time.Duration) error {
-	p.timeout.Store(int64(max(d, time.Millisecond)))
+	p.timeout.Store(int64(max(d, 0)))
 	return nil
 }
 
 // Read reads what is there, or waits for it. When the time-out passes it returns
 // 0 and nil. After Close the error is os.ErrClosed; after an unplug it is
-// drivers.ErrLost.
+// drivers.ErrLost. What comes while no Read waits costs nothing.
 func (p *Port) Read(b []byte) (int, error) {
-	deadline := time.Time{}
-	if d := p.timeout.Load(); d > 0 {
-		deadline = time.Now().Add(time.Duration(d))
+	start, timeout := time.Now(), time.Duration(p.timeout.Load())
+	for {
+		n, err := p.file.Read(b)
+		if n > 0 {
+			return n, nil
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			left := timeout
+			if timeout > 0 {
+				left = max(0, timeout-time.Since(start))
+			}
+			err = p.gate.wait(left)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, p.lost("read", err)
+		}
 	}
-	if err := p.file.SetReadDeadline(deadline); err != nil {
-		return 0, p.lost("read", err)
-	}
-	n, err := p.file.Read(b)
-	switch {
-	case n > 0:
-		return n, nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return 0, nil
-	case err == nil:
-		return 0, nil
-	}
-	return 0, p.lost("read", err)
 }
 
 // Write hands all bytes to the port. It gives up, with an error that is
@@ -165,19 +175,36 @@ func (p *Port) Read(b []byte) (int, error) {
 // last character is out and the sender is off.
 func (p *Port) Write(b []byte) (int, error) {
 	deadline := time.Now().Add(2*time.Second + 2*time.Duration(len(b))*p.char + p.rs485.DelayBefore + p.rs485.DelayAfter)
-	if err := p.file.SetWriteDeadline(deadline); err != nil {
-		return 0, p.lost("write", err)
-	}
 	n, err := 0, error(nil)
 	if p.rs485.By == drivers.RS485RTS {
 		n, err = p.writeSwitched(b, deadline)
 	} else {
-		n, err = p.file.Write(b)
+		n, err = p.hand(b, deadline)
 	}
 	if err != nil {
 		return n, p.lost("write", err)
 	}
 	return n, nil
+}
+
+// hand gives all bytes to the port. It takes some thousand at once: only behind more, or
+// on a line whose other end wants no more, is there anything to wait for.
+func (p *Port) hand(b []byte, deadline time.Time) (n int, err error) {
+	for {
+		taken, err := p.file.Write(b[n:])
+		n += taken
+		switch {
+		case n == len(b):
+			return n, nil
+		case err != nil && !errors.Is(err, unix.EAGAIN):
+			return n, err
+		case !time.Now().Before(deadline):
+			return n, os.ErrDeadlineExceeded
+		}
+		if err := p.pause(writeAgain); err != nil {
+			return n, err
+		}
+	}
 }
 
 // lost says which errors are the end of the port.
@@ -219,11 +246,11 @@ func (p *Port) Close() error {
 	close(p.closing)
 	// What waits to be sent is forgotten: a close would wait for it.
 	_ = control(p.file, func(fd int) { _ = unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCOFLUSH) })
-	err := p.setup.Close()
-	if errClose := p.file.Close(); err == nil {
-		err = errClose
+	var errGate error
+	if p.gate != nil {
+		errGate = p.gate.close()
 	}
-	if err != nil {
+	if err := errors.Join(errGate, p.setup.Close(), p.file.Close()); err != nil {
 		return fmt.Errorf("cannot close port %q: %w", p.name, cause(err))
 	}
 	return nil

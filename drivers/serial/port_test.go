@@ -3,8 +3,10 @@ package serial_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,47 @@ func TestPortRead(t *testing.T) {
 			}
 			if took := time.Since(began); took < d || took > d+5*time.Second {
 				t.Errorf("want it after %v, it took %v", d, took)
+			}
+		}
+	})
+	t.Run("gives what is there if it may not wait", func(t *testing.T) {
+		w := newWire(t)
+		p := openPort(t, serial.PortConfig{Port: w.path})
+		buf := make([]byte, 16)
+		w.say("a")
+		if n, err := p.Read(buf); err != nil || n != 1 {
+			t.Fatalf("want a, got %q, %v", buf[:n], err)
+		}
+		if err := p.SetReadTimeout(0); err != nil {
+			t.Fatal(err)
+		}
+		w.say("b")
+		for deadline := time.Now().Add(time.Minute); ; settled() { // the kernel passes it on in its own time
+			n, err := p.Read(buf)
+			if n == 1 && buf[0] == 'b' {
+				break
+			}
+			if n != 0 || err != nil || time.Now().After(deadline) {
+				t.Fatalf("want b, got %q, %v", buf[:n], err)
+			}
+		}
+	})
+	t.Run("waits anew after one that did not wait out its time", func(t *testing.T) {
+		w := newWire(t)
+		p := openPort(t, serial.PortConfig{Port: w.path})
+		buf := make([]byte, 16)
+		for range 20 {
+			began := time.Now()
+			if err := p.SetReadTimeout(2 * time.Millisecond); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := p.Read(buf); n != 0 || err != nil || time.Since(began) < 2*time.Millisecond {
+				t.Fatalf("want nothing after 2ms, got %q, %v after %v", buf[:n], err, time.Since(began))
+			}
+			_ = p.SetReadTimeout(time.Hour)
+			w.say("a")
+			if n, err := p.Read(buf); n != 1 || err != nil {
+				t.Fatalf("want a, got %q, %v", buf[:n], err)
 			}
 		}
 	})
@@ -219,4 +262,70 @@ func TestPortOpen(t *testing.T) {
 			t.Errorf("want context.Canceled, got %v", err)
 		}
 	})
+}
+
+// What comes while nobody reads must not wake anybody: nobody polls the terminal then.
+func TestPortIsWatchedWhileSomebodyReads(t *testing.T) {
+	w := newWire(t)
+	p := openPort(t, serial.PortConfig{Port: w.path})
+	if watched := watchedFor(t, w.path); watched&unix.EPOLLIN != 0 {
+		t.Errorf("the terminal is polled for %x before a Read", watched)
+	}
+	read := make(chan error, 1)
+	go func() {
+		_, err := p.Read(make([]byte, 1))
+		read <- err
+	}()
+	for deadline := time.Now().Add(time.Minute); watchedFor(t, w.path)&unix.EPOLLIN == 0; settled() {
+		if time.Now().After(deadline) {
+			t.Fatal("a Read does not have the terminal polled")
+		}
+	}
+	w.say("a")
+	if err := <-read; err != nil {
+		t.Fatal(err)
+	}
+	if watched := watchedFor(t, w.path); watched&unix.EPOLLIN != 0 {
+		t.Errorf("the terminal is polled for %x after a Read", watched)
+	}
+}
+
+// watchedFor is for what the epoll instances of this process poll a terminal.
+func watchedFor(t *testing.T, path string) (events uint32) {
+	t.Helper()
+	terminal, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := map[int]bool{}
+	for _, fd := range all {
+		if to, err := os.Readlink(fd); err == nil && to == terminal {
+			n, _ := strconv.Atoi(filepath.Base(fd))
+			open[n] = true
+		}
+	}
+	for _, fd := range all {
+		if to, err := os.Readlink(fd); err != nil || to != "anon_inode:[eventpoll]" {
+			continue
+		}
+		info, err := os.ReadFile("/proc/self/fdinfo/" + filepath.Base(fd))
+		if err != nil {
+			continue // it was closed meanwhile
+		}
+		for line := range strings.Lines(string(info)) {
+			var n int
+			var mask uint32
+			if _, err := fmt.Sscanf(line, "tfd: %d events: %x", &n, &mask); err == nil && open[n] {
+				events |= mask
+			}
+		}
+	}
+	if len(open) == 0 {
+		t.Fatalf("%s is not open", terminal)
+	}
+	return events
 }
