@@ -27,39 +27,29 @@ type answerer = func(b []byte, unit uint8, pdu []byte) []byte
 
 // netServer serves Modbus TCP clients, and those who send the frames of a line.
 type netServer struct {
-	ln    net.Listener
-	log   *slog.Logger
-	most  int                              // clients at a time; a further one is closed
-	admit func(net.Conn) (answerer, error) // by the goroutine of a client; it may shake hands
-	mode  mode                             // of the frames; nil is those of Modbus TCP
-	ended sync.WaitGroup
-
-	mu       sync.Mutex // guards what follows
-	conns    map[net.Conn]bool
-	stopping bool
+	ln     net.Listener
+	log    *slog.Logger
+	admit  func(net.Conn) (answerer, error) // by the goroutine of a client; it may shake hands
+	mode   mode                             // of the frames; nil is those of Modbus TCP
+	places places
+	ended  sync.WaitGroup
 }
 
 func newNetServer(ln net.Listener, log *slog.Logger, most int, admit func(net.Conn) (answerer, error)) *netServer {
-	return &netServer{ln: ln, log: log, most: most, admit: admit, conns: map[net.Conn]bool{}}
+	return &netServer{
+		ln: ln, log: log, admit: admit,
+		places: places{most: most, log: log, addr: ln.Addr().String(), taken: map[net.Conn]*seated{}},
+	}
 }
 
 func (s *netServer) start() { s.ended.Go(s.accept) }
 
 // stop closes everything and waits; false is that it was stopped before.
 func (s *netServer) stop() bool {
-	s.mu.Lock()
-	again := s.stopping
-	s.stopping = true
-	s.mu.Unlock()
-	if again {
+	if !s.places.stop() {
 		return false
 	}
 	_ = s.ln.Close() // nobody can act on an error here
-	s.mu.Lock()
-	for c := range s.conns {
-		_ = c.Close()
-	}
-	s.mu.Unlock()
 	s.ended.Wait()
 	return true
 }
@@ -82,23 +72,12 @@ func (s *netServer) accept() {
 			s.log.Info("modbus server accepts again", "address", s.ln.Addr().String(), "failed", failed)
 			failed = 0
 		}
-		if !s.add(c) {
+		if !s.places.take(c) {
 			_ = c.Close()
 			continue
 		}
 		s.ended.Go(func() { s.serve(c) })
 	}
-}
-
-// add counts a client in, unless there are too many.
-func (s *netServer) add(c net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.conns) >= s.most || s.stopping {
-		return false
-	}
-	s.conns[c] = true
-	return true
 }
 
 // serve answers one client until it is silent, gone or out of step.
@@ -107,9 +86,7 @@ func (s *netServer) serve(c net.Conn) {
 		if p := recover(); p != nil {
 			s.log.Error("modbus server panicked", "panic", p, "stack", string(debug.Stack()))
 		}
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
+		s.places.leave(c)
 		_ = c.Close()
 	}()
 	answer, err := s.admit(c)
@@ -117,12 +94,17 @@ func (s *netServer) serve(c net.Conn) {
 		s.log.Warn("modbus client refused", "client", c.RemoteAddr().String(), "err", err)
 		return
 	}
+	counted := func(b []byte, unit uint8, pdu []byte) []byte {
+		s.places.busy(c, true)
+		defer s.places.busy(c, false)
+		return answer(b, unit, pdu)
+	}
 	if s.mode != nil {
-		line := &lineServer{port: &streamPort{Conn: c}, mode: s.mode, silence: streamLine.silence(), hunt: huntSilenceStream, idle: clientIdle, answer: answer}
+		line := &lineServer{port: &streamPort{Conn: c}, mode: s.mode, silence: streamLine.silence(), hunt: huntSilenceStream, idle: clientIdle, answer: counted}
 		_ = line.run(context.Background()) // it ends with its connection
 		return
 	}
-	serveADUs(c, answer)
+	serveADUs(c, counted)
 }
 
 // serveADUs answers the frames of Modbus TCP.
