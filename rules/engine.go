@@ -68,7 +68,7 @@ type Engine struct {
 	set   atomic.Pointer[ruleSet]
 
 	loading   chan struct{}     // held by Load and Close
-	states    map[string]*State // by file; of whoever holds loading
+	states    map[string]*State // by file; of whoever holds loading, and mu
 	calendar  calendar          // since the Keeper was asked
 	loaded    bool              // a Load has succeeded; of whoever holds loading
 	unready   atomic.Int64      // lanes, and the first Load, still to come

@@ -150,6 +150,8 @@ func (e *Engine) keptOf(file string) map[string][]byte {
 // stateOf is the state of a file, kept from version to version and while the file
 // is away.
 func (e *Engine) stateOf(file string) *State {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	s := e.states[file]
 	if s == nil {
 		s = NewState(nil)

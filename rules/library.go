@@ -4,17 +4,20 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"sync"
 )
 
 // mostReads bounds how many other files one file may read.
 const mostReads = 200
 
 // library is the folder of one Load, of which files may read others: each is looked at
-// once, so that all see the same. It belongs to whoever holds loading.
+// once, so that all see the same. It belongs to whoever holds loading, and its goroutines.
 type library struct {
 	engine *Engine
 	fsys   fs.FS
-	seen   map[string]readText
+
+	mu   sync.Mutex
+	seen map[string]readText
 }
 
 type readText struct {
@@ -32,6 +35,8 @@ func (n noFile) Error() string {
 func (n noFile) Is(target error) bool { return target == fs.ErrNotExist }
 
 func (l *library) read(name string) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if was, ok := l.seen[name]; ok {
 		return was.text, was.err
 	}

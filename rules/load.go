@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 )
@@ -163,14 +166,33 @@ func (e *Engine) compileAll(ctx context.Context, lib *library, texts map[string]
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	for _, name := range names {
-		f := e.makeFile(ctx, lib, name, texts[name], old[name])
+	made := make([]*file, len(names))
+	eachAtOnce(len(names), func(i int) {
+		made[i] = e.makeFile(ctx, lib, names[i], texts[names[i]], old[names[i]])
+	})
+	for i, name := range names {
+		f := made[i]
 		if f.unit != nil && (old[name] == nil || old[name].unit != f.unit) {
 			fresh = append(fresh, f.unit)
 		}
 		files[name] = f
 	}
 	return files, fresh
+}
+
+// eachAtOnce calls do for the numbers below n, as many at once as there are processors, and
+// returns when all have returned.
+func eachAtOnce(n int, do func(i int)) {
+	var next atomic.Int64
+	var wait sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		wait.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				do(i)
+			}
+		})
+	}
+	wait.Wait()
 }
 
 // keepBelow adds the files of former times that are below a folder that cannot be

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -51,6 +52,41 @@ func TestLoadLeavesOutWhatALanguageSkips(t *testing.T) {
 	h.load("a.toy", "p", "lib/b.toy", "this would be broken")
 	if files := h.engine.Status(); len(files) != 1 || files[0].File != "a.toy" {
 		t.Errorf("files %v", files)
+	}
+}
+
+// meeting is a language whose files are compiled two at a time, or not at all.
+type meeting struct {
+	*toy
+	met chan struct{}
+}
+
+func (m meeting) Compile(ctx context.Context, src rules.Source) (rules.Program, error) {
+	select {
+	case m.met <- struct{}{}:
+	case <-m.met:
+	case <-time.After(time.Minute):
+		return nil, errors.New("no other file is compiled")
+	}
+	return m.toy.Compile(ctx, src)
+}
+
+func TestLoadCompilesFilesAtTheSameTime(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		t.Skip("there is one processor")
+	}
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": {reads: "lib/both"}}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{meeting{lang, make(chan struct{})}}})
+	err := h.engine.Load(t.Context(), folder("a.toy", "p", "b.toy", "q", "c.toy", "q", "d.toy", "p", "lib/both", ""))
+	if want := "b.toy:1:3: no program q\nq\nc.toy:1:3: no program q\nq"; err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+	var got []string
+	for _, f := range h.engine.Status() {
+		got = append(got, fmt.Sprint(f.File, " ", f.Err == nil))
+	}
+	if diff := cmp.Diff([]string{"a.toy true", "b.toy false", "c.toy false", "d.toy true"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -112,6 +148,7 @@ func testLoadKeepsUnchangedFiles(t *testing.T) {
 	h.load("a.toy", "p", "b.toy", "q")
 	synctest.Wait()
 	compiled, closed := lang.seen()
+	slices.Sort(compiled) // at the same time
 	if diff := cmp.Diff([]string{"a.toy", "b.toy", "b.toy"}, compiled); diff != "" {
 		t.Errorf("compiled: %s", diff)
 	}

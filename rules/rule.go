@@ -93,7 +93,8 @@ type Language interface {
 	Extensions() []string
 	// Compile turns a file into a program without any effect outside of it: what
 	// a script's top level publishes waits for the [Start] call. What is wrong
-	// with the file is an [Error], or several joined.
+	// with the file is an [Error], or several joined. Files of one folder are compiled
+	// at the same time.
 	Compile(ctx context.Context, src Source) (Program, error)
 	// Run owns what the language needs while programs run (a worker process);
 	// programs work only while it does. It blocks until ctx ends.

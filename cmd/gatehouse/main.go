@@ -24,7 +24,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
-	root := newRoot()
+	root := newRoot(os.Args[1:])
 	if err := root.ExecuteContext(ctx); err != nil {
 		if !errors.Is(err, errTold) {
 			fmt.Fprintln(os.Stderr, "gatehouse:", err)
@@ -37,7 +37,9 @@ func main() {
 // errTold is the error of a command that has said what is wrong.
 var errTold = errors.New("errors were found")
 
-func newRoot() *cobra.Command {
+// newRoot makes the commands. The gateway itself, whose start is to be short, needs no
+// other than its own.
+func newRoot(args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "gatehouse",
 		Short:         "MQTT broker, rules engine and device drivers in one program",
@@ -45,6 +47,11 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newCheck(), newPub(), newSub(), newTest(), newRecord(), newReplay(), newRules(), newDevice(), newPasswd(), newStore(), newVersion())
+	root.AddCommand(newRun())
+	if len(args) > 0 && args[0] == "run" {
+		root.CompletionOptions.DisableDefaultCmd = true
+		return root
+	}
+	root.AddCommand(newCheck(), newPub(), newSub(), newTest(), newRecord(), newReplay(), newRules(), newDevice(), newPasswd(), newStore(), newVersion())
 	return root
 }
