@@ -24,10 +24,15 @@ func trimLater(ctx context.Context, up <-chan struct{}) error {
 		return nil
 	case <-up:
 	}
+	return trimAfter(ctx, started)
+}
+
+// trimAfter trims after a pause, unless ctx ends before.
+func trimAfter(ctx context.Context, pause time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-time.After(started):
+	case <-time.After(pause):
 		return trim()
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/gatehouse/gatehouse/rules/jsvm"
 )
@@ -33,6 +34,10 @@ func build() string {
 	return fmt.Sprint(version, " ", info.Size(), " ", info.ModTime().UnixNano())
 }
 
+// translated is how long after its start a worker has compiled the scripts of most
+// folders, on a slow machine, too; what that took is given back a second time.
+const translated = 2 * time.Second
+
 // runWorker serves scripts on the inherited pipes until they close. Its memory is bounded
 // by the gateway.
 func runWorker() int {
@@ -41,9 +46,7 @@ func runWorker() int {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	trimmed := make(chan error, 1)
-	up := make(chan struct{})
-	close(up)
-	go func() { trimmed <- trimLater(ctx, up) }()
+	go func() { trimmed <- errors.Join(trimAfter(ctx, started), trimAfter(ctx, translated)) }()
 	err := jsvm.Worker(ctx)
 	cancel()
 	if err = errors.Join(err, <-trimmed); err != nil {

@@ -16,8 +16,9 @@ import (
 	"github.com/gatehouse/gatehouse/rules"
 )
 
-// setUp makes the runtime and everything that a script can reach.
-func (s *script) setUp() {
+// setUp makes the runtime and everything that a script can reach; bytes says that it
+// reaches the constructors of binary data.
+func (s *script) setUp(bytes bool) {
 	rt := goja.New()
 	s.rt, s.timers = rt, make(map[string]*jsTimer)
 	rt.SetMaxCallStackSize(maxStack)
@@ -25,39 +26,42 @@ func (s *script) setUp() {
 	rt.SetRandSource(func() float64 { s.vary(); return rand.Float64() }) //nolint:gosec // as JavaScript has it: for no secrets
 	rt.SetPromiseRejectionTracker(s.trackRejection)
 	s.newDate = rt.Get("Date").ToObject(rt)
-	s.newArray8 = rt.Get("Uint8Array").ToObject(rt)
 	s.newErr = rt.Get("Error").ToObject(rt)
 	s.nothing = goja.MustCompile("", "", false)
 	s.capBuiltins()
-
-	s.global("require", s.requireFrom(s.name))
-	s.global("on", s.jsOn)
-	s.global("filter", s.jsFilter)
-	for _, word := range []string{"cron", "at", "sun"} {
-		s.global(word, s.scheduled(word))
+	if bytes {
+		s.setUpBytes()
 	}
-	s.global("start", s.jsStart)
-	s.global("hook", s.jsHook)
-	s.global("timer", s.handles("timer", kindTimer))
-	s.global("reply", s.handles("reply", kindReply))
-	s.global("after", s.jsAfter)
-	s.global("cancel", s.jsCancel)
-	s.global("sleep", s.jsSleep)
-	s.global("window", s.jsWindow)
-	s.global("watch", s.jsWatch)
-	s.global("last", s.varying(s.jsLast))
-	s.global("shared", s.jsShared)
-	s.global("publish", s.jsPublish)
-	s.global("setTimeout", s.jsSetTimeout)
-	s.global("setInterval", s.jsSetInterval)
-	s.global("every", s.jsEvery)
-	s.global("clearTimeout", s.jsClearTimer)
-	s.global("clearInterval", s.jsClearTimer)
+
+	s.offer("require", s.requireFrom(s.name))
+	s.offer("on", s.jsOn)
+	s.offer("filter", s.jsFilter)
+	for _, word := range []string{"cron", "at", "sun"} {
+		s.offer(word, s.scheduled(word))
+	}
+	s.offer("start", s.jsStart)
+	s.offer("hook", s.jsHook)
+	s.offer("timer", s.handles("timer", kindTimer))
+	s.offer("reply", s.handles("reply", kindReply))
+	s.offer("after", s.jsAfter)
+	s.offer("cancel", s.jsCancel)
+	s.offer("sleep", s.jsSleep)
+	s.offer("window", s.jsWindow)
+	s.offer("watch", s.jsWatch)
+	s.offer("last", s.varying(s.jsLast))
+	s.offer("shared", s.jsShared)
+	s.offer("publish", s.jsPublish)
+	s.offer("setTimeout", s.jsSetTimeout)
+	s.offer("setInterval", s.jsSetInterval)
+	s.offer("every", s.jsEvery)
+	s.offer("clearTimeout", s.jsClearTimer)
+	s.offer("clearInterval", s.jsClearTimer)
 	s.setUpState()
 	s.setUpLog()
 	s.setUpHTTP()
-	s.global("plugin", s.jsPlugin)
+	s.offer("plugin", s.jsPlugin)
 	s.setUpHelpers()
+	s.offerAll()
 }
 
 type native = func(goja.FunctionCall) goja.Value
@@ -91,21 +95,23 @@ func (s *script) setUpLog() {
 		"debug": s.logger(slog.LevelDebug), "info": s.logger(slog.LevelInfo),
 		"warn": s.logger(slog.LevelWarn), "error": s.logger(slog.LevelError),
 	}
-	s.global("log", s.logger(slog.LevelInfo))
-	log := s.rt.Get("log").ToObject(s.rt)
-	for name, f := range levels {
-		_ = log.Set(name, f) // a function of ours takes properties
-	}
-	levels["log"] = levels["info"]
-	s.object("console", levels)
+	s.offer("log", func() goja.Value { return s.with(s.rt.ToValue(s.logger(slog.LevelInfo)), levels) })
+	console := maps.Clone(levels)
+	console["log"] = levels["info"]
+	s.object("console", console)
 }
 
 func (s *script) object(name string, members map[string]native) {
-	o := s.rt.NewObject()
+	s.offer(name, func() goja.Value { return s.with(s.rt.NewObject(), members) })
+}
+
+// with gives an object members.
+func (s *script) with(v goja.Value, members map[string]native) goja.Value {
+	o := v.ToObject(s.rt)
 	for key, f := range members {
-		_ = o.Set(key, f) // a plain new object takes everything
+		_ = o.Set(key, f) // a new object, or function, of ours takes properties
 	}
-	s.global(name, o)
+	return o
 }
 
 // newError is a plain Error, to be thrown by panic.
@@ -118,6 +124,7 @@ func (s *script) newError(format string, args ...any) goja.Value {
 }
 
 func (s *script) newBytes(b []byte) goja.Value {
+	s.setUpBytes()
 	buffer := s.rt.NewArrayBuffer(append([]byte{}, b...))
 	array, err := s.rt.New(s.newArray8, s.rt.ToValue(buffer))
 	if err != nil {

@@ -2,6 +2,7 @@ package jsvm
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/dop251/goja"
 )
@@ -37,8 +38,19 @@ func (s *script) capBuiltins() {
 	s.wrap(s.rt.Get("Array").ToObject(s.rt), "from", func(call goja.FunctionCall) { s.lengthCap(call.Argument(0)) })
 	s.wrap(s.rt.Get("JSON").ToObject(s.rt), "parse", s.capParse)
 	s.parseJSON, _ = goja.AssertFunction(s.rt.Get("JSON").ToObject(s.rt).Get("parse"))
+	s.capConstructor("Array")
+}
+
+// setUpBytes makes the constructors of binary data, with bounds before them. They take a
+// third of the memory of a runtime, so they are made for scripts that can come by them: by
+// themselves, see reachesBytes, or when the first bytes are handed to one.
+func (s *script) setUpBytes() {
+	if s.newArray8 != nil {
+		return
+	}
+	s.newArray8 = s.rt.Get("Uint8Array").ToObject(s.rt)
 	for _, name := range []string{
-		"Array", "ArrayBuffer", "Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array",
+		"ArrayBuffer", "Int8Array", "Uint8Array", "Uint8ClampedArray", "Int16Array", "Uint16Array",
 		"Int32Array", "Uint32Array", "Float32Array", "Float64Array", "BigInt64Array", "BigUint64Array",
 	} {
 		s.capConstructor(name)
@@ -72,20 +84,26 @@ func (s *script) define(o *goja.Object, name string, v goja.Value) {
 	}
 }
 
+// functionSamples make one function of each kind.
+var functionSamples = sync.OnceValue(func() (all []*goja.Program) {
+	for _, text := range []string{"(function () {})", "(async function () {})", "(function* () {})"} {
+		all = append(all, goja.MustCompile("", text, false))
+	}
+	return all
+})
+
 // disableConstructors closes the ways from a function to the one that compiles
 // text: Function itself and (async function(){}).constructor and its like.
 func (s *script) disableConstructors(refuse func(goja.ConstructorCall) *goja.Object) {
 	v := s.rt.ToValue(refuse)
 	s.global("Function", v)
-	const samples = `[function () {}, async function () {}, function* () {}]`
-	list, err := s.rt.RunString(samples)
-	if err != nil {
-		panic("jsvm: " + err.Error())
-	}
-	s.rt.ForOf(list, func(f goja.Value) bool {
+	for _, sample := range functionSamples() {
+		f, err := s.rt.RunProgram(sample)
+		if err != nil {
+			panic("jsvm: " + err.Error())
+		}
 		s.define(f.ToObject(s.rt).Prototype(), "constructor", v)
-		return true
-	})
+	}
 }
 
 // textCap refuses to make a string of n characters.

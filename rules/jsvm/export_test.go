@@ -3,6 +3,7 @@ package jsvm
 import (
 	"bytes"
 	"encoding/json"
+	"runtime"
 	"time"
 
 	"github.com/gatehouse/gatehouse/rules"
@@ -105,4 +106,27 @@ func Forged(p rules.Program, text string) []byte {
 		panic(err)
 	}
 	return b
+}
+
+// RuntimeBytes is how much memory a new runtime takes.
+func RuntimeBytes(bytes bool) int64 {
+	const n = 50
+	live := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	(&script{}).setUp(bytes) // what all share
+	before := live()
+	var all []*script
+	for range n {
+		s := &script{}
+		s.setUp(bytes)
+		all = append(all, s)
+	}
+	took := live() - before
+	runtime.KeepAlive(all)
+	return took / n
 }

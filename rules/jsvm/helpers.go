@@ -14,16 +14,16 @@ import (
 const maxPaceKeys = 1000
 
 func (s *script) setUpHelpers() {
-	s.global("debounce", s.jsDebounce)
-	s.global("throttle", s.jsThrottle)
-	s.global("atob", s.jsAtob)
-	s.global("btoa", s.jsBtoa)
-	s.global("TextEncoder", func(call goja.ConstructorCall) *goja.Object {
+	s.offer("debounce", s.jsDebounce)
+	s.offer("throttle", s.jsThrottle)
+	s.offer("atob", s.jsAtob)
+	s.offer("btoa", s.jsBtoa)
+	s.offer("TextEncoder", func(call goja.ConstructorCall) *goja.Object {
 		_ = call.This.Set("encoding", "utf-8") // a plain new object takes everything
 		_ = call.This.Set("encode", s.jsEncode)
 		return nil
 	})
-	s.global("TextDecoder", s.newDecoder)
+	s.offer("TextDecoder", s.newDecoder)
 }
 
 // pace is what debounce and throttle have in common.

@@ -27,9 +27,9 @@ type waiting struct {
 }
 
 func (s *script) setUpHTTP() {
-	s.global("http", s.jsHTTP)
-	o := s.rt.Get("http").ToObject(s.rt)
-	_ = o.Set("later", s.jsHTTPLater) // a function of ours takes properties
+	s.offer("http", func() goja.Value {
+		return s.with(s.rt.ToValue(s.jsHTTP), map[string]native{"later": s.jsHTTPLater})
+	})
 }
 
 // jsHTTP is http(url, [options]): a promise of the reply.

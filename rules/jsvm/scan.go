@@ -44,6 +44,18 @@ func usesRegexps(text string) bool {
 	return s.regexp
 }
 
+// reachesBytes reports whether a script may come by the constructors of binary data: it has
+// the name of one, or a way to the global object, where a name that is calculated finds
+// all of them. Names may be written with escapes.
+func reachesBytes(text string) bool {
+	for _, word := range []string{"8Array", "ClampedArray", "16Array", "32Array", "64Array", "ArrayBuffer", "DataView", "this", "globalThis", `\u`} {
+		if strings.Contains(text, word) {
+			return true
+		}
+	}
+	return false
+}
+
 type scanner struct {
 	text string
 	i    int

@@ -52,11 +52,12 @@ type script struct {
 	varies bool
 	in     *effects // of the event in progress
 
+	offers *offers
 	// Builtins as they were before the script could change them.
 	nothing   *goja.Program
 	parseJSON goja.Callable
 	newDate   *goja.Object
-	newArray8 *goja.Object
+	newArray8 *goja.Object // nil: see setUpBytes
 	newErr    *goja.Object
 }
 
@@ -96,7 +97,7 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	s.setState(l.State)
 	s.now = l.Now
 	s.patience = starved
-	if usesRegexps(string(l.Text)) || slices.ContainsFunc(l.Files, func(f wireFile) bool { return usesRegexps(string(f.Text)) }) {
+	if anyText(l, usesRegexps) {
 		s.patience = starvedRegexp
 	}
 	s.watch.begin(nil, loadFactor, starvedRegexp)
@@ -105,7 +106,7 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	if err != nil {
 		return wireOutcome{Fault: s.faultOf(err), Took: time.Since(began)}
 	}
-	s.setUp()
+	s.setUp(anyText(l, reachesBytes))
 	s.top = true
 	out := s.run(&effects{}, func() error { return s.runTop(prog, module) }, nil)
 	s.top = false
@@ -126,6 +127,11 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	}
 	out.Took = time.Since(began)
 	return out
+}
+
+// anyText reports whether something is so of the script, or a file that it may require.
+func anyText(l *loadRecord, is func(text string) bool) bool {
+	return is(string(l.Text)) || slices.ContainsFunc(l.Files, func(f wireFile) bool { return is(string(f.Text)) })
 }
 
 // fingerprint tells lists of rules apart; it is never 0.
