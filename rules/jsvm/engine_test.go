@@ -2,6 +2,7 @@ package jsvm_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -154,6 +155,46 @@ on('home/+/door', { retained: true }, (m) => publish('out/door', [m.payload, m.r
 		g.s.killWorker(t)
 		g.publish("ask", "")
 		g.sees("is [1,3,4]")
+	})
+}
+
+// TestWhatAShadowLeadsTo is shown, not done: what follows a request, a timer and a timer of
+// that. What a rule beside it does is done.
+func TestWhatAShadowLeadsTo(t *testing.T) {
+	trialOf(t, map[string]string{"a.js": `
+const act = async (name) => {
+  const reply = await http('http://127.0.0.1/' + name)
+  publish('out/' + name, ['reply', reply.status, reply.ok])
+  await sleep('1s')
+  publish('out/' + name, 'slept')
+  const every = setInterval(() => { publish('out/' + name, 'interval'); clearInterval(every); setTimeout(() => publish('out/' + name, 'timeout'), 1000) }, 1000)
+}
+on('x', { shadow: true, name: 'shadow' }, () => act('shadow'))
+on('x', async () => { await sleep('1s'); publish('out/real', 1) })
+timer('later', { shadow: true }, () => act('timer'))
+on('x', () => after('1s', 'later'))`}, func(g *gateway) {
+		g.publish("x", "")
+		g.advance(10 * time.Second)
+		g.sees("real 1")
+		var facts []string
+		for _, r := range g.Status()[0].Rules {
+			if r.Name != "shadow" {
+				continue
+			}
+			for _, e := range slices.Backward(r.Trace) {
+				if e.Outcome != rules.RanShadow {
+					t.Errorf("a run came to %q: %s", e.Outcome, e.Why)
+				}
+				for _, f := range e.Facts {
+					if strings.HasPrefix(f.What, "publish ") {
+						facts = append(facts, f.Value)
+					}
+				}
+			}
+		}
+		if diff := cmp.Diff([]string{`["reply",0,false]`, "slept", "interval", "timeout"}, facts); diff != "" {
+			t.Errorf("shown (-want +got):\n%s", diff)
+		}
 	})
 }
 

@@ -247,7 +247,9 @@ func (p *program) ruleIndex(call *rules.Call) int {
 	at, ok := call.Rule, true
 	switch call.Trigger {
 	case rules.OnTimer:
-		at, ok = p.named[kindTimer][call.Name]
+		if at, ok = p.named[kindTimer][call.Name]; call.Name == "" {
+			at, ok = shadowOf(call.Timer)
+		}
 	case rules.OnReply:
 		at, ok = p.named[kindReply][call.Name]
 	case rules.OnStart:

@@ -32,6 +32,8 @@ type script struct {
 	scratch  []point
 	shares   []string                                            // keys of state that others may read
 	uses     []string                                            // files whose state it reads
+	rule     int                                                 // of the event in progress
+	shadow   bool                                                // that rule is one
 	explain  bool                                                // it is to tell its facts
 	gateway  func(name string, args []byte) (*toldRecord, error) // calls a function of a plugin
 	peers    []*script                                           // these, for the event in progress
@@ -158,7 +160,8 @@ func (s *script) setState(values []rules.StateChange) {
 // call makes one call of a rule or a timer.
 func (s *script) call(c *callRecord) wireOutcome {
 	began := time.Now()
-	s.now, s.explain = c.Now, c.Explain
+	s.now, s.explain, s.rule = c.Now, c.Explain, c.Rule
+	s.shadow = c.Rule < len(s.rules) && s.rules[c.Rule].Shadow
 	var out wireOutcome
 	switch {
 	case c.Trigger == rules.OnTimer && c.Name != "":

@@ -25,6 +25,20 @@ const (
 	handlerTimer = "run/"
 )
 
+// shadowMark and the index of a rule end the name of a timer that a shadow rule set: what
+// the timer does is the rule's, and shown only.
+const shadowMark = "@"
+
+// shadowOf is the shadow rule of a timer, if it has one.
+func shadowOf(id string) (rule int, ok bool) {
+	_, after, ok := strings.Cut(id, shadowMark)
+	if !ok || !strings.HasPrefix(id, handlerTimer) {
+		return 0, false
+	}
+	rule, err := strconv.Atoi(after)
+	return rule, err == nil
+}
+
 func (s *script) jsSetTimeout(call goja.FunctionCall) goja.Value {
 	return s.addTimer("setTimeout", call.Argument(0), call.Argument(1), call.Arguments, false)
 }
@@ -71,7 +85,11 @@ func (s *script) addTimer(word string, f, after goja.Value, args []goja.Value, e
 func (s *script) timerID(every bool) string {
 	if !s.top {
 		s.timerSeq++
-		return fmt.Sprintf("%s%d.%d", handlerTimer, s.number, s.timerSeq)
+		id := fmt.Sprintf("%s%d.%d", handlerTimer, s.number, s.timerSeq)
+		if s.shadow {
+			id += shadowMark + strconv.Itoa(s.rule)
+		}
+		return id
 	}
 	line, column := s.line()
 	kind := "once"
