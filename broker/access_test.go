@@ -2,9 +2,13 @@ package broker_test
 
 import (
 	"context"
+	"maps"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gatehouse/gatehouse/broker"
 	"github.com/gatehouse/gatehouse/broker/brokertest"
@@ -194,4 +198,78 @@ func TestReauthorizeEndsSubscriptions(t *testing.T) {
 	s = brokertest.Start(t, o)
 	brokertest.Dial(t, s, user("away", "u", 100))
 	eventually(t, "the subscription has ended", func() bool { return s.Stats().Subscriptions == 2 })
+}
+
+// fenced lets clients publish anywhere but on "forbidden".
+type fenced struct{ broker.Authorizer }
+
+func (fenced) Connect(_ context.Context, who broker.Identity, _ []byte) (string, error) {
+	return who.Username, nil
+}
+
+func (fenced) Allow(_ context.Context, _ broker.Identity, a broker.Action, name string) error {
+	if a == broker.ActPublish && name == "forbidden" {
+		return packet.NotAuthorized
+	}
+	return nil
+}
+
+// replacer replaces what is on a topic "replaced", as one that knows only what MQTT knows.
+type replacer struct{}
+
+func (replacer) Intercept(_ context.Context, batch []message.Message) []message.Verdict {
+	verdicts := make([]message.Verdict, len(batch))
+	for i, m := range batch {
+		if m.Topic == "x/replaced" {
+			verdicts[i] = message.Verdict{Action: message.Replace, Message: &message.Message{Topic: m.Topic, ResponseTopic: m.ResponseTopic, QoS: m.QoS}}
+		}
+	}
+	return verdicts
+}
+
+// Whoever hears a message inside is told whether its sender may publish to the response
+// topic, however the message comes.
+func TestResponseTopicIsNotTheSenders(t *testing.T) {
+	o := options()
+	o.Authorizer, o.Interceptor = fenced{}, replacer{}
+	inBubbleWith(t, o, func(t *testing.T, s *broker.Server, dial func(*packet.Connect) *bubbleClient) {
+		ctx, cancel := context.WithCancel(t.Context())
+		heard := make(map[string]bool)
+		var ended sync.WaitGroup
+		ended.Go(func() {
+			_ = s.Subscribe(ctx, message.Subscription{Name: "device/x", Filters: []string{"x/#"}}, func(_ context.Context, batch []message.Message) error {
+				for _, m := range batch {
+					heard[m.Topic+" "+m.ResponseTopic] = m.NoResponse
+				}
+				return nil
+			}) // it ends with its context
+		})
+		synctest.Wait()
+		hello := v5("a", 0)
+		hello.Will = &packet.Will{Topic: "x/will"}
+		hello.Will.Properties.ResponseTopic = "forbidden"
+		a := dial(hello)
+		for _, name := range []string{"x/live", "x/replaced", "$delayed/5/x/delayed"} {
+			for _, to := range []string{"forbidden", "allowed"} {
+				p := &packet.Publish{Topic: name}
+				p.Properties.ResponseTopic = to
+				send(t, a.Client, p)
+			}
+		}
+		_ = a.Close()
+		<-time.After(time.Minute)
+		if err := s.Publish(ctx, message.Message{Topic: "x/inside", ResponseTopic: "forbidden"}); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		cancel()
+		ended.Wait()
+		want := map[string]bool{"x/will forbidden": true, "x/inside forbidden": false}
+		for _, name := range []string{"x/live", "x/replaced", "x/delayed"} {
+			want[name+" forbidden"], want[name+" allowed"] = true, false
+		}
+		if !maps.Equal(heard, want) {
+			t.Errorf("got %v, want %v", heard, want)
+		}
+	})
 }

@@ -85,6 +85,9 @@ func (c *conn) topicOf(p *packet.Publish) (string, packet.Reason) {
 
 // add takes a publish into the batch.
 func (b *batch) add(p pub) {
+	if to := p.msg.ResponseTopic; to != "" && p.by != nil {
+		p.msg.NoResponse = b.srv.mayPublish(b.ctx, p.by, to) != nil
+	}
 	if p.msg.Topic[0] == '$' && !p.private {
 		p.postpone(&b.srv.opts.Limits.Delayed)
 	}

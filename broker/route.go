@@ -89,6 +89,7 @@ func (b *batch) replace(p *pub, m *message.Message) {
 	if m.At.IsZero() {
 		p.msg.At = old.At
 	}
+	p.msg.NoResponse = old.NoResponse && m.ResponseTopic == old.ResponseTopic // another one is the interceptor's
 	switch {
 	case m.QoS > 2 || !topic.ValidName(m.Topic):
 		p.reason = packet.TopicNameInvalid

@@ -105,12 +105,16 @@ func (r *run) enqueue(m message.Message) (why string, s *slot) {
 
 // answer publishes the result of a command: on the response topic of the message,
 // else next to the control topic. A response topic cannot be a control topic nor
-// begin with "$": who may only command a device must not speak in its name there.
+// begin with "$", and whoever commands must be allowed to publish to it: who may only
+// command a device must not speak in its name elsewhere.
 func (h *Host) answer(ctx context.Context, bus message.Bus, m *message.Message, r result) {
 	h.mu.Lock()
 	t := h.targets[m.Topic]
 	own := h.targets[m.ResponseTopic] != nil
 	h.mu.Unlock()
+	if m.NoResponse && r.warning == "" {
+		r.warning = "the sender may not publish to the response topic"
+	}
 	reply := message.Message{
 		Topic: m.Topic + "/result", Payload: r.json(), QoS: message.AtLeastOnce,
 		UTF8: true, ContentType: "application/json", Hops: m.Hops,
@@ -118,7 +122,7 @@ func (h *Host) answer(ctx context.Context, bus message.Bus, m *message.Message, 
 	if t != nil {
 		reply.Origin = "device/" + t.device
 	}
-	if topic.ValidName(m.ResponseTopic) && !own && !strings.HasPrefix(m.ResponseTopic, "$") {
+	if topic.ValidName(m.ResponseTopic) && !own && !m.NoResponse && !strings.HasPrefix(m.ResponseTopic, "$") {
 		reply.Topic, reply.CorrelationData = m.ResponseTopic, m.CorrelationData
 	}
 	if err := bus.Publish(ctx, reply); err != nil && ctx.Err() == nil {

@@ -297,6 +297,13 @@ func TestResponse(t *testing.T) {
 			h.want("home/lamp/on/set/result")
 		})
 	})
+	t.Run("does not go where the sender may not publish", func(t *testing.T) {
+		inHouse(t, one(&fake{}), lamp(), func(h *house) {
+			h.publish(message.Message{Topic: "home/lamp/on/set", Payload: []byte("true"), ResponseTopic: "alarm/off", NoResponse: true})
+			h.want("alarm/off")
+			h.want("home/lamp/on/set/result", `{"ok":true,"value":true,"warning":"the sender may not publish to the response topic"}`)
+		})
+	})
 	for _, topic := range []string{"home/lamp/level/set", "$SYS/x", "a/+", "a\x00b"} {
 		t.Run(fmt.Sprintf("does not go to %q", topic), func(t *testing.T) {
 			f := &fake{}

@@ -45,6 +45,10 @@ type Message struct {
 	// ResponseTopic is where an answer is wanted (MQTT 5.0 §3.3.2.3.5); empty
 	// means that none is.
 	ResponseTopic string
+	// NoResponse says that whoever published the message may not publish to ResponseTopic
+	// himself: who answers there does it in his stead. The broker says so of what clients
+	// publish; it is not sent, nor kept over a restart.
+	NoResponse bool
 	// CorrelationData belongs to ResponseTopic (MQTT 5.0 §3.3.2.3.6).
 	CorrelationData []byte
 	// UserProperties are carried through in order (MQTT 5.0 §3.3.2.3.7).

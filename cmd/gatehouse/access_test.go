@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/gatehouse/gatehouse/broker/brokertest"
+	"github.com/gatehouse/gatehouse/broker/packet"
 )
 
 // A user is made by hand, comes in with the password, does what the ACL says, and is
@@ -74,6 +78,90 @@ log: {format: json}
 	}
 	passwd("", "--delete", "anna")
 	hears.says(t, "the server ended the connection: Not authorized")
+}
+
+// Who may command a device has the gateway answer where it may publish itself, and
+// nowhere else.
+func TestResponseTopicIsWithinTheRightsOfTheSender(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	writeFile(t, at("gatehouse.yaml"), `
+broker:
+  listeners: [{address: "127.0.0.1:0", protocol: mqtt}]
+  anonymous: false
+  users: users
+  acl: acl.yaml
+devices: {folder: devices}
+console: {address: ""}
+log: {format: json}
+`)
+	writeFile(t, at("acl.yaml"), `rules:
+  - {allow: publish, topics: ["lamp/on/set", "answers/anna"], users: [anna]}
+  - {allow: readwrite, topics: ["#"], users: [ben]}
+`)
+	if err := os.Mkdir(at("devices"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "devices", "lamp.yaml"), "driver: sim\npoints: {on: {initial: false, writable: true}}\n")
+	for _, user := range []string{"anna", "ben"} {
+		if out, code := run(t, "pencil\n", binary, "passwd", "--config", at("gatehouse.yaml"), user); code != 0 {
+			t.Fatal(out)
+		}
+	}
+	g := start(t, binary, "run", "--config", at("gatehouse.yaml"), "--data", at("data"))
+	g.says(t, `"gateway is up"`)
+	address := attribute(t, g.says(t, `"protocol":"mqtt"`), "address")
+	dial := func(user string) *brokertest.Client {
+		nc, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() }) // the test is over
+		c := brokertest.NewClient(nc)
+		ack, err := c.Connect(&packet.Connect{Version: packet.V5, ClientID: user, Clean: true, HasUsername: true, Username: user, HasPassword: true, Password: []byte("pencil")})
+		if err != nil || ack.Reason.Failed() {
+			t.Fatalf("%s is not connected: %+v, %v", user, ack, err)
+		}
+		return c
+	}
+	anna, ben := dial("anna"), dial("ben")
+	for i, filter := range []string{"answers/#", "alarm/#", "lamp/on/set/result"} {
+		if err := ben.Send(&packet.Subscribe{ID: uint16(i + 1), Filters: []packet.Filter{{Filter: filter, Options: packet.SubscribeOptions{QoS: 1}}}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ben.Read(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, tt := range []struct {
+		sender *brokertest.Client
+		to     string
+		heard  string
+	}{
+		{anna, "answers/anna", "answers/anna"},
+		{anna, "alarm/off", "lamp/on/set/result"},
+		{ben, "alarm/off", "alarm/off"},
+	} {
+		m := &packet.Publish{Topic: "lamp/on/set", QoS: 1, ID: 1, Payload: []byte("true")}
+		m.Properties.ResponseTopic = tt.to
+		if err := tt.sender.Send(m); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			p, err := ben.Read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, ok := p.(*packet.Publish)
+			if !ok {
+				continue // ben's own acknowledgement
+			}
+			if m.Topic != tt.heard || !strings.Contains(string(m.Payload), `"ok":true`) {
+				t.Errorf("%d: %s on %s, want it on %s", i, m.Payload, m.Topic, tt.heard)
+			}
+			break
+		}
+	}
 }
 
 // On a terminal the password is asked for twice, and not shown.
