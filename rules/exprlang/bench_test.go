@@ -205,3 +205,20 @@ func BenchmarkRuleThatWaits(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDeepValue is a payload nested 290 deep that is passed on as it is, and decoded.
+func BenchmarkDeepValue(b *testing.B) {
+	deep := strings.Repeat("[", 290) + `"` + strings.Repeat("x", 900_000) + `"` + strings.Repeat("]", 290)
+	for name, payload := range map[string]string{"raw": "${payload.deep}", "decoded": "${payload.deep ?? 1}"} {
+		b.Run(name, func(b *testing.B) {
+			p := compile(b, "rules:\n  - {name: r, on: a, do: [{publish: b, payload: \""+payload+"\"}]}\n")
+			calls := []rules.Call{{Message: &message.Message{Topic: "a", Payload: []byte(`{"deep":` + deep + `}`)}, Now: noon}}
+			b.SetBytes(int64(len(deep)))
+			for b.Loop() {
+				if out := p.Run(b.Context(), calls); len(out[0].Publish) != 1 || len(out[0].Publish[0].Payload) != len(deep) {
+					b.Fatalf("%v", out[0].Err)
+				}
+			}
+		})
+	}
+}

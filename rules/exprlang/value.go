@@ -208,21 +208,55 @@ func (n *numbers) decode(v jsonview.Value) any {
 		return v.Text()
 	case jsonview.Number:
 		return n.number(v)
-	case jsonview.Array:
-		list := []any{}
-		for item := range v.Elements {
-			list = append(list, n.decode(item))
-		}
-		return list
-	case jsonview.Object:
-		object := make(map[string]any)
-		for key, member := range v.Members {
-			object[key.Text()] = n.decode(member)
-		}
-		return object
+	case jsonview.Array, jsonview.Object:
+		return n.nested(v)
 	case jsonview.None, jsonview.Null:
 	}
 	return nil
+}
+
+// nested decodes a list or an object, in one pass however deep it is.
+func (n *numbers) nested(v jsonview.Value) any {
+	type container struct {
+		list   []any
+		object map[string]any // instead of list
+		key    string         // of the next member
+		keyed  bool
+	}
+	var open []container
+	for token := range v.Tokens {
+		var value any
+		top := len(open) - 1
+		switch token[0] {
+		case ',', ':':
+			continue
+		case '[':
+			open = append(open, container{list: []any{}})
+			continue
+		case '{':
+			open = append(open, container{object: make(map[string]any)})
+			continue
+		case ']', '}':
+			if value = open[top].list; open[top].object != nil {
+				value = open[top].object
+			}
+			if open, top = open[:top], top-1; top < 0 {
+				return value
+			}
+		default:
+			if in := &open[top]; in.object != nil && !in.keyed {
+				in.key, in.keyed = token.Text(), true
+				continue
+			}
+			value = n.decode(token)
+		}
+		if in := &open[top]; in.object != nil {
+			in.object[in.key], in.keyed = value, false
+		} else {
+			in.list = append(in.list, value)
+		}
+	}
+	return nil // a value is whole
 }
 
 // number decodes a whole number as int where that has 64 bits and holds it, and any
@@ -258,30 +292,17 @@ func wholeNumber(digits []byte) (int, bool) {
 // appendRaw writes a value of JSON as it came: numbers digit for digit, members in
 // their order.
 func appendRaw(b []byte, v jsonview.Value) []byte {
-	switch v.Kind() {
-	case jsonview.None:
+	if v == nil {
 		return append(b, "null"...)
-	case jsonview.String:
-		return appendRawString(b, v)
-	case jsonview.Array:
-		b = append(b, '[')
-		for item := range v.Elements {
-			if b[len(b)-1] != '[' {
-				b = append(b, ',')
-			}
-			b = appendRaw(b, item)
-		}
-		return append(b, ']')
-	case jsonview.Object:
-		b = append(b, '{')
-		for key, member := range v.Members {
-			b = append(appendRawString(comma(b), key), ':')
-			b = appendRaw(b, member)
-		}
-		return append(b, '}')
-	case jsonview.Number, jsonview.True, jsonview.False, jsonview.Null:
 	}
-	return append(b, v...)
+	for token := range v.Tokens {
+		if token[0] == '"' {
+			b = appendRawString(b, token)
+		} else {
+			b = append(b, token...)
+		}
+	}
+	return b
 }
 
 // appendRawString writes a string with no more escapes than it needs; what is not UTF-8

@@ -176,3 +176,23 @@ func TestManyEscapes(t *testing.T) {
 		}
 	}
 }
+
+// TestTokens puts the tokens of a value together: all of it, but the white space.
+func TestTokens(t *testing.T) {
+	for text, want := range map[string]string{
+		` {"a" : [1 , {} , [ ] ,"x , ]\" "] , "b":{"c": null } } `: `{ "a" : [ 1 , { } , [ ] , "x , ]\" " ] , "b" : { "c" : null } }`,
+		" -1.5e3 ": "-1.5e3", `"a b"`: `"a b"`, "true": "true", "[[[]]]": "[ [ [ ] ] ]",
+	} {
+		v, ok := jsonview.Parse([]byte(text), 10)
+		if !ok {
+			t.Fatalf("%s is no JSON", text)
+		}
+		var tokens []string
+		for token := range v.Tokens {
+			tokens = append(tokens, string(token))
+		}
+		if got := strings.Join(tokens, " "); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}

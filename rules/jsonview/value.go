@@ -105,6 +105,24 @@ func (v Value) Elements(yield func(element Value) bool) {
 	}
 }
 
+// Tokens gives all that a value consists of, in its order, in one pass however deep it is
+// nested: strings, numbers and words as values, and each of the brackets, commas and colons
+// around them as one byte, which is no value and has no use for the other methods.
+func (v Value) Tokens(yield func(token Value) bool) {
+	for i := space(v, 0); i < len(v); {
+		end := i + 1
+		switch v[i] {
+		case '{', '}', '[', ']', ',', ':':
+		default:
+			end = endOf(v, i)
+		}
+		if !yield(v[i:end:end]) {
+			return
+		}
+		i = space(v, end)
+	}
+}
+
 // Text is what a String says, without quotes and escapes. Half of a surrogate pair
 // becomes U+FFFD. Of anything else it is "".
 func (v Value) Text() string {
