@@ -145,7 +145,11 @@ func (b *bus) condition(unit uint8, timeout time.Duration) condition {
 	}
 	patience := timeout // while late answers are under way, nobody should be hasty
 	if b.clear(time.Now()) {
-		patience = h.timeout(timeout)
+		neighbours := time.Duration(0)
+		if h.answers == 0 {
+			neighbours = b.neighbours()
+		}
+		patience = h.timeout(timeout, neighbours)
 	}
 	return condition{
 		latency:  h.latency,

@@ -61,7 +61,11 @@ func TestNineUnitsLoseLittleBesideADeadOne(t *testing.T) {
 				dead := devices
 				if from {
 					ten := open(t, d, file)
-					pollAll([]drivers.Device{ten}, names(points), 10*time.Second)
+					for range 60 { // none is cut off: its answer would be noise to the next
+						if _, err := ten.Read(t.Context(), names(points)); err != nil {
+							t.Fatal(err)
+						}
+					}
 					dead = append(devices, ten)
 				}
 				line.with(10, func(u *fakeUnit) { u.dead, u.asked = true, 0 })
@@ -85,6 +89,9 @@ func TestNineUnitsLoseLittleBesideADeadOne(t *testing.T) {
 					alone, minutes, beside, 100-100*float64(beside)/float64(alone), 100-100*10*float64(first)/float64(alone), line.asked(10))
 				if beside*100 < alone*95 {
 					t.Errorf("the nine lose %d of %d readings", alone-beside, alone)
+				}
+				if first*10*100 < alone*94 { // 4.9 %, and no less room than chance needs
+					t.Errorf("the nine lose %d of %d readings in the first minute", alone/10-first, alone/10)
 				}
 				if asked := line.asked(10); asked < 10 {
 					t.Errorf("the dead unit was asked %d times only", asked)
@@ -115,6 +122,75 @@ func backAgain(t *testing.T, line *fakeLine, dev drivers.Device, points []string
 		}
 		later(100 * time.Millisecond)
 	}
+}
+
+// A unit that is slower than its neighbours is not held for dead: not the first time that
+// it is asked either.
+func TestUnitSlowerThanItsNeighboursIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 2 * time.Second
+		line := newFakeLine(1, timeout, 1, 2, 3)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := fakePoints()[:3]
+		for unit := uint8(1); unit <= 2; unit++ {
+			dev := open(t, d, rtuFile(unit, timeout, points))
+			for range 20 {
+				if _, err := dev.Read(t.Context(), names(points)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		line.with(3, func(u *fakeUnit) { u.dead = true })
+		file := rtuFile(3, timeout, points)
+		start := time.Now()
+		if _, err := d.Open(t.Context(), config(t, file)); err == nil {
+			t.Fatal("a dead unit opens")
+		}
+		// One try takes what its neighbours teach, the other what the file says.
+		if took := time.Since(start); took > timeout+time.Second {
+			t.Errorf("it takes %v to know that a unit is dead", took)
+		}
+		later(3 * time.Minute)
+		line.with(3, func(u *fakeUnit) { u.dead, u.latency = false, timeout*9/10 })
+		// Probes are given more and more time, so that it is found in the end.
+		var slow drivers.Device
+		for start := time.Now(); slow == nil; later(time.Second) {
+			if time.Since(start) > 10*time.Minute {
+				t.Fatal("a slow unit is never found again")
+			}
+			slow, _ = d.Open(t.Context(), config(t, file))
+		}
+		t.Cleanup(func() { _ = slow.Close() })
+		c := &checker{t: t, unit: 3}
+		for range 20 {
+			if readings, err := slow.Read(t.Context(), names(points)); err != nil || !c.see(points, readings) {
+				t.Errorf("the slow unit: %d readings, %v", len(readings), err)
+			}
+		}
+	})
+}
+
+// A unit that is slow from the beginning opens at the first attempt.
+func TestUnitSlowFromTheBeginningOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 2 * time.Second
+		line := newFakeLine(1, timeout, 1, 2)
+		line.with(2, func(u *fakeUnit) { u.latency = timeout * 9 / 10 })
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		points := fakePoints()[:3]
+		quick := open(t, d, rtuFile(1, timeout, points))
+		for range 20 {
+			if _, err := quick.Read(t.Context(), names(points)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slow, c := open(t, d, rtuFile(2, timeout, points)), &checker{t: t, unit: 2}
+		for range 20 {
+			if readings, err := slow.Read(t.Context(), names(points)); err != nil || !c.see(points, readings) {
+				t.Errorf("%d readings, %v", len(readings), err)
+			}
+		}
+	})
 }
 
 // A unit that has become slower loses no reading; one that is dead is known to be soon.

@@ -29,17 +29,42 @@ func (h *health) learnLatency(latency time.Duration) {
 }
 
 // timeout is how long to wait for an answer to a read: what was learnt, at most the
-// configured time-out. The next try after one in vain waits that long, since the unit
-// may have become slower; a unit that is dead is given more and more.
-func (h *health) timeout(configured time.Duration) time.Duration {
-	if h.answers < sureAnswers || h.strikes > 0 && h.strikes < deadStrikes {
+// configured time-out. A unit that was never heard is given what the slowest of its
+// neighbours is; 0 is that there are none. The next try after one in vain waits as long
+// as is configured, since the unit may be slower or have become so; a unit that is dead
+// is given more with every probe.
+func (h *health) timeout(configured, neighbours time.Duration) time.Duration {
+	t := h.learnt()
+	if t == 0 && h.answers == 0 {
+		t = neighbours
+	}
+	if t == 0 || h.strikes > 0 && h.strikes < deadStrikes {
 		return configured
 	}
-	t := max(h.latency+4*h.variation, 2*h.longest, shortestTimeout)
-	for n := deadStrikes; n <= h.strikes && t < configured; n += silenceStrikes {
+	for n := deadStrikes; n < h.strikes && t < configured; n += silenceStrikes {
 		t *= 2
 	}
 	return min(t, configured)
+}
+
+// learnt is the time-out that the unit's answers teach; 0 is none yet.
+func (h *health) learnt() time.Duration {
+	if h.answers < sureAnswers {
+		return 0
+	}
+	return max(h.latency+4*h.variation, 2*h.longest, shortestTimeout)
+}
+
+// neighbours is the longest time-out that was learnt of a unit of the line, if one may be
+// learnt of another; mu is held.
+func (b *bus) neighbours() (longest time.Duration) {
+	if !b.rtu {
+		return 0
+	}
+	for i := range b.units {
+		longest = max(longest, b.units[i].learnt())
+	}
+	return longest
 }
 
 // latency is how long the unit took to begin its answer, which has just ended: adapters
