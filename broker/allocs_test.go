@@ -1,6 +1,8 @@
 package broker_test
 
 import (
+	"bytes"
+	"context"
 	"io"
 	"net"
 	"testing"
@@ -78,6 +80,59 @@ func measurePlain(t *testing.T, s *brokertest.Server, version packet.Version, al
 	})
 	if perMessage := allocs / batch; perMessage >= plainAllocs+1 { // pools lose a little
 		t.Errorf("%.2f allocations a message, want about %d", perMessage, plainAllocs)
+	}
+}
+
+// insideAllocs is what a publish of QoS 0 to a subscriber inside allocates on its way: the
+// message's bytes, and its place in the queue.
+const insideAllocs = 2
+
+// TestInsideAllocates shows that a subscriber's batches use the same memory again.
+func TestInsideAllocates(t *testing.T) {
+	const batch = 32
+	s := brokertest.Start(t, options())
+	ctx, cancel := context.WithCancel(t.Context())
+	stands, heard, ended := make(chan struct{}), make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		n := 0
+		ended <- s.Subscribe(ctx, message.Subscription{
+			Name: "inside", Filters: []string{"plain/+"}, Ready: func() { close(stands) },
+		}, func(_ context.Context, msgs []message.Message) error {
+			if n += len(msgs); n == batch {
+				n = 0
+				heard <- struct{}{}
+			}
+			return nil
+		})
+	}()
+	<-stands
+	nc, err := net.Dial("tcp", s.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := brokertest.NewClient(nc).Connect(&packet.Connect{Version: packet.V311, ClientID: "a", Clean: true}); err != nil {
+		t.Fatal(err)
+	}
+	sent, err := packet.Append(nil, &packet.Publish{Topic: "plain/topic", Payload: make([]byte, 20)}, packet.V311)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := bytes.Repeat(sent, batch)
+	allocs := testing.AllocsPerRun(200, func() {
+		if _, err := nc.Write(out); err != nil {
+			t.Fatal(err)
+		}
+		<-heard
+	})
+	if perMessage := allocs / batch; perMessage >= insideAllocs+1 { // pools lose a little
+		t.Errorf("%.2f allocations a message, want about %d", perMessage, insideAllocs)
+	} else {
+		t.Logf("%.2f allocations a message", perMessage)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }
 

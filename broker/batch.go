@@ -58,6 +58,7 @@ type batch struct {
 	retains []*retaining   // to be undone then
 	whole   bool           // nothing is to be done without the rest
 	dirty   []*conn        // to be flushed
+	wakes   []*subscriber  // to be woken with that; one may be there more than once
 	gathers bool           // of a loop: it is flushed after many, and tells the time
 	spoiled bool           // somebody is at it, or was until a panic
 
@@ -119,6 +120,26 @@ func (p *pub) keep() *message.Message {
 		p.kept = &m
 	}
 	return p.kept
+}
+
+// item is a place in the queue of s for the message. One for a subscriber inside, which
+// soon has it, is made together with the copy.
+func (p *pub) item(s *Session) *item {
+	if p.kept != nil || s.bus == nil || s.stored {
+		return &item{msg: p.keep()}
+	}
+	both := &struct {
+		item
+		msg message.Message
+	}{}
+	if p.borrowed {
+		p.msg.CloneTo(&both.msg)
+	} else {
+		both.msg = p.msg
+	}
+	p.kept = &both.msg
+	both.item.msg = p.kept
+	return &both.item
 }
 
 // current is the message: the copy if there is one, so that it is encoded once.
@@ -230,6 +251,20 @@ func (b *batch) flush() {
 		c.out.flush(&b.srv.pools)
 	}
 	b.dirty = b.dirty[:0]
+	for i, r := range b.wakes {
+		b.wakes[i] = nil
+		r.signal()
+	}
+	b.wakes = b.wakes[:0]
+}
+
+// wake has an in-process subscriber look, when the batch is flushed, for what was queued
+// for it: it then finds more at once than if it came for the first.
+func (b *batch) wake(r *subscriber, it *item) {
+	b.gathered += int(it.size)
+	if n := len(b.wakes); n == 0 || b.wakes[n-1] != r {
+		b.wakes = append(b.wakes, r)
+	}
 }
 
 func (b *batch) full() bool { return len(b.ops) >= batchOps || b.bytes >= batchBytes }

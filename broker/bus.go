@@ -16,6 +16,7 @@ import (
 
 const (
 	busBatch    = 256
+	keepBatch   = 128 // messages: for how many a subscriber that waits keeps memory
 	maxBusName  = 200
 	retryPause  = 100 * time.Millisecond
 	retryMost   = 5 * time.Second
@@ -321,7 +322,11 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 	defer cancel()
 	defer context.AfterFunc(srv.stopping, cancel)()
 	pause := time.Duration(0)
+	var room []message.Message // of the last batch, which the handler has given back
 	for {
+		if cap(room) > keepBatch {
+			room = nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -332,7 +337,7 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 			return ErrClosed
 		case <-s.bus.wake:
 		}
-		for batch, last, fetch := srv.next(s); batch != nil || fetch; batch, last, fetch = srv.next(s) {
+		for batch, last, fetch := srv.next(s, room); batch != nil || fetch; batch, last, fetch = srv.next(s, room) {
 			if fetch && !srv.refill(srv.stopping, s) && !srv.rest(ctx, retryPause, true) {
 				break
 			}
@@ -347,9 +352,12 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 				}
 				err = h(taking, batch)
 			}
+			n := len(batch)
+			clear(batch)
+			room = batch[:0]
 			if err == nil || !sub.Durable {
 				if err != nil {
-					srv.stats.dropped[dropHandler].Add(int64(len(batch)))
+					srv.stats.dropped[dropHandler].Add(int64(n))
 				}
 				pause = 0
 				if srv.consumed(s, last) {
@@ -361,7 +369,7 @@ func (srv *Server) feed(ctx context.Context, s *Session, sub *message.Subscripti
 			}
 			if err != nil {
 				pause = min(max(retryPause, 2*pause), retryMost)
-				srv.log.Warn("subscriber failed", "subscriber", sub.Name, "messages", len(batch), "durable", sub.Durable, "err", err)
+				srv.log.Warn("subscriber failed", "subscriber", sub.Name, "messages", n, "durable", sub.Durable, "err", err)
 				if !srv.rest(ctx, pause, sub.Durable) {
 					break
 				}
@@ -387,9 +395,9 @@ func (srv *Server) rest(ctx context.Context, pause time.Duration, wanted bool) b
 	}
 }
 
-// next copies the next batch of a queue, up to the position last; fetch says that
-// the queue goes on in the store.
-func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch bool) {
+// next copies the next batch of a queue, up to the position last, into room if it is
+// large enough; fetch says that the queue goes on in the store.
+func (srv *Server) next(s *Session, room []message.Message) (batch []message.Message, last uint64, fetch bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -411,9 +419,15 @@ func (srv *Server) next(s *Session) (batch []message.Message, last uint64, fetch
 			srv.stats.drop(dropExpired)
 			continue
 		}
-		m := *it.msg
+		if batch == nil {
+			if n := min(l.held.len()-i, busBatch); cap(room) < n {
+				room = make([]message.Message, 0, n)
+			}
+			batch = room[:0]
+		}
+		batch = append(batch, *it.msg)
+		m := &batch[len(batch)-1]
 		m.QoS, m.Retain = it.qos, it.asked
-		batch = append(batch, m)
 	}
 	if batch == nil && last > 0 { // all of them expired, or were refused
 		batch = []message.Message{}

@@ -280,7 +280,9 @@ func (b *batch) deliver(p *pub, t *target, later bool) bool {
 		return true
 	}
 	if qos > 0 || s.bus != nil {
-		it := &item{msg: p.keep(), qos: qos, retain: retain, ids: t.ids, share: t.share, waits: t.waits, moves: t.moves, again: p.tried}
+		it := p.item(s)
+		it.qos, it.retain, it.ids, it.share = qos, retain, t.ids, t.share
+		it.waits, it.moves, it.again = t.waits, t.moves, p.tried
 		it.class = b.srv.classOf(s, p)
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -145,7 +145,7 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 		it.wait = true
 		s.await(b, emit{s: s, it: it})
 	}
-	s.bus.signal()
+	b.wake(s.bus, it)
 	return true
 }
 

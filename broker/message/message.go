@@ -88,7 +88,14 @@ func (m *Message) Size() int {
 
 // Clone returns a copy that shares no memory with m, but for its Origin.
 func (m *Message) Clone() *Message {
-	c := *m
+	c := new(Message)
+	m.CloneTo(c)
+	return c
+}
+
+// CloneTo makes of c what Clone returns.
+func (m *Message) CloneTo(c *Message) {
+	*c = *m
 	n := len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.CorrelationData)
 	for _, p := range m.UserProperties {
 		n += len(p.Key) + len(p.Value)
@@ -102,7 +109,6 @@ func (m *Message) Clone() *Message {
 			c.UserProperties[i] = Property{Key: a.text(p.Key), Value: a.text(p.Value)}
 		}
 	}
-	return &c
 }
 
 // arena is memory that is taken at once and given out in parts.
