@@ -7,8 +7,8 @@
 // reject it, or [After], where it may publish. What one run did is an [Outcome].
 //
 // Each language is a lane of its own: a subscription on the bus, named rules/NAME,
-// with the filters of its After rules, and a goroutine that runs one batch, timer or
-// start at a time, so a script that hangs delays no other language. What a batch
+// with the filters of its After rules, that runs one batch, timer or start at a time in
+// goroutines of its own, so a script that hangs delays no other language. What a batch
 // made is published together, in the order of its messages and then of the rules
 // (by file, and as they stand in it), with one hop more than the message had.
 //

@@ -71,8 +71,8 @@ func (e *ear) subscribe(ctx context.Context, bus message.Bus) error {
 				e.lane.engine.oneReady()
 			}
 		},
-	}, func(ctx context.Context, msgs []message.Message) error {
-		return e.lane.do(ctx, batch{ear: e.index, msgs: msgs})
+	}, func(taking context.Context, msgs []message.Message) error {
+		return e.lane.hear(ctx, batch{ctx: taking, ear: e.index, msgs: msgs})
 	})
 }
 

@@ -140,9 +140,9 @@ func TestStateOfMessagesAtQoS0IsKeptOnceASecond(t *testing.T) {
 		k.bus = h.bus
 		h.load("a.toy", "p")
 		h.run()
-		for range 35 { // 3.5 s
+		for range 35 { // 3.5 s, none of them just when something is kept
 			h.publish(msg("in", ""))
-			wait(100 * time.Millisecond)
+			wait(101 * time.Millisecond)
 		}
 		h.publish(msg("in", ""))
 		synctest.Wait()

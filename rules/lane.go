@@ -12,7 +12,7 @@ import (
 )
 
 // lane is where the After rules, timers and starts of one language run: one batch,
-// timer or start at a time, in a goroutine and on subscriptions of its own, so
+// timer or start at a time, in goroutines and on subscriptions of its own, so
 // that a language which hangs keeps nobody else waiting.
 type lane struct {
 	engine  *Engine
@@ -20,15 +20,18 @@ type lane struct {
 	lang    Language
 	name    string        // of the subscriptions
 	kick    chan struct{} // the set changed, or the inbox has something
-	work    chan batch    // from the subscriptions and from webhooks
+	work    chan batch    // from webhooks
 	replies chan flown    // of requests
 	ears    [ears]*ear
+	begun   chan struct{} // closed when the lane can hear
+	held    chan struct{} // full while somebody is at what follows
 
 	mu    sync.Mutex
 	inbox inbox
 
-	// Of the lane's goroutine alone.
-	current    *ruleSet // the set that all this was last brought in line with; it is held
+	// Of whoever has filled held alone: the lane's goroutine, or that of a subscription.
+	dueAt      time.Time // until when the lane's goroutine waits; zero is for ever
+	current    *ruleSet  // the set that all this was last brought in line with; it is held
 	files      map[string]*keeping
 	timers     timerQueue
 	agenda     agenda
@@ -83,6 +86,8 @@ func newLane(e *Engine, index int, lang Language) *lane {
 		kick:    make(chan struct{}, 1),
 		work:    make(chan batch),
 		replies: make(chan flown),
+		begun:   make(chan struct{}),
+		held:    make(chan struct{}, 1),
 		files:   make(map[string]*keeping),
 	}
 	l.out.on, l.flights.slots = e.opts.Keeper != nil, make(chan struct{}, requestsAtOnce)
@@ -104,6 +109,37 @@ func (l *lane) do(ctx context.Context, b batch) error {
 	return <-b.done // the loop answers what it took
 }
 
+// hear judges a batch in the goroutine of its subscription: one that had to be woken for
+// each would cost more than most rules. It runs under own, that of the engine.
+func (l *lane) hear(own context.Context, b batch) error {
+	select {
+	case <-l.begun:
+	case <-b.ctx.Done():
+		return b.ctx.Err()
+	}
+	return l.hold(b.ctx, func() error {
+		if err := own.Err(); err != nil {
+			return err
+		}
+		err := guarded(own, func(ctx context.Context) error { return l.turn(ctx, b) })
+		if next, ok := l.next(); ok && (l.dueAt.IsZero() || next.Before(l.dueAt)) || len(l.refused) > 0 {
+			signal(l.kick)
+		}
+		return err
+	})
+}
+
+// hold calls f when nobody else is at the lane's state, unless ctx ends before.
+func (l *lane) hold(ctx context.Context, f func() error) error {
+	select {
+	case l.held <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-l.held }()
+	return f()
+}
+
 // loop is the lane's goroutine. It begins when the lane can hear.
 func (l *lane) loop(ctx context.Context) error {
 	for _, e := range l.ears {
@@ -113,14 +149,29 @@ func (l *lane) loop(ctx context.Context) error {
 			return nil
 		}
 	}
+	select {
+	case <-l.begun:
+	default:
+		close(l.begun)
+	}
 	var due <-chan time.Time
-	var dueAt time.Time
-	for ctx.Err() == nil {
-		_ = l.turn(ctx, batch{}) // what ctx says
-		if next, ok := l.next(); !ok {
-			due, dueAt = nil, time.Time{}
-		} else if due == nil || !next.Equal(dueAt) {
-			due, dueAt = l.engine.clock.After(next.Sub(l.engine.clock.Now())), next
+	for {
+		err := l.hold(ctx, func() error {
+			_ = l.turn(ctx, batch{}) // what ctx says
+			next, ok := l.next()
+			if !ok {
+				next = time.Time{}
+			}
+			if ok && (due == nil || !next.Equal(l.dueAt)) {
+				due = l.engine.clock.After(next.Sub(l.engine.clock.Now()))
+			}
+			if l.dueAt = next; !ok {
+				due = nil
+			}
+			return ctx.Err()
+		})
+		if err != nil {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -128,12 +179,13 @@ func (l *lane) loop(ctx context.Context) error {
 		case <-due:
 			due = nil
 		case r := <-l.replies:
-			l.reply(ctx, r)
+			_ = l.hold(ctx, func() error { l.reply(ctx, r); return nil })
 		case b := <-l.work:
-			b.done <- guarded(ctx, func(ctx context.Context) error { return l.turn(ctx, b) }) // it is answered even if something of ours panics
+			b.done <- l.hold(ctx, func() error { // it is answered even if something of ours panics
+				return guarded(ctx, func(ctx context.Context) error { return l.turn(ctx, b) })
+			})
 		}
 	}
-	return nil
 }
 
 // next is when there is something to do by the clock.
