@@ -38,6 +38,7 @@ type evaluator struct {
 	splitTopic  []string
 	splitTopics bool
 	variable    document      // of vars
+	named       document      // of a run's
 	facts       *[]rules.Fact // nil: nobody wants to know
 	topic       []byte        // for topicOf
 	scope       *scope        // of the run whose step is done; nil is none
@@ -103,6 +104,7 @@ func (e *evaluator) unload() {
 	e.gen++
 	e.payload.load(nil, false)
 	e.before.load(nil, false)
+	e.named.load(nil, false)
 	e.numbers.reset()
 	clear(e.values)
 	clear(e.env)
@@ -208,7 +210,7 @@ func (e *evaluator) local(s *slot) jsonview.Value {
 	if text == nil {
 		return nil
 	}
-	var d document
+	d := &e.named
 	d.load(text, true)
 	if d.look() != isJSON {
 		return nil

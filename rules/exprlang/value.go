@@ -37,12 +37,10 @@ type document struct {
 	bytes []byte
 	kind  payloadKind
 	value jsonview.Value
-	// members are those of value, if it is an object of few, once one was looked for.
-	members []member
-	listed  bool
+	// members are those of value, if it is an object; one more than fewMembers if it has
+	// more than that.
+	members []jsonview.Member
 }
-
-type member struct{ key, value jsonview.Value }
 
 // fewMembers is how many members of an object are listed. One of more is gone through for
 // each that is looked for.
@@ -50,7 +48,7 @@ const fewMembers = 32
 
 // load makes the document that of a payload.
 func (d *document) load(payload []byte, there bool) {
-	d.bytes, d.value, d.kind, d.listed = payload, nil, unknown, false
+	d.bytes, d.value, d.kind = payload, nil, unknown
 	if payload == nil {
 		clear(d.members[:cap(d.members)]) // they hold on to the message
 	}
@@ -69,7 +67,8 @@ func (d *document) look() payloadKind {
 	case len(d.bytes) > maxPayload:
 		d.kind = isTooBig
 	case mayBeJSON(d.bytes):
-		if v, ok := jsonview.Parse(d.bytes, maxDepth); ok {
+		v, members, ok := jsonview.ParseListed(d.bytes, maxDepth, d.members[:0], fewMembers)
+		if d.members = members; ok {
 			d.kind, d.value = isJSON, v
 		}
 	}
@@ -116,30 +115,15 @@ func (s step) of(v jsonview.Value) jsonview.Value {
 
 // first goes down one step.
 func (d *document) first(s step) (found jsonview.Value) {
-	if s.index >= 0 || !d.list() {
+	if s.index >= 0 || d.value.Kind() != jsonview.Object || len(d.members) > fewMembers {
 		return s.of(d.value)
 	}
 	for i := range d.members {
-		if d.members[i].key.Is(s.key) {
-			found = d.members[i].value
+		if d.members[i].Key.Is(s.key) {
+			found = d.members[i].Value
 		}
 	}
 	return found
-}
-
-// list lists the members, and reports whether there are few.
-func (d *document) list() bool {
-	if d.listed {
-		return len(d.members) <= fewMembers
-	}
-	d.listed, d.members = true, d.members[:0]
-	for key, value := range d.value.Members {
-		d.members = append(d.members, member{key, value})
-		if len(d.members) > fewMembers {
-			return false
-		}
-	}
-	return true
 }
 
 // numbers remembers the digits that float64s were made of, so that a number which

@@ -30,6 +30,7 @@ func FuzzParse(f *testing.F) {
 		if ok != valid {
 			t.Fatalf("%q: %v, want %v", text, ok, valid)
 		}
+		listed(t, text, v, ok)
 		if !ok {
 			if v != nil {
 				t.Fatalf("%q: a value %q", text, v)
@@ -49,6 +50,26 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %#v, want %#v", text, got, want)
 		}
 	})
+}
+
+// listed checks ParseListed against what Parse made of a text.
+func listed(t *testing.T, text []byte, want jsonview.Value, valid bool) {
+	t.Helper()
+	const most = 2
+	first := jsonview.Member{Key: jsonview.Value("before")}
+	v, list, ok := jsonview.ParseListed(text, 300, []jsonview.Member{first}, most)
+	if ok != valid || !bytes.Equal(v, want) || (v == nil) != (want == nil) {
+		t.Fatalf("%q: %q and %v, want %q and %v", text, v, ok, want, valid)
+	}
+	members := []jsonview.Member{first}
+	for key, value := range want.Members {
+		if len(members) <= 1+most {
+			members = append(members, jsonview.Member{Key: key, Value: value})
+		}
+	}
+	if !reflect.DeepEqual(list, members) {
+		t.Fatalf("%q has the members %q, want %q", text, list, members)
+	}
 }
 
 // deepest is how many brackets of valid JSON are open at once.

@@ -12,6 +12,38 @@ func Parse(text []byte, depth int) (Value, bool) {
 	return Value(text[from:end:end]), true
 }
 
+// Member is a member of an object: its key, which is a String, and its value.
+type Member struct{ Key, Value Value }
+
+// ParseListed is [Parse], and in the same go appends to list the members of the value, if
+// it is an object, in their order: one more than most of them tells that there are more
+// than most.
+func ParseListed(text []byte, depth int, list []Member, most int) (Value, []Member, bool) {
+	from := space(text, 0)
+	if from == len(text) || text[from] != '{' {
+		v, ok := Parse(text, depth)
+		return v, list, ok
+	}
+	l := lister{list: list, most: len(list) + most}
+	end := checkObject(text, from+1, depth-1, &l)
+	if end < 0 || space(text, end) != len(text) {
+		return nil, list, false
+	}
+	return Value(text[from:end:end]), l.list, true
+}
+
+// lister takes in members until there are more than most.
+type lister struct {
+	list []Member
+	most int
+}
+
+func (l *lister) add(key, value []byte) {
+	if len(l.list) <= l.most {
+		l.list = append(l.list, Member{Key: key, Value: value})
+	}
+}
+
 // space is where the white space that may be at i ends.
 func space(text []byte, i int) int {
 	for i < len(text) && (text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t') {
@@ -29,7 +61,7 @@ func check(text []byte, i, depth int) int {
 	case '"':
 		return checkString(text, i+1)
 	case '{':
-		return checkObject(text, i+1, depth-1)
+		return checkObject(text, i+1, depth-1, nil)
 	case '[':
 		return checkArray(text, i+1, depth-1)
 	case 't':
@@ -50,7 +82,9 @@ func checkWord(text []byte, i int, word string) int {
 	return -1
 }
 
-func checkObject(text []byte, i, depth int) int {
+// checkObject is where the object ends whose members begin at i; they are given to l,
+// unless it is nil.
+func checkObject(text []byte, i, depth int, l *lister) int {
 	if depth < 0 {
 		return -1
 	}
@@ -58,14 +92,20 @@ func checkObject(text []byte, i, depth int) int {
 		return i + 1
 	}
 	for i < len(text) && text[i] == '"' {
+		key := i
 		if i = checkString(text, i+1); i < 0 {
 			return -1
 		}
+		keyEnd := i
 		if i = space(text, i); i >= len(text) || text[i] != ':' {
 			return -1
 		}
-		if i = check(text, space(text, i+1), depth); i < 0 {
+		value := space(text, i+1)
+		if i = check(text, value, depth); i < 0 {
 			return -1
+		}
+		if l != nil {
+			l.add(text[key:keyEnd:keyEnd], text[value:i:i])
 		}
 		if i = space(text, i); i >= len(text) {
 			return -1
