@@ -87,6 +87,9 @@ func (s *script) encodeJSON(v goja.Value) []byte {
 	if raw := s.untouched(o); raw != nil {
 		return raw
 	}
+	if b := s.plainJSON(o); b != nil {
+		return b
+	}
 	if _, isFunc := goja.AssertFunction(o); isFunc {
 		panic(s.rt.NewTypeError("a function has no JSON form"))
 	}
