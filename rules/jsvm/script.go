@@ -30,7 +30,7 @@ type script struct {
 	windows  []windowSpec
 	recall   *recall
 	scratch  []point
-	text     []byte // in which JSON is made
+	text     []byte                                              // in which JSON is made
 	shares   []string                                            // keys of state that others may read
 	uses     []string                                            // files whose state it reads
 	rule     int                                                 // of the event in progress
