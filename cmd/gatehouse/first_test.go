@@ -32,10 +32,14 @@ func BenchmarkFirstRule(b *testing.B) {
 	for name, text := range demoHouse(b) {
 		writeFile(b, filepath.Join(dir, name), text)
 	}
-	first := firstFired(b, dir)
+	program := filepath.Join(dir, "program")
+	if out, err := exec.Command("cp", binary, program).CombinedOutput(); err != nil { // as it is installed
+		b.Fatalf("%v: %s", err, out)
+	}
+	first := firstFired(b, program, dir)
 	var later []float64
 	for b.Loop() {
-		later = append(later, firstFired(b, dir))
+		later = append(later, firstFired(b, program, dir))
 	}
 	slices.Sort(later)
 	b.ReportMetric(first, "ms/first-start")
@@ -43,10 +47,10 @@ func BenchmarkFirstRule(b *testing.B) {
 	b.ReportMetric(later[0], "ms/least")
 }
 
-func firstFired(b *testing.B, dir string) float64 {
+func firstFired(b *testing.B, program, dir string) float64 {
 	b.Helper()
 	data := filepath.Join(dir, "data")
-	cmd := exec.Command(binary, "run", "--config", filepath.Join(dir, "gatehouse.yaml"), "--data", data)
+	cmd := exec.Command(program, "run", "--config", filepath.Join(dir, "gatehouse.yaml"), "--data", data)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		b.Fatal(err)
