@@ -161,11 +161,33 @@ func showDevice(out io.Writer, d *console.Device) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	lines := counted("", d.Counters)
+	lines := append(counted("", d.Counters), onTheWire(d)...)
 	if len(lines) > 0 {
 		fmt.Fprintf(out, "\n%s\n", strings.Join(lines, "\n"))
 	}
 	return nil
+}
+
+// onTheWire lists what the driver counted, if it was anything, and how long the device
+// takes.
+func onTheWire(d *console.Device) (lines []string) {
+	for _, name := range slices.Sorted(maps.Keys(d.DriverCounters)) {
+		if n := d.DriverCounters[name]; n > 0 {
+			lines = append(lines, fmt.Sprintf("driver.%s: %d", name, n))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Gauges)) {
+		lines = append(lines, fmt.Sprintf("driver.%s: %v", name, d.Gauges[name]))
+	}
+	for _, l := range []struct {
+		of   string
+		took *console.Latency
+	}{{"reads", d.ReadLatency}, {"requests", d.ExchangeLatency}} {
+		if t := l.took; t != nil && t.Count > 0 {
+			lines = append(lines, fmt.Sprintf("%s took (ms): half %.1f, 95 %% %.1f, 99 %% %.1f, most %.1f", l.of, t.P50, t.P95, t.P99, t.Max))
+		}
+	}
+	return lines
 }
 
 // counted lists the counters that are not zero, by name.

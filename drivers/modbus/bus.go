@@ -272,8 +272,10 @@ func (b *bus) perform(j *job) (reply, error) {
 		if err := b.relink(j.ctx); err != nil {
 			return reply{}, err
 		}
+		began, out, in := time.Now(), b.wire.out, b.wire.in
 		got, err := b.link.exchange(j.ctx, j.req, j.timing)
 		b.wire.flush()
+		j.timing.counters.exchange(got, err, time.Since(began), b.wire.out-out, b.wire.in-in)
 		got.data = append([]byte(nil), got.data...)
 		b.learn(j, got, err)
 		b.end(j.req.unit)
@@ -282,6 +284,7 @@ func (b *bus) perform(j *job) (reply, error) {
 		}
 		retry := errors.Is(err, errIdleClosed) || (errors.Is(err, errNoReply) && j.req.fn.reads())
 		if retry && !again {
+			j.timing.counters.retry()
 			continue
 		}
 		if err != nil && j.req.fn.writes() && !isUndone(err) && !errors.Is(err, errIdleClosed) {

@@ -34,6 +34,7 @@ var (
 // device is one unit. It implements drivers.Device; one goroutine calls it.
 type device struct {
 	*watched
+	*counters
 	spec     *deviceSpec
 	bus      *bus
 	points   []drivers.Point
@@ -59,8 +60,9 @@ type mute struct {
 
 func newDevice(spec *deviceSpec, b *bus) *device {
 	d := &device{
-		watched: &watched{bus: b, wire: spec.watch(spec.unit, spec.timeout)},
-		spec:    spec, bus: b, points: pointsOf(spec.points),
+		watched:  &watched{bus: b, wire: spec.watch(spec.unit, spec.timeout)},
+		counters: &counters{},
+		spec:     spec, bus: b, points: pointsOf(spec.points),
 		index:    make(map[string]int, len(spec.points)),
 		spans:    make([]span, len(spec.points)),
 		factors:  make([]int, len(spec.points)),

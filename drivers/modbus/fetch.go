@@ -36,6 +36,7 @@ func (d *device) fetch(ctx context.Context, s span, attempts int) ([]byte, span,
 			if attempts--; attempts <= 0 {
 				return nil, s, err
 			}
+			d.retry()
 		}
 	}
 }
@@ -78,7 +79,7 @@ func (d *device) once(ctx context.Context, s span, doubt *doubt) (data []byte, f
 		confirm = d.confirmTime(d.condition())
 	}
 	got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count},
-		timing{timeout: d.condition().timeout, configured: d.spec.timeout, confirm: confirm})
+		timing{timeout: d.condition().timeout, configured: d.spec.timeout, confirm: confirm, counters: d.counters})
 	d.bus.lengths.release(d.spec.unit, s.fn, from.count, time.Now().Add(waryTimeouts*d.spec.timeout))
 	return got.data, from, got.odd, err
 }

@@ -137,12 +137,13 @@ func (d gatewayDriver) Open(ctx context.Context, cfg drivers.Config) (drivers.De
 
 // gateway passes requests of foreign clients on. It implements drivers.Device.
 type gateway struct {
-	spec *gatewaySpec
-	bus  *bus
-	log  *slog.Logger
-	ctx  context.Context // ends with Close: requests under way do
-	end  context.CancelFunc
-	net  *netServer
+	*counters // of all units that its clients ask
+	spec      *gatewaySpec
+	bus       *bus
+	log       *slog.Logger
+	ctx       context.Context // ends with Close: requests under way do
+	end       context.CancelFunc
+	net       *netServer
 }
 
 func newGateway(d *Driver, spec *gatewaySpec) (*gateway, error) {
@@ -150,7 +151,7 @@ func newGateway(d *Driver, spec *gatewaySpec) (*gateway, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the gateway: %w", err)
 	}
-	g := &gateway{spec: spec, bus: b, log: d.opts.Log}
+	g := &gateway{counters: &counters{}, spec: spec, bus: b, log: d.opts.Log}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -178,7 +179,7 @@ func (g *gateway) answer(b []byte, unit uint8, pdu []byte, readOnly bool) []byte
 	case r.raw && (fn.reads() || fn <= WriteSingleRegister), unit == broadcast && g.bus.rtu && r.gives():
 		return append(b, byte(fn)|exceptionBit, byte(IllegalValue))
 	}
-	got, err := g.bus.ask(g.ctx, r, timing{timeout: g.spec.timeout})
+	got, err := g.bus.ask(g.ctx, r, timing{timeout: g.spec.timeout, counters: g.counters})
 	var e Exception
 	switch {
 	case err == nil && unit == broadcast && g.bus.rtu:

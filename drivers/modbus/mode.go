@@ -91,6 +91,7 @@ func (m asciiMode) scan(r request, sent, heard []byte, echoed bool) find {
 		colon := bytes.IndexByte(rest, ':')
 		if colon != 0 && len(rest) > 0 {
 			f.odd = true // between frames there is nothing
+			f.broken++
 		}
 		if colon < 0 {
 			f.used, f.need = len(heard), m.chars(1)
@@ -116,6 +117,10 @@ func (m asciiMode) scan(r request, sent, heard []byte, echoed bool) find {
 				return f
 			}
 		}
-		f.odd = true
+		if f.odd = true; ok {
+			f.strays++
+		} else {
+			f.broken++
+		}
 	}
 }

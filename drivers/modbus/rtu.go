@@ -95,6 +95,13 @@ type reply struct {
 	data    []byte        // of a read; it belongs to the link until the next exchange
 	latency time.Duration // from the end of the request to the first byte of the answer
 	odd     bool          // something came that was not asked for; set beside an error, too
+	noise
+}
+
+// noise is how much of what came was no answer; it is counted beside an error, too.
+type noise struct {
+	strays uint64 // frames that were not asked for
+	broken uint64 // pieces whose checksum is wrong, or that are no frame
 }
 
 // timing is how long to wait for one exchange.
@@ -105,6 +112,7 @@ type timing struct {
 	configured time.Duration
 	calm       bool // not while a stale answer may be under way: wary
 	insist     bool // though the unit counts as dead
+	counters   *counters
 }
 
 // link is an open connection to one or more units. One goroutine at a time uses it: who has the bus.
@@ -136,6 +144,7 @@ type lineLink struct {
 	busyUntil time.Time     // when the last character that is known of ended; zero at first
 	echoes    bool          // the line repeats what is sent
 	silent    int           // requests in a row that got not a byte
+	noise     noise         // in this exchange
 	timeout   time.Duration // as the port has it
 	heard     []byte        // since the request was sent
 	frame     []byte        // the request
@@ -159,6 +168,13 @@ func (l *lineLink) close() error { return l.port.Close() }
 
 // exchange implements link.
 func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, error) {
+	l.noise = noise{}
+	got, err := l.converse(ctx, r, t)
+	got.noise = l.noise
+	return got, err
+}
+
+func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, error) {
 	odd, err := l.settle(ctx, t)
 	if err != nil {
 		return reply{odd: odd}, err
@@ -171,6 +187,10 @@ func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, er
 		return reply{odd: odd}, pause(ctx, turnaround+time.Until(sent))
 	}
 	f, first, err := l.receive(ctx, r, sent, t.timeout)
+	l.noise.strays += f.strays
+	if l.noise.broken += f.broken; f.used < len(l.heard) {
+		l.noise.broken++
+	}
 	latency := l.latency(sent, first, f)
 	if err == nil && t.confirm > 0 {
 		err = l.confirm(ctx, &f, t.confirm)
@@ -243,6 +263,9 @@ func (l *lineLink) settle(ctx context.Context, t timing) (odd bool, err error) {
 			break
 		}
 		l.alarm(t.latest())
+		if !odd {
+			l.noise.strays++
+		}
 		odd, quiet = true, max(2*l.silence, l.hunt)
 		if err := ctx.Err(); err != nil {
 			return odd, err
@@ -364,6 +387,7 @@ func (l *lineLink) confirm(ctx context.Context, f *find, d time.Duration) error 
 		}
 		f.odd = n > 0
 	}
+	l.noise.strays++
 	return fmt.Errorf("%w: something came beside the answer", errGarbled)
 }
 

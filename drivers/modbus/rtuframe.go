@@ -100,6 +100,7 @@ type find struct {
 	odd    bool // there was something that is not ours
 	echo   bool // the request itself was heard
 	need   int  // at least so many bytes are missing
+	noise       // before the answer
 }
 
 // scanRTU is the scan of the RTU mode.
@@ -126,6 +127,7 @@ func scanRTU(r request, sent, b []byte, echoed bool) find {
 			pos += len(sent)
 		case n > 0:
 			f.odd = true
+			f.strays++
 			pos += n
 		default:
 			f.used = pos
@@ -162,6 +164,9 @@ func hunt(r request, sent, b []byte, f find) find {
 			}
 			f.verdict, f.data, f.code = v, data, code
 			f.used, f.hunted, f.odd = pos+n, true, f.odd || !r.raw || pos > start
+			if pos > start {
+				f.broken++
+			}
 			return f
 		}
 	}

@@ -57,6 +57,7 @@ type server struct {
 	*station // what waits for the Host ends with it
 	*registers
 	spec  *serverSpec
+	meter drivers.Meter
 	log   *slog.Logger
 	index map[string]int
 	asked chan drivers.Asked
@@ -106,9 +107,26 @@ func (s *server) answerer(readOnly bool) answerer {
 		case !line && unit != 0 && unit != 255:
 			return append(b, pdu[0]|exceptionBit, byte(GatewayPath))
 		}
-		return s.registers.answer(b, pdu, readOnly)
+		out := s.registers.answer(b, pdu, readOnly)
+		s.served(out[len(b):])
+		return out
 	}
 }
+
+// served counts a request, and the PDU that answers it, if there is one.
+func (s *server) served(answer []byte) {
+	s.meter.Count("requests", 1)
+	if len(answer) == 0 {
+		return
+	}
+	s.meter.Count("answers", 1)
+	if len(answer) > 1 && answer[0]&exceptionBit != 0 {
+		s.meter.Count(fmt.Sprintf("exception_%d", answer[1]), 1)
+	}
+}
+
+// Metrics implements drivers.Metered: what clients asked of the server's unit.
+func (s *server) Metrics() drivers.Metrics { return s.meter.Metrics() }
 
 // Points implements drivers.Device.
 func (s *server) Points() []drivers.Point { return pointsOf(s.spec.points) }

@@ -37,6 +37,7 @@ type tcpLink struct {
 	used        time.Time // last
 	fresh       bool      // nothing was asked on it yet
 	silent      int       // requests in a row that got not a byte
+	noise       noise     // in this exchange
 }
 
 func newTCPLink(c net.Conn, transaction uint16) *tcpLink {
@@ -50,6 +51,13 @@ func (l *tcpLink) close() error { return l.conn.Close() }
 
 // exchange implements link.
 func (l *tcpLink) exchange(ctx context.Context, r request, t timing) (reply, error) {
+	l.noise = noise{}
+	got, err := l.converse(ctx, r, t)
+	got.noise = l.noise
+	return got, err
+}
+
+func (l *tcpLink) converse(ctx context.Context, r request, t timing) (reply, error) {
 	if err := ctx.Err(); err != nil {
 		return reply{}, err
 	}
@@ -121,6 +129,7 @@ func (l *tcpLink) receive(ctx context.Context, r request, deadline time.Time, ti
 				l.silent = 0
 				return answer(r, a)
 			}
+			l.noise.strays++
 			continue
 		}
 		if err = l.fill(); err == nil {

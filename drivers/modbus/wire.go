@@ -19,12 +19,14 @@ const maxWatched = 4096
 // wire tells those who watch a bus what goes over it: what is sent, and what came in an
 // exchange, each in one piece. Who has the bus calls it.
 type wire struct {
-	taps  drivers.Taps
-	heard []byte    // and not told yet
-	at    time.Time // when its first byte came
+	taps    drivers.Taps
+	heard   []byte    // and not told yet
+	at      time.Time // when its first byte came
+	out, in uint64    // bytes that were sent and received
 }
 
 func (w *wire) sent(b []byte) {
+	w.out += uint64(len(b))
 	if w.taps.Any() {
 		w.flush()
 		w.taps.Tell(time.Now(), true, b)
@@ -32,6 +34,7 @@ func (w *wire) sent(b []byte) {
 }
 
 func (w *wire) received(b []byte) {
+	w.in += uint64(len(b))
 	if len(b) == 0 || !w.taps.Any() {
 		return
 	}

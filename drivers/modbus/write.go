@@ -78,7 +78,7 @@ func (d *device) writePart(ctx context.Context, p *pointSpec, data, mask []byte)
 func (d *device) modify(ctx context.Context, p *pointSpec, data, mask []byte) error {
 	s := p.span
 	read := request{unit: d.spec.unit, fn: s.fn, addr: s.addr, count: s.count}
-	t := timing{timeout: d.spec.timeout, confirm: d.confirmTime(d.condition()), calm: d.bus.rtu}
+	t := timing{timeout: d.spec.timeout, confirm: d.confirmTime(d.condition()), calm: d.bus.rtu, counters: d.counters}
 	if d.bus.rtu {
 		if _, err := d.bus.borrow(ctx, read, t); err != nil {
 			return err
@@ -139,7 +139,7 @@ func (d *device) surely(ask func(request) (reply, error), read request) (reply, 
 // send does a write.
 func (d *device) send(ctx context.Context, r request) error {
 	return patiently(ctx, func() error {
-		_, err := d.bus.do(ctx, r, timing{timeout: d.spec.timeout})
+		_, err := d.bus.do(ctx, r, timing{timeout: d.spec.timeout, counters: d.counters})
 		return err
 	})
 }
