@@ -21,6 +21,7 @@ type slot struct {
 	origin string
 	log    *slog.Logger
 	cmds   chan command // bounded by Options.Queue; full is answered "busy"
+	asks   chan ask     // bounded by maxAsks; likewise
 
 	current *entry             // guarded by Host.mu; nil ends the slot
 	stop    context.CancelFunc // guarded by Host.mu; ends the serving of current
@@ -48,6 +49,7 @@ func newSlot(h *Host, bus message.Bus, name string) *slot {
 		origin:  "device/" + name,
 		log:     h.opts.Log.With("device", name),
 		cmds:    make(chan command, h.opts.Queue),
+		asks:    make(chan ask, maxAsks),
 		stop:    func() {},
 		reports: reports{every: h.opts.ReportEvery},
 	}
@@ -68,6 +70,7 @@ func (s *slot) run(ctx context.Context) {
 		e, serving, cancel := s.host.next(ctx, s)
 		if e == nil {
 			s.refuseQueued(ctx)
+			s.refuseAsks()
 			return
 		}
 		s.begin(e)
@@ -137,6 +140,8 @@ func (s *slot) idle(ctx context.Context, d time.Duration) {
 			return
 		case c := <-s.cmds:
 			s.refuse(ctx, c, "device is offline: "+s.reason())
+		case a := <-s.asks:
+			a.done <- errors.New("it is offline: " + s.reason())
 		}
 	}
 }
@@ -285,6 +290,8 @@ func (x *session) next(ctx context.Context, timer *time.Timer) error {
 		return x.command(ctx, c)
 	case p, ok := <-x.pushed:
 		return x.hear(ctx, p, ok)
+	case a := <-x.slot.asks:
+		return x.readNow(ctx, a)
 	case <-poll:
 		return x.poll(ctx)
 	}
@@ -304,6 +311,8 @@ func (x *session) nextFed(ctx context.Context, timer *time.Timer) error {
 		return x.command(ctx, c)
 	case a, ok := <-x.fed.asked:
 		return x.obey(ctx, a, ok)
+	case a := <-x.slot.asks:
+		return x.readNow(ctx, a)
 	case <-x.fed.wake:
 		return x.refresh(ctx)
 	case <-old:

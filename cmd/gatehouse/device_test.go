@@ -82,9 +82,13 @@ points:
 	server.says(t, "ready")
 	for _, s := range []said{
 		{"device list" + at, true, `dead +offline .* 0/1 +modbus +dead +cannot open.*press +online `},
-		{"device show press" + at, true, `press is online .*temp +4 +°C +good +[0-9.]+s .*gone|gone.*illegal data address.*reads: [1-9]`},
+		{"device show press" + at, true, `press is online .*temp +4 +°C +good +[0-9.]+s .*gone|gone.*illegal data address.*reads: [1-9].*driver.answers: [1-9].*driver.exception_2: [1-9].*driver.sent_bytes: [1-9].*requests took \(ms\): half [0-9.]+`},
 		{"device show nope" + at, false, `no device "nope"; there are dead, panel, press`},
 		{"device read press temp" + at, true, `^temp +4 +°C\s*$`},
+		{"device read press temp --last" + at, true, `^temp +4 +°C\s*$`},
+		{"device read dead" + at, false, `cannot read device "dead": it is offline: cannot open unit 1`},
+		{"device read dead --last" + at, false, `^a +null +bad for`},
+		{"device read panel" + at, false, `cannot read device "panel": it shows topics to others`},
 		{"device read press" + at, false, `gone +null +bad for .*exception 2`},
 		{"device read press tmp" + at, false, `no point "tmp"`},
 		{"device write press fan true --server mqtt://" + g.mqtt + at, true, `^fan is true now`},

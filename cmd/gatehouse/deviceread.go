@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"slices"
 	"text/tabwriter"
 
@@ -14,11 +18,13 @@ import (
 
 func (f *deviceFlags) read() *cobra.Command {
 	var direct directFlags
+	var last bool
 	cmd := f.running(&cobra.Command{
 		Use:   "read NAME [POINT...] | read --tcp HOST|--port PORT REGISTER...",
 		Short: "Read points of a device of the running gateway, or registers of a Modbus device without a gateway",
-		Long: `Read points of a device of the running gateway, as it read them last; or, with --tcp or
---port, ask a Modbus device itself.
+		Long: `Read points of a device through the running gateway, which asks the device now, in its turn
+on the line; with --last they are as the gateway read them last. Or, with --tcp or --port,
+ask a Modbus device itself.
 
 ` + registerHelp + `
 
@@ -34,22 +40,46 @@ The exit code is 1 if one of the points has no good value.`,
 				return errors.New("which device? `gatehouse device list` names them; --tcp and --port ask one without a gateway")
 			}
 			d, err := f.device(cmd.Context(), args[0])
+			if err == nil && !last {
+				err = f.readNow(cmd.Context(), &d, args[1:])
+			}
 			if err != nil {
 				return err
 			}
 			return readDevice(cmd.OutOrStdout(), &d, args[1:])
 		},
 	})
+	cmd.Flags().BoolVar(&last, "last", false, "show what the gateway read last, and ask nothing")
 	direct.add(cmd)
 	return cmd
 }
 
-// readDevice prints the points that are named, or all.
-func readDevice(out io.Writer, d *console.Device, names []string) error {
+// readNow has the running gateway read points of a device, or all.
+func (f *deviceFlags) readNow(ctx context.Context, d *console.Device, names []string) error {
+	if err := knows(d, names); err != nil {
+		return err
+	}
+	what := "devices/" + url.PathEscape(d.Name) + "/read?" + url.Values{"point": names}.Encode()
+	return f.request(ctx, http.MethodPost, what, nil, func(body io.Reader) error {
+		d.Points = nil
+		return json.NewDecoder(body).Decode(&d.Points)
+	})
+}
+
+// knows says which of the names is no point of the device.
+func knows(d *console.Device, names []string) error {
 	for _, name := range names {
 		if !slices.ContainsFunc(d.Points, func(p console.Point) bool { return p.Name == name }) {
 			return fmt.Errorf("device %q has no point %q; `gatehouse device show %s` lists them", d.Name, name, d.Name)
 		}
+	}
+	return nil
+}
+
+// readDevice prints the points that are named, or all.
+func readDevice(out io.Writer, d *console.Device, names []string) error {
+	if err := knows(d, names); err != nil {
+		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	bad := 0

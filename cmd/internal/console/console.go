@@ -112,6 +112,9 @@ func (c *Console) routes() http.Handler {
 	if c.opt.Record != nil {
 		mux.HandleFunc("GET /api/v1/recording", c.recording)
 	}
+	if asker, ok := c.opt.Source.(Asker); ok {
+		mux.HandleFunc("POST /api/v1/devices/{name}/read", func(w http.ResponseWriter, r *http.Request) { ask(w, r, asker) })
+	}
 	if c.opt.Wire != nil {
 		mux.HandleFunc("GET /api/v1/devices/{name}/wire", c.tapWire)
 		mux.HandleFunc("GET /api/v1/devices/{name}/recording", c.recordWire)

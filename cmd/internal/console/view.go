@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 )
@@ -15,6 +16,13 @@ type Source interface {
 	Rules() []RuleFile
 	Devices() []Device
 	Plugins() []Plugin
+}
+
+// Asker is a Source that reads devices when it is asked to.
+type Asker interface {
+	// Ask reads points of a device now, none being all, and returns them with what was
+	// read. The error says why nothing was.
+	Ask(ctx context.Context, device string, points []string) ([]Point, error)
 }
 
 // Client is one session.

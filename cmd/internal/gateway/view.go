@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -133,6 +134,19 @@ func (v view) Devices() []console.Device {
 		all = append(all, device)
 	}
 	return all
+}
+
+// Ask implements console.Asker.
+func (v view) Ask(ctx context.Context, device string, points []string) ([]console.Point, error) {
+	read, err := v.g.devices.Ask(ctx, device, points)
+	if err != nil {
+		return nil, err
+	}
+	shown := make([]console.Point, len(read))
+	for i := range read {
+		shown[i] = viewPoint(read[i])
+	}
+	return shown, nil
 }
 
 // lines are the lines that devices share, by device.

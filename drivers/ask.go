@@ -1,0 +1,112 @@
+package drivers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// maxAsks is how many questions of [Host.Ask] wait for one device.
+const maxAsks = 8
+
+// ErrBusy says that too much waits for a device.
+var ErrBusy = errors.New("busy")
+
+// ask is a question that somebody waits for.
+type ask struct {
+	points []string
+	done   chan error // capacity 1
+}
+
+// Ask reads points of a device now, in the device's turn on its line, and returns them
+// as the reading has left them; none are all. What is read is published as by a poll. An
+// error wraps [ErrNoDevice], [ErrBusy] or ctx's, or says that there is no such point, why
+// the device is offline, or what became of the question: [ErrLost], a time-out. Any
+// goroutine may call it.
+func (h *Host) Ask(ctx context.Context, device string, points []string) ([]PointStatus, error) {
+	s, err := h.place(device)
+	if err != nil {
+		return nil, err
+	}
+	a := ask{points: points, done: make(chan error, 1)}
+	select {
+	case s.asks <- a:
+	default:
+		return nil, fmt.Errorf("cannot read device %q: %w: %d others wait for it", device, ErrBusy, maxAsks)
+	}
+	select {
+	case err = <-a.done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read device %q: %w", device, err)
+	}
+	var d DeviceStatus
+	s.status(&d)
+	if len(points) == 0 {
+		return d.Points, nil
+	}
+	return slices.DeleteFunc(d.Points, func(p PointStatus) bool { return !slices.Contains(points, p.Name) }), nil
+}
+
+// readNow reads what somebody waits for. It returns an error if the device must be opened
+// again.
+func (x *session) readNow(ctx context.Context, a ask) error {
+	points, err := x.readable(a.points)
+	if err != nil {
+		a.done <- err
+		return nil
+	}
+	readings, err := x.read(ctx, points)
+	if ctx.Err() != nil {
+		a.done <- errClosing
+		return nil
+	}
+	x.slot.take(ctx, x.entry, readings, origin{})
+	if err != nil {
+		lost := x.unanswered(ctx, err) // before the answer, so that who asks on sees it
+		a.done <- err
+		return lost
+	}
+	if x.slot.missing(x.entry, points, readings) {
+		x.slot.fallen(ctx, x.entry)
+	}
+	x.answered(ctx)
+	a.done <- nil
+	return nil
+}
+
+// readable are the points of a question.
+func (x *session) readable(points []string) ([]string, error) {
+	if x.fed != nil {
+		return nil, errors.New("it shows topics to others, and is not read itself")
+	}
+	if len(points) == 0 {
+		for i := range x.entry.points {
+			points = append(points, x.entry.points[i].Name)
+		}
+	}
+	for _, name := range points {
+		if _, known := x.entry.index[name]; !known {
+			return nil, fmt.Errorf("there is no point %q", name)
+		}
+	}
+	if len(points) == 0 {
+		return nil, errors.New("it has no points")
+	}
+	return points, nil
+}
+
+// refuseAsks answers the questions that are left when the device ends.
+func (s *slot) refuseAsks() {
+	for {
+		select {
+		case a := <-s.asks:
+			a.done <- errClosing
+		default:
+			return
+		}
+	}
+}
