@@ -105,6 +105,10 @@ func BenchmarkReadTagsOverTCP(b *testing.B) {
 
 // A request costs a few allocations; a point that has not changed costs none.
 func TestReadAllocatesNothingForAPoint(t *testing.T) {
+	spare := 2.0
+	if raceEnabled { // its pools lose things, and what took their room grows anew
+		spare = 20
+	}
 	for _, keys := range []string{"", ", type: int16, scale: 0.1, offset: -40", ", type: float16", ", length: 1", ", scale_from: 0", ", bit: 3"} {
 		dev, names := memoryDevice(t, 120, keys)
 		count := func(names []string) float64 {
@@ -114,7 +118,7 @@ func TestReadAllocatesNothingForAPoint(t *testing.T) {
 				}
 			})
 		}
-		if few, many := count(names[60:65]), count(names); many > few+2 {
+		if few, many := count(names[60:65]), count(names); many > few+spare {
 			t.Errorf("points with%s: %v allocations for 5, %v for 120", keys, few, many)
 		}
 	}

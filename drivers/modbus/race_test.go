@@ -1,0 +1,6 @@
+//go:build race
+
+package modbus_test
+
+// raceEnabled says that allocations are not those of the program.
+const raceEnabled = true
