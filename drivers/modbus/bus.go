@@ -318,7 +318,7 @@ func (b *bus) relink(ctx context.Context) error {
 	}
 	if ctx.Err() == nil {
 		b.redial = min(max(2*b.redial, firstRedial), lastRedial)
-		if errors.Is(err, fs.ErrNotExist) { // to look for a port costs nothing
+		if b.transport().kind == kindSerial && errors.Is(err, fs.ErrNotExist) { // to look for a port costs nothing
 			b.redial = 0
 		}
 		b.redialAt, b.refusal = time.Now().Add(b.redial), err

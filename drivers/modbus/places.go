@@ -2,7 +2,9 @@ package modbus
 
 import (
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -24,9 +26,11 @@ type places struct {
 	mu       sync.Mutex // guards what follows
 	taken    map[net.Conn]*seated
 	stopping bool
-	gaveWay  int // since told
-	refused  int
-	told     time.Time
+
+	// Of who takes clients alone.
+	gaveWay int // since told
+	refused int
+	told    time.Time
 }
 
 // seated is what is known of a client.
@@ -37,29 +41,32 @@ type seated struct {
 
 // take gives a client a place, if need be that of the one that is silent longest.
 func (p *places) take(c net.Conn) bool {
-	displaced, ok := p.seat(c, time.Now())
+	now := time.Now()
+	displaced, full, ok := p.seat(c, now)
 	if displaced != nil {
 		_ = displaced.Close() // its goroutine ends with it
+	}
+	if full {
+		p.crowded(now, ok)
 	}
 	return ok
 }
 
-func (p *places) seat(c net.Conn, now time.Time) (displaced net.Conn, ok bool) {
+// seat finds a place. Full is that all were taken.
+func (p *places) seat(c net.Conn, now time.Time) (displaced net.Conn, full, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopping {
-		return nil, false
+		return nil, false, false
 	}
-	if len(p.taken) >= p.most {
-		displaced = p.silent(now)
-		p.crowded(now, displaced != nil)
-		if displaced == nil {
-			return nil, false
+	if full = len(p.taken) >= p.most; full {
+		if displaced = p.silent(now); displaced == nil {
+			return nil, true, false
 		}
 		delete(p.taken, displaced)
 	}
 	p.taken[c] = &seated{since: now}
-	return displaced, true
+	return displaced, full, true
 }
 
 // silent is who is silent longest, if that is long; mu is held.
@@ -73,7 +80,7 @@ func (p *places) silent(now time.Time) (longest net.Conn) {
 	return longest
 }
 
-// crowded tells once a period that all places were taken; mu is held.
+// crowded tells once a period that all places were taken. Who takes clients calls it.
 func (p *places) crowded(now time.Time, gaveWay bool) {
 	if gaveWay {
 		p.gaveWay++
@@ -105,13 +112,15 @@ func (p *places) leave(c net.Conn) {
 // stop gives no more places and closes all clients; false is that it did before.
 func (p *places) stop() bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stopping {
+	again := p.stopping
+	p.stopping = true
+	all := slices.Collect(maps.Keys(p.taken))
+	p.mu.Unlock()
+	if again {
 		return false
 	}
-	p.stopping = true
-	for c := range p.taken {
-		_ = c.Close() // nobody can act on an error here
+	for _, c := range all {
+		_ = c.Close() // nobody can act on an error here; over TLS it may take a while
 	}
 	return true
 }

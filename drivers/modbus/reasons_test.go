@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -79,6 +80,27 @@ func TestPortThatIsNotThereIsLookedFor(t *testing.T) {
 		there = true
 		if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 0, 1); errors.Is(err, drivers.ErrLost) {
 			t.Errorf("want the port opened at once, got %v", err)
+		}
+	})
+}
+
+// What is missing for a connection, such as a certificate, is no port: the device's
+// address is not called with each request.
+func TestAddressIsNotCalledForWhatIsNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		d := newDriver(t, modbus.Options{Dial: func(context.Context, string, string) (net.Conn, error) {
+			calls++
+			return nil, fmt.Errorf("cannot use the certificate: %w", fs.ErrNotExist)
+		}})
+		c := dial(t, d, modbus.Target{TCP: "plc"})
+		for range 5 {
+			if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 0, 1); !errors.Is(err, drivers.ErrLost) {
+				t.Fatalf("want no connection, got %v", err)
+			}
+		}
+		if calls != 1 {
+			t.Errorf("want one call within 250 ms, got %d", calls)
 		}
 	})
 }
