@@ -16,24 +16,24 @@ var ErrBusy = errors.New("busy")
 // ask is a question that somebody waits for.
 type ask struct {
 	points []string
-	done   chan error // capacity 1
+	gone   <-chan struct{} // closed when nobody waits any more
+	done   chan error      // capacity 1
 }
 
 // Ask reads points of a device now, in the device's turn on its line, and returns them
-// as the reading has left them; none are all. What is read is published as by a poll. An
-// error wraps [ErrNoDevice], [ErrBusy] or ctx's, or says that there is no such point, why
-// the device is offline, or what became of the question: [ErrLost], a time-out. Any
-// goroutine may call it.
+// as the reading has left them; none are all. Points that the device tells by itself are
+// as it told them last. What is read is published as by a poll. An error wraps
+// [ErrNoDevice], [ErrBusy] or ctx's, or says that there is no such point, why the device
+// is offline, or what became of the question: [ErrLost], a time-out. Any goroutine may
+// call it.
 func (h *Host) Ask(ctx context.Context, device string, points []string) ([]PointStatus, error) {
 	s, err := h.place(device)
 	if err != nil {
 		return nil, err
 	}
-	a := ask{points: points, done: make(chan error, 1)}
-	select {
-	case s.asks <- a:
-	default:
-		return nil, fmt.Errorf("cannot read device %q: %w: %d others wait for it", device, ErrBusy, maxAsks)
+	a := ask{points: points, gone: ctx.Done(), done: make(chan error, 1)}
+	if err := h.hand(s, a); err != nil {
+		return nil, fmt.Errorf("cannot read device %q: %w", device, err)
 	}
 	select {
 	case err = <-a.done:
@@ -51,11 +51,31 @@ func (h *Host) Ask(ctx context.Context, device string, points []string) ([]Point
 	return slices.DeleteFunc(d.Points, func(p PointStatus) bool { return !slices.Contains(points, p.Name) }), nil
 }
 
+// hand gives a slot a question, unless it has ended: then nobody would answer.
+func (h *Host) hand(s *slot, a ask) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.slots[s.name] != s {
+		return errClosing
+	}
+	select {
+	case s.asks <- a:
+		return nil
+	default:
+		return fmt.Errorf("%w: %d others wait for it", ErrBusy, maxAsks)
+	}
+}
+
 // readNow reads what somebody waits for. It returns an error if the device must be opened
 // again.
 func (x *session) readNow(ctx context.Context, a ask) error {
+	select {
+	case <-a.gone: // the line is for others
+		return nil
+	default:
+	}
 	points, err := x.readable(a.points)
-	if err != nil {
+	if err != nil || len(points) == 0 {
 		a.done <- err
 		return nil
 	}
@@ -78,23 +98,25 @@ func (x *session) readNow(ctx context.Context, a ask) error {
 	return nil
 }
 
-// readable are the points of a question.
-func (x *session) readable(points []string) ([]string, error) {
-	if x.fed != nil {
+// readable are the points of a question that the device is asked for: those that it does
+// not tell by itself, which it may have nothing to say about.
+func (x *session) readable(names []string) (points []string, err error) {
+	switch {
+	case x.fed != nil:
 		return nil, errors.New("it shows topics to others, and is not read itself")
+	case len(x.entry.points) == 0:
+		return nil, errors.New("it has no points")
 	}
-	if len(points) == 0 {
-		for i := range x.entry.points {
-			points = append(points, x.entry.points[i].Name)
-		}
-	}
-	for _, name := range points {
+	for _, name := range names {
 		if _, known := x.entry.index[name]; !known {
 			return nil, fmt.Errorf("there is no point %q", name)
 		}
 	}
-	if len(points) == 0 {
-		return nil, errors.New("it has no points")
+	for i := range x.entry.points {
+		p := &x.entry.points[i]
+		if p.Every > 0 && (len(names) == 0 || slices.Contains(names, p.Name)) {
+			points = append(points, p.Name)
+		}
 	}
 	return points, nil
 }

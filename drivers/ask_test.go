@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -52,6 +53,60 @@ func TestAskReadsNow(t *testing.T) {
 			if _, err := h.host.Ask(t.Context(), "q", nil); !errors.Is(err, drivers.ErrNoDevice) {
 				t.Errorf("want no such device, got %v", err)
 			}
+		})
+	})
+	t.Run("what the device tells by itself is as it told it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{silent: map[string]bool{"b": true}}
+			f.set("a", drivers.IntValue(1))
+			h := startHouse(t, drivers.Options{Drivers: map[string]drivers.Driver{"fake": f}},
+				files("p.yaml", "driver: fake\npush: true\nevery: 1h\npoints: {a: {}, b: {pushed: true}}\n"))
+			f.last().pushed <- drivers.Pushed{Readings: []drivers.Reading{{Point: "b", Value: drivers.IntValue(5), At: time.Now()}}}
+			synctest.Wait()
+			if got := asking(t, h); got != "a=1 good , b=5 good" {
+				t.Errorf("want all points, got %q", got)
+			}
+			f.change(func(f *fake) { f.readErr, f.reads = errors.New("no answer"), nil })
+			_ = asking(t, h, "a")
+			if got := asking(t, h, "b"); got != "b=5 stale the device is offline: no answer" {
+				t.Errorf("want a value that is not good any more, got %q", got)
+			}
+			if got := h.bus.Retained("p/status"); got != "offline" {
+				t.Errorf("want the device offline, got %q", got)
+			}
+			if want := []string{"a"}; !slices.Equal(f.reads, want) {
+				t.Errorf("want %q asked for, got %q", want, f.reads)
+			}
+			h.end()
+		})
+	})
+	t.Run("in the order of the device, each once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{}
+			h := startHouse(t, drivers.Options{Drivers: map[string]drivers.Driver{"fake": f}}, files("p.yaml", slow))
+			f.change(func(f *fake) { f.reads = nil })
+			_ = asking(t, h, "b", "a", "b")
+			if want := []string{"a,b"}; !slices.Equal(f.reads, want) {
+				t.Errorf("want %q asked for, got %q", want, f.reads)
+			}
+			h.end()
+		})
+	})
+	t.Run("not for those who do not wait any more", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{}
+			h := startHouse(t, drivers.Options{Drivers: map[string]drivers.Driver{"fake": f}}, files("p.yaml", slow))
+			f.change(func(f *fake) { f.delay, f.reads = 10*time.Second, nil })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			for range 3 {
+				go func() { _, _ = h.host.Ask(ctx, "p", nil) }()
+			}
+			h.after(time.Minute)
+			if len(f.reads) != 1 {
+				t.Errorf("want the device asked once, got %q", f.reads)
+			}
+			h.end()
 		})
 	})
 	t.Run("why it cannot be", func(t *testing.T) {
