@@ -18,7 +18,7 @@ func (d *device) fetch(ctx context.Context, s span, attempts int) ([]byte, span,
 		case err == nil:
 			return data, from, nil
 		case errors.As(err, &e) && e.unreached():
-			return nil, s, fmt.Errorf("%w: %w", errSilent, err)
+			return nil, s, unheard(err)
 		case errors.As(err, &e):
 			if d.bus.rtu && !d.refused.holds(from) && !in.settled(from, odd) {
 				err = d.calm(ctx, &in)

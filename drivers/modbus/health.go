@@ -3,6 +3,7 @@ package modbus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
@@ -63,6 +64,9 @@ func (e deadError) Error() string { return e.why.Error() }
 // Is makes it an errDead, and nothing that why is.
 func (e deadError) Is(target error) bool { return target == errDead }
 
+// unheard is what it means that a gateway did not reach the unit.
+func unheard(err error) error { return fmt.Errorf("%w: %w", errSilent, err) }
+
 // learn draws the lesson of an exchange.
 func (b *bus) learn(j *job, got reply, err error) {
 	b.mu.Lock()
@@ -87,7 +91,9 @@ func (b *bus) learn(j *job, got reply, err error) {
 		return
 	case errors.Is(err, errGarbled):
 		h.strike(garbledStrikes, now, b.leastBackOff(j), err)
-	case errors.Is(err, errSilent), errors.As(err, &exception):
+	case errors.As(err, &exception):
+		h.strike(silenceStrikes, now, b.leastBackOff(j), unheard(err))
+	case errors.Is(err, errSilent):
 		h.strike(silenceStrikes, now, b.leastBackOff(j), err)
 	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}

@@ -38,6 +38,33 @@ func TestReasonsStayTheSame(t *testing.T) {
 			}
 		})
 	})
+	t.Run("of a unit that a gateway does not reach", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			device := newFakeNet(1, time.Second)
+			defer device.ended.Wait()
+			d := newDriver(t, modbus.Options{Dial: device.dial})
+			dev, err := d.Open(t.Context(), config(t, tcpFile(time.Second, fakePoints()[:1])))
+			if err != nil {
+				t.Fatal(err)
+			}
+			reasons, before := map[string]int{}, device.asked()
+			for range 60 {
+				device.with(func(n *fakeNet) { n.once = tcpAway })
+				_, err := dev.Read(t.Context(), names(fakePoints()[:1]))
+				reasons[err.Error()]++
+				later(3 * time.Second)
+			}
+			if len(reasons) != 1 {
+				t.Errorf("want one reason, got %v", reasons)
+			}
+			if asked := device.asked() - before; asked < 5 || asked > 30 {
+				t.Errorf("want it left alone most of the time, got it asked %d times", asked)
+			}
+			if err := dev.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	})
 	t.Run("of a port that cannot be opened", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			tries := 0
