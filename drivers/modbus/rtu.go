@@ -298,11 +298,9 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeo
 		if ctx.Err() != nil {
 			return f, first, ctx.Err()
 		}
-		wait := min(readSlice, deadline.Sub(now))
+		wait := min(readSlice, max(0, deadline.Sub(now)))
 		if f.hunted {
 			wait = max(2*l.silence, l.hunt)
-		} else if wait <= 0 {
-			return f, first, l.failure(timeout)
 		}
 		if len(l.heard) >= maxHeard {
 			return f, first, fmt.Errorf("%w: the line is full of noise", errGarbled)
@@ -312,10 +310,12 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeo
 		if err != nil {
 			return f, first, errLost("cannot read from the port", err)
 		}
-		if n == 0 && f.hunted {
+		switch {
+		case n == 0 && f.hunted:
 			return f, first, nil
-		}
-		if n == 0 {
+		case n == 0 && wait == 0: // who was kept from looking until now has looked, too
+			return f, first, l.failure(timeout)
+		case n == 0:
 			continue
 		}
 		if known {

@@ -71,9 +71,9 @@ func New(opt Options) (*Console, error) {
 	c := &Console{opt: opt, ending: make(chan struct{})}
 	routes := sync.OnceValue(c.routes) // the API's description takes 700 KB, which no start has to wait for
 	c.server = &http.Server{
-		Handler: onlyLoopback(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		Handler: onlyLoopback(ofNoOther(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			routes().ServeHTTP(w, r)
-		})),
+		}))),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
@@ -153,6 +153,14 @@ func (c *Console) damaged() int64 {
 		return 0
 	}
 	return c.opt.Store().Damaged
+}
+
+// ofNoOther refuses what a page of the web has a browser do here. Who has the token of a
+// webhook may come from anywhere.
+func ofNoOther(next http.Handler) http.Handler {
+	guard := http.NewCrossOriginProtection()
+	guard.AddInsecureBypassPattern("POST /hooks/{name}")
+	return guard.Handler(next)
 }
 
 // onlyLoopback refuses requests that name another host: a page of the web can let

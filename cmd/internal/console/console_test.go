@@ -204,6 +204,37 @@ func TestAnotherHostNameIsRefused(t *testing.T) {
 	}
 }
 
+// What a page of the web has a browser post is refused before anything is done.
+func TestAnotherOriginIsRefused(t *testing.T) {
+	address := serve(t, func() error { return nil })
+	for _, c := range []struct {
+		method, path, site string
+		refused            bool
+	}{
+		{http.MethodPost, "/api/v1/devices/plc/read", "cross-site", true},
+		{http.MethodPost, "/api/v1/devices/plc/read", "same-origin", false},
+		{http.MethodPost, "/api/v1/devices/plc/read", "", false}, // no browser
+		{http.MethodPost, "/hooks/bell", "cross-site", false},    // it has a token
+		{http.MethodGet, "/api/v1/topics", "cross-site", false},  // which the page cannot see
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+address+c.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.site != "" {
+			r.Header.Set("Sec-Fetch-Site", c.site)
+		}
+		got, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = got.Body.Close()
+		if refused := got.StatusCode == http.StatusForbidden; refused != c.refused {
+			t.Errorf("%s %s from %q gives %d", c.method, c.path, c.site, got.StatusCode)
+		}
+	}
+}
+
 func TestOptionsAreRequired(t *testing.T) {
 	if _, err := console.New(console.Options{}); err == nil {
 		t.Error("a console of nothing was made")

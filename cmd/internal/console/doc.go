@@ -14,6 +14,7 @@
 //	GET /readyz            200 when it takes messages, 503 before and while it stops
 //
 // It knows the gateway by the small interface [Source] alone. Everything is
-// read-only. A request whose Host is not this machine's loopback is refused, so
-// that no page of the web can read the API through a name of its own.
+// read-only, but that a device may be asked now. A request whose Host is not this
+// machine's loopback is refused, so that no page of the web can read the API through a
+// name of its own, and so is what a page of another origin has a browser post.
 package console
