@@ -61,7 +61,7 @@ func (s *script) setUp(bytes bool) {
 	s.setUpHTTP()
 	s.offer("plugin", s.jsPlugin)
 	s.setUpHelpers()
-	s.offerAll()
+	s.offerAll(bytes)
 }
 
 type native = func(goja.FunctionCall) goja.Value

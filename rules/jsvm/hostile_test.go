@@ -36,6 +36,7 @@ var hostile = []struct {
 	{"a large typed array", `new Float64Array(2 ** 31)`, ``, "over the limit of 4194304"},
 	{"a large typed array by a calculated name", `new globalThis['Float64' + 'Array'](2 ** 31)`, ``, "over the limit of 4194304"},
 	{"a large typed array by another way to the global object", `const g = (function () { return this })(); new g['Int8' + 'Array'](2 ** 31)`, ``, "over the limit of 4194304"},
+	{"a large typed array by a getter that the global object inherits", `Object.defineProperty(Object.prototype, 'g', { get: Object.prototype.valueOf, configurable: true }); new g['Float64' + 'Array'](2 ** 31)`, ``, "g is not defined"},
 	{"a large typed array by a name with an escape", `new Int8\u0041rray(2 ** 31)`, ``, "over the limit of 4194304"},
 	{"a large typed array by the constructor of another", `new msg.bytes.constructor(2 ** 31)`, ``, "over the limit of 4194304"},
 	{"a large buffer by the constructor of another", `new (new TextEncoder().encode('a').buffer.constructor)(2 ** 33)`, ``, "over the limit of 4194304"},

@@ -1,6 +1,13 @@
 package jsvm
 
-import "github.com/dop251/goja"
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dop251/goja"
+)
 
 // offers are the globals of ours that the script has not asked for yet: each takes most of
 // a kilobyte of a runtime's memory, and a script uses few. They are below the global object,
@@ -19,10 +26,30 @@ func (s *script) offer(name string, f any) {
 	s.offers.made[name] = f
 }
 
-// offerAll puts the offers in their place, once all are known.
-func (s *script) offerAll() {
-	if err := s.rt.GlobalObject().SetPrototype(s.rt.NewDynamicObject(s.offers)); err != nil {
+// offerAll puts the offers in their place, once all are known. If the script does not reach
+// the constructors of binary data, the global object inherits nothing else: a getter of
+// Object.prototype would be handed it, and one of the engine's own gives away what it is
+// handed.
+func (s *script) offerAll(bytes bool) {
+	below, err := s.rt.NewDynamicObject(s.offers), error(nil)
+	if !bytes {
+		err = below.SetPrototype(nil)
+	}
+	if err = errors.Join(err, s.rt.GlobalObject().SetPrototype(below)); err != nil {
 		panic("jsvm: cannot set up globals: " + err.Error()) // those of a new runtime can be
+	}
+}
+
+// makeDeclared makes at once what a script may declare by "var": that leaves a global as it
+// is, but would hide one that is below the global object.
+func (o *offers) makeDeclared(text string) {
+	if !strings.Contains(text, "var") {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.made)) {
+		if strings.Contains(text, name) {
+			o.Get(name)
+		}
 	}
 }
 

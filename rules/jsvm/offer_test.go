@@ -1,6 +1,7 @@
 package jsvm_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/gatehouse/gatehouse/rules/jsvm"
@@ -54,5 +55,17 @@ on('d', () => neverHeardOf)`)
 	}
 	if o := s.hear(t, p, 3, "d", ""); o.Err == nil {
 		t.Error("a name that is none is no error")
+	}
+}
+
+// TestGlobalsThatAreDeclaredAgain stay what they are, as any global does.
+func TestGlobalsThatAreDeclaredAgain(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `
+var console = console || { log() { throw new Error('not ours') } }
+var publish
+on('a', () => { console.log('x'); publish('seen', typeof console.warn) })`)
+	if got := show(s.hear(t, p, 0, "a", "")); !strings.Contains(got, `publish seen "function" q0`) {
+		t.Error(got)
 	}
 }

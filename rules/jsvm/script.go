@@ -110,6 +110,9 @@ func (s *script) load(l *loadRecord) wireOutcome {
 		return wireOutcome{Fault: s.faultOf(err), Took: time.Since(began)}
 	}
 	s.setUp(anyText(l, reachesBytes))
+	if !module { // whose variables are no globals
+		s.offers.makeDeclared(string(l.Text))
+	}
 	s.top = true
 	out := s.run(&effects{}, func() error { return s.runTop(prog, module) }, nil)
 	s.top = false
