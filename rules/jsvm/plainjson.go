@@ -3,7 +3,10 @@ package jsvm
 import (
 	"bytes"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/dop251/goja"
 )
@@ -20,9 +23,13 @@ func (s *script) plainJSON(o *goja.Object) []byte {
 	if o.ExportType() != typeOfPlain || o.ClassName() != "Object" || o.Get("toJSON") != nil {
 		return nil
 	}
+	keys := o.Keys()
+	if slices.ContainsFunc(keys, func(key string) bool { return strings.ContainsRune(key, utf8.RuneError) }) {
+		return nil // half of a surrogate pair, perhaps: the field would not be found by that name
+	}
 	b := append(s.text[:0], '{')
 	s.text = nil // a getter may publish, too
-	for _, key := range o.Keys() {
+	for _, key := range keys {
 		b = s.appendField(b, key, o.Get(key))
 	}
 	if b[len(b)-1] == ',' {

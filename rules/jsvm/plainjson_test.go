@@ -13,7 +13,7 @@ func TestPublishedAsStringifyWould(t *testing.T) {
 	values := []string{
 		`{}`, `{a:1}`, `{stamp:'0123', value:7, sum:12.5}`, `{b:true, a:false, n:null}`, `{a:undefined, b:1, c:undefined}`, `{a:undefined}`,
 		`{a:-0, b:1e21, c:1e-7, d:NaN, e:-Infinity, f:123456789012345680000}`, `{2:'two', 1:'one', x:0}`,
-		`{a:'"', b:'\\', c:'\n\u0001\u007f', d:'\u00e9\u2028\ud800 \ud83d\ude00', e:'</script>'}`, `{'"':1, 'ö':2, '':3, '\u2028':4, 'a b':5}`,
+		`{a:'"', b:'\\', c:'\n\u0001\u007f', d:'\u00e9\u2028\ud800 \ud83d\ude00', e:'</script>'}`, `{'"':1, 'ö':2, '':3, '\u2028':4, 'a b':5}`, `{'\ud800':1, '\ufffd':2}`,
 		`{f(){}, g:Symbol('s'), [Symbol('k')]:1, h:1}`, `{f(){}}`, `{a:{b:[1,{c:'x'}]}, d:[], e:[undefined, ()=>1]}`,
 		`{d:new Date(0), n:new Number(3), s:new String('x'), b:new Boolean(false), r:/x/, e:new Error('x')}`,
 		`{toJSON(k){return 'me ' + k}}`, `{a:{toJSON(k){return 'inner ' + k}}}`, `{toJSON:1, a:2}`, `{a:{toJSON(){}}, b:1}`,
