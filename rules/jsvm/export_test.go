@@ -130,3 +130,12 @@ func RuntimeBytes(bytes bool) int64 {
 	runtime.KeepAlive(all)
 	return took / n
 }
+
+// Encoded is what a call is sent as, before its caller uses the memory again and after.
+func Encoded(p rules.Program, call *rules.Call, reuse func()) (before, after []byte) {
+	it := &item{prog: p.(*program)}
+	it.hold(call)
+	before = it.append(nil)
+	reuse()
+	return before, it.append(nil)
+}

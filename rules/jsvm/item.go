@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
 )
 
@@ -24,6 +25,10 @@ type item struct {
 	peers  []uint32    // the scripts whose state it may read
 	seq    uint64
 	size   int // about what it takes in a frame
+
+	// What call points to.
+	own rules.Call
+	msg message.Message
 
 	status atomic.Int32
 	wait   *waiter // nil for a reload
@@ -51,6 +56,17 @@ func newWaiter(n int) *waiter {
 	w := &waiter{done: make(chan struct{})}
 	w.left.Store(int32(n))
 	return w
+}
+
+// hold takes a call over: it may be sent, and answered, when its caller has given it up and
+// uses the memory again.
+func (it *item) hold(call *rules.Call) {
+	it.own = *call
+	if call.Message != nil {
+		it.msg = *call.Message
+		it.own.Message = &it.msg
+	}
+	it.call = &it.own
 }
 
 // settle claims the item for an answer, which [item.tell] follows. It returns false

@@ -2,6 +2,7 @@ package jsvm_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -299,5 +300,20 @@ func TestLargePayloads(t *testing.T) {
 	}
 	if got := show(s.hear(t, p, 1, "b", strings.Repeat("1", 2<<20))); !strings.Contains(got, "2097152 bytes are over the limit of 1048576") {
 		t.Errorf("JSON of 2 MiB: %.200s", got)
+	}
+}
+
+// A call that is given up may be sent and answered all the same, when its memory is that of
+// others.
+func TestCallsAreTakenOver(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `on('a', () => {})`)
+	call := s.call(0, "a", "payload")
+	before, after := jsvm.Encoded(p, &call, func() {
+		*call.Message = message.Message{}
+		call = rules.Call{}
+	})
+	if !bytes.Equal(before, after) || !bytes.Contains(after, []byte("payload")) {
+		t.Errorf("%q was %q", after, before)
 	}
 }

@@ -174,7 +174,8 @@ func (p *program) runCalls(ctx context.Context, calls []rules.Call, outcomes []r
 	for i := range calls {
 		it := &items[i]
 		it.until = until
-		it.prog, it.call, it.wait, it.size = p, &calls[i], wait, callSize+len(calls[i].Data)
+		it.hold(&calls[i])
+		it.prog, it.wait, it.size = p, wait, callSize+len(calls[i].Data)
 		if out, over := p.withoutWorker(&calls[i]); over {
 			it.give(out)
 			continue
