@@ -57,7 +57,7 @@ func (a *appointment) record(now time.Time) string {
 	return strconv.FormatInt(due.UnixMilli(), 10)
 }
 
-// agenda is the appointments of a lane. It belongs to the lane's goroutine.
+// agenda is the appointments of a lane. It belongs to whoever holds the lane.
 type agenda struct {
 	all  []*appointment
 	look time.Time // when something is due, or the wall clock has to be looked at; zero is never

@@ -23,7 +23,7 @@ type ear struct {
 	name  string
 	stood chan struct{} // closed when it has stood once
 
-	history *history // of the lane's goroutine
+	history *history // of whoever holds the lane
 
 	// Of whoever holds subscribing.
 	subscribing chan struct{}

@@ -50,7 +50,7 @@ type Keeper interface {
 	Keep(ctx context.Context, records []Record) (wait func(context.Context) error, err error)
 }
 
-// keeping is what is kept of one file, beside its State, by the goroutine of its lane.
+// keeping is what is kept of one file, beside its State, by its lane.
 type keeping struct {
 	memory *State            // what its programs have saved
 	due    map[string]string // of its schedules: the values of the records

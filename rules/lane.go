@@ -276,7 +276,7 @@ func (l *lane) lookAtClock(now time.Time) (set bool) {
 	l.out.mark()
 	for _, u := range l.current.units {
 		if u.lane != l.index {
-			continue // its timers are of another goroutine
+			continue // its timers are another lane's
 		}
 		for _, t := range u.timers {
 			l.keepAgain(u, t, now)

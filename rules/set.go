@@ -24,7 +24,7 @@ type unit struct {
 	own    *judge   // what starts and timers did
 	refs   atomic.Int64
 
-	// Of the lane's goroutine alone.
+	// Of whoever holds the lane.
 	started bool
 	timers  map[string]*timer
 	// torn says that a run was cut short by the end, and what it did is not kept: it is

@@ -27,7 +27,7 @@ type bundle struct {
 	unit   *unit
 	judges []*judge
 	sieve  func(m *message.Message, picked []int) []int
-	picked []int // of the lane's goroutine alone
+	picked []int // of whoever holds the lane
 
 	sifted    atomic.Uint64 // messages
 	explained atomic.Int64  // when all rules were last asked, in Unix milliseconds

@@ -67,7 +67,7 @@ type tally struct {
 	next     int // in ring, once it is full
 
 	explained atomic.Int64 // when facts were last asked for, in Unix milliseconds
-	until     time.Time    // suspended; of the lane's goroutine alone
+	until     time.Time    // suspended; of whoever holds the lane
 	loops     int          // messages that went through too many rules, since loopsFrom
 	deep      int          // and those that it heard after half as many
 	loopsFrom time.Time

@@ -37,8 +37,8 @@ type timer struct {
 	owed int64
 }
 
-// timerQueue is the timers of a lane, the next one first. It belongs to the lane's
-// goroutine.
+// timerQueue is the timers of a lane, the next one first. It belongs to whoever holds
+// the lane.
 type timerQueue struct {
 	heap timerHeap
 	seq  uint64

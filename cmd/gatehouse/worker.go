@@ -34,8 +34,8 @@ func build() string {
 	return fmt.Sprint(version, " ", info.Size(), " ", info.ModTime().UnixNano())
 }
 
-// translated is how long after its start a worker has compiled the scripts of most
-// folders, on a slow machine, too; what that took is given back a second time.
+// translated is how long after that a worker has compiled the scripts of most folders, on
+// a slow machine, too; what that took is given back a second time.
 const translated = 2 * time.Second
 
 // runWorker serves scripts on the inherited pipes until they close. Its memory is bounded
