@@ -33,6 +33,9 @@ func expiryOf(seconds uint32) time.Duration {
 func (c *conn) connect() bool {
 	deadline := time.Now().Add(c.srv.opts.Limits.ConnectTime)
 	_ = c.nc.SetReadDeadline(deadline) // an error shows in the read
+	if c.ended.Load() {                // then the deadline was one that had us end, and is lost
+		return false
+	}
 	ctx, cancel := context.WithDeadline(c.srv.ctx, deadline)
 	defer cancel()
 	p, ok := c.readConnect()
