@@ -256,6 +256,9 @@ func (b *batch) flush() {
 		r.signal()
 	}
 	b.wakes = b.wakes[:0]
+	if cap(b.wakes) > keepTargets {
+		b.wakes = nil
+	}
 }
 
 // wake has an in-process subscriber look, when the batch is flushed, for what was queued

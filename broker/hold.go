@@ -78,7 +78,9 @@ func (r *repeats) settle(a *ack) bool {
 // said it again. To acknowledge it for that one would be false.
 func (c *conn) number(in *pub, p *packet.Publish, name string) {
 	s := c.session
-	s.said++
+	if s.said++; s.said == 0 { // 0 is no PUBLISH
+		s.said = 1
+	}
 	in.number = s.said
 	if p.QoS == 1 && !p.Dup && c.repeats.n.Load() == 0 {
 		return

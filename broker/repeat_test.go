@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -209,9 +210,8 @@ func repeatAtRandom(t *testing.T, version packet.Version, qos message.QoS, seed 
 					r.say(true, ids[random.IntN(len(ids))])
 				}
 			case n < 7:
-				for id := range r.received {
-					r.release(id)
-					break
+				if ids := slices.Sorted(maps.Keys(r.received)); len(ids) > 0 {
+					r.release(ids[0])
 				}
 			default:
 				room := random.IntN(2) == 0

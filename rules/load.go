@@ -229,7 +229,13 @@ func (e *Engine) makeFile(ctx context.Context, lib *library, name string, text f
 	if err != nil {
 		return f.broken(err)
 	}
-	f.unit = newUnit(name, f.lane, hash, prog, e.stateOf(name))
+	err = guarded(ctx, func(context.Context) error {
+		f.unit = newUnit(name, f.lane, hash, prog, e.stateOf(name))
+		return nil
+	})
+	if err != nil {
+		return f.broken(err)
+	}
 	f.unit.reads = reads
 	return f
 }

@@ -3,6 +3,7 @@ package exprlang
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,9 +85,12 @@ func (c *compilation) ruleName(n *ast.IdentifierNode) ast.Node {
 	return n
 }
 
+// mark makes the name of a slot that of the rule alone.
+func (n *ruleNames) mark() string { return ruleMark + strconv.Itoa(n.number) + "\x01" }
+
 // knowRule makes sure that there is a slot for a variable of the rule.
 func (t *table) knowRule(what string, names *ruleNames) string {
-	name := fmt.Sprintf("%s"+ruleMark+"%d\x01", what, names.number)
+	name := what + names.mark()
 	r := names.rule
 	g := &given{fleeting: true, fields: []string{}}
 	if what == "edge" {

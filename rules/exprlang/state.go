@@ -186,6 +186,11 @@ type topicPart struct {
 	x    *expression // instead of text
 }
 
+// ofRule reports whether a part reads what each rule has for itself.
+func (c *compilation) ofRule(p topicPart) bool {
+	return p.x != nil && slices.ContainsFunc(p.x.slots, c.table.ofRule)
+}
+
 // stateCall is state(topic), with a topic of text and expressions.
 func (c *compilation) stateCall(n *ast.CallNode) (string, *refusal) {
 	if len(n.Arguments) != 1 {
@@ -202,6 +207,9 @@ func (c *compilation) stateCall(n *ast.CallNode) (string, *refusal) {
 	}
 	m := own.memory
 	name := slotName("state(%s)", arg.String())
+	if slices.ContainsFunc(parts, c.ofRule) {
+		name += c.table.own.rule.mark()
+	}
 	c.table.add1(name, func(e *evaluator, path []step) any {
 		topic, ok := e.topicOf(parts)
 		if !ok {

@@ -85,6 +85,19 @@ func TestStateOfTopics(t *testing.T) {
 	}
 }
 
+// What each rule has for itself may be a part of the topic.
+func TestStateOfTopicsThatARuleNames(t *testing.T) {
+	const rule = "  - {name: %s, on: x, windows: {w: {sum: %s, last: 1}}, do: [{publish: out, payload: '${state(\"a/\" + windows.w)}'}]}\n"
+	p := compile(t, "rules:\n"+fmt.Sprintf(rule, "one", "1")+fmt.Sprintf(rule, "two", "2"))
+	tell(t, p, "a/1", `"of one"`, "a/2", `"of two"`)
+	for i, want := range []string{`of one`, `of two`} {
+		out := p.Run(t.Context(), []rules.Call{{Rule: i, Message: &message.Message{Topic: "x"}, Now: noon}})[0]
+		if len(out.Publish) != 1 || string(out.Publish[0].Payload) != want {
+			t.Errorf("rule %d came to %+v, want %s", i, out, want)
+		}
+	}
+}
+
 func matches(filter, name string) bool {
 	f, n := strings.Split(filter, "/"), strings.Split(name, "/")
 	return len(f) == len(n) && !slices.ContainsFunc(slices.Collect(func(yield func(int) bool) {

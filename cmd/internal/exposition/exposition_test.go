@@ -116,7 +116,7 @@ func TestTheProgramItself(t *testing.T) {
 	if n := families["go_gc_duration_seconds"].GetMetric()[0].GetSummary().GetQuantile(); len(n) != 5 || n[1].GetQuantile() != 0.25 {
 		t.Errorf("the quantiles are %v", n)
 	}
-	if rss := families["process_resident_memory_bytes"].GetMetric()[0].GetGauge().GetValue(); rss < 1<<20 || rss > 1<<40 {
+	if rss := families["process_resident_memory_bytes"].GetMetric()[0].GetGauge().GetValue(); (rss < 1<<20 || rss > 1<<40) && !testing.Short() { // an emulator's /proc has zeros there
 		t.Errorf("resident memory of %v bytes", rss)
 	}
 }
