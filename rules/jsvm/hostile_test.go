@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse/gatehouse/rules"
+	"github.com/gatehouse/gatehouse/rules/jsvm"
 )
 
 // hostile are handlers that want to do harm. In each, done says that it is enough
@@ -72,9 +73,17 @@ var hostile = []struct {
 	{"a detached runtime", `on.constructor('return process')()`, ``, "scripts cannot make code from text"},
 }
 
+// roomy gives a worker under the race detector room for what one script after another
+// leaves behind.
+func roomy(o *jsvm.Options) {
+	if raceEnabled {
+		o.Memory = 1 << 30
+	}
+}
+
 func TestHostileScripts(t *testing.T) {
 	const good = `let n = 0; on('a', () => publish('n', ++n))`
-	hasty, slow := start(t), start(t, patient)
+	hasty, slow := start(t, roomy), start(t, patient, roomy)
 	bystanders := map[*suite]rules.Program{hasty: hasty.compile(t, "good.js", good), slow: slow.compile(t, "good.js", good)}
 	for _, c := range hostile {
 		t.Run(c.behaviour, func(t *testing.T) {
