@@ -158,15 +158,10 @@ func (l *lane) loop(ctx context.Context) error {
 	for {
 		err := l.hold(ctx, func() error {
 			_ = l.turn(ctx, batch{}) // what ctx says
-			next, ok := l.next()
-			if !ok {
-				next = time.Time{}
-			}
-			if ok && (due == nil || !next.Equal(l.dueAt)) {
-				due = l.engine.clock.After(next.Sub(l.engine.clock.Now()))
-			}
-			if l.dueAt = next; !ok {
-				due = nil
+			if next, ok := l.next(); !ok {
+				due, l.dueAt = nil, time.Time{}
+			} else if due == nil || !next.Equal(l.dueAt) {
+				due, l.dueAt = l.engine.clock.After(next.Sub(l.engine.clock.Now())), next
 			}
 			return ctx.Err()
 		})

@@ -40,6 +40,9 @@ The exit code is 1 if one of the points has no good value.`,
 				return errors.New("which device? `gatehouse device list` names them; --tcp and --port ask one without a gateway")
 			}
 			d, err := f.device(cmd.Context(), args[0])
+			if err == nil {
+				err = knows(&d, args[1:])
+			}
 			if err == nil && !last {
 				err = f.readNow(cmd.Context(), &d, args[1:])
 			}
@@ -56,9 +59,6 @@ The exit code is 1 if one of the points has no good value.`,
 
 // readNow has the running gateway read points of a device, or all.
 func (f *deviceFlags) readNow(ctx context.Context, d *console.Device, names []string) error {
-	if err := knows(d, names); err != nil {
-		return err
-	}
 	what := "devices/" + url.PathEscape(d.Name) + "/read?" + url.Values{"point": names}.Encode()
 	return f.request(ctx, http.MethodPost, what, nil, func(body io.Reader) error {
 		d.Points = nil
@@ -78,9 +78,6 @@ func knows(d *console.Device, names []string) error {
 
 // readDevice prints the points that are named, or all.
 func readDevice(out io.Writer, d *console.Device, names []string) error {
-	if err := knows(d, names); err != nil {
-		return err
-	}
 	table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	bad := 0
 	for i := range d.Points {

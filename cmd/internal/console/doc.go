@@ -8,6 +8,7 @@
 //	GET /api/v1/rules      rule files, their counters, errors and last runs
 //	GET /api/v1/devices    devices with their points
 //	GET /api/v1/plugins    plugin processes
+//	POST /api/v1/devices/NAME/read  asks a device now; ?point=A&point=B
 //	GET /openapi.json      what the API is, as OpenAPI 3.1 (also .yaml)
 //	GET /metrics           Prometheus
 //	GET /healthz           200 while the program works
