@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,17 +23,11 @@ const registerHelp = `A register is TABLE:ADDRESS[:TYPE[:ORDER]][:KEY=VALUE...],
 coil:3, discrete:0, input:0:int16:scale=0.1, holding:100:float32:CDAB. With --profile it is
 the name of one of the profile's points; none is all of them.`
 
-// directFlags lead to a Modbus device without a gateway.
+// directFlags lead to a Modbus device without a gateway, and to what it has.
 type directFlags struct {
-	tcp      string
-	rtuTCP   string
-	port     string
-	baud     int
-	parity   string
-	stopBits int
-	unit     int
-	timeout  time.Duration
-	profile  string
+	placeFlags
+	unit    int
+	profile string
 }
 
 func (f *directFlags) add(cmd *cobra.Command) {
@@ -43,41 +36,10 @@ func (f *directFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.profile, "profile", "", "profile of the device; `gatehouse device profile list` names them")
 }
 
-// line adds the flags that lead to the line.
-func (f *directFlags) line(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.tcp, "tcp", "", "ask a Modbus TCP device without a gateway: HOST or HOST:PORT")
-	cmd.Flags().StringVar(&f.rtuTCP, "rtu-tcp", "", "ask a Modbus RTU device behind a serial device server: HOST or HOST:PORT")
-	cmd.Flags().StringVar(&f.port, "port", "", "ask a Modbus RTU device without a gateway: the serial port")
-	cmd.Flags().IntVar(&f.baud, "baud", 0, "baud rate of --port (default: that of --profile, else 19200)")
-	cmd.Flags().StringVar(&f.parity, "parity", "", "parity of --port: none, even or odd (default: that of --profile, else even)")
-	cmd.Flags().IntVar(&f.stopBits, "stop-bits", 0, "stop bits of --port (default: that of --profile, else 1)")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", time.Second, "how long a device may take to answer")
-	cmd.MarkFlagsMutuallyExclusive("tcp", "rtu-tcp", "port")
-}
-
-func (f *directFlags) given() bool { return f.tcp != "" || f.rtuTCP != "" || f.port != "" }
-
 // file is a device file for the registers; their names are what was typed.
 func (f *directFlags) file(registers []string, writable bool) (string, error) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "driver: modbus\nunit: %d\ntimeout: %v\n", f.unit, f.timeout)
-	switch {
-	case f.tcp != "":
-		fmt.Fprintf(&b, "tcp: %s\n", strconv.Quote(f.tcp))
-	case f.rtuTCP != "":
-		fmt.Fprintf(&b, "rtu_tcp: %s\n", strconv.Quote(f.rtuTCP))
-	default:
-		fmt.Fprintf(&b, "serial:\n  port: %s\n", strconv.Quote(f.port))
-		if f.baud != 0 {
-			fmt.Fprintf(&b, "  baud: %d\n", f.baud)
-		}
-		if f.parity != "" {
-			fmt.Fprintf(&b, "  parity: %s\n", strconv.Quote(f.parity))
-		}
-		if f.stopBits != 0 {
-			fmt.Fprintf(&b, "  stop_bits: %d\n", f.stopBits)
-		}
-	}
+	fmt.Fprintf(&b, "driver: modbus\nunit: %d\ntimeout: %v\n%s", f.unit, f.timeout, f.keys(f.serial))
 	if f.profile != "" {
 		fmt.Fprintf(&b, "profile: %s\n", strconv.Quote(f.profile))
 		if len(registers) > 0 {

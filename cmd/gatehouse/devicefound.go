@@ -15,6 +15,7 @@ import (
 type found struct {
 	unit     uint8
 	line     modbus.SerialConfig // without a port it is an address
+	onLine   bool                // frames are those of a line, whatever leads there
 	any      bool                // it answers whatever the unit
 	identity string              // what it says of itself
 	profile  string              // that its registers or its identity tell
@@ -38,9 +39,10 @@ func (f *found) look(ctx context.Context, c *modbus.Client, profiles []modbus.Pr
 	}
 }
 
-// fits reports whether a profile is for such a line.
+// fits reports whether a profile is for such a line: that of a serial device server is
+// one, too.
 func (f *found) fits(p *modbus.Profile) bool {
-	return (f.line.Port == "" && p.TCP != 0) || (f.line.Port != "" && p.RTU)
+	return (!f.onLine && p.TCP != 0) || (f.onLine && p.RTU)
 }
 
 // marked reports whether a unit has the registers that tell a profile's device.
@@ -110,16 +112,7 @@ func (s *scan) tell(out io.Writer) error {
 	}
 	for i := range s.found {
 		f := &s.found[i]
-		fmt.Fprintf(out, "# unit %d: %s\ndriver: modbus\n", f.unit, f.name())
-		switch {
-		case f.line.Port != "":
-			fmt.Fprintf(out, "serial: {port: %s, baud: %d, parity: %s, stop_bits: %d}\n", f.line.Port, f.line.Baud, f.line.Parity, f.line.StopBits)
-		case s.flags.rtuTCP != "":
-			fmt.Fprintf(out, "rtu_tcp: %q\n", s.flags.rtuTCP)
-		default:
-			fmt.Fprintf(out, "tcp: %q\n", s.flags.tcp)
-		}
-		fmt.Fprintf(out, "unit: %d\n", f.unit)
+		fmt.Fprintf(out, "# unit %d: %s\ndriver: modbus\n%sunit: %d\n", f.unit, f.name(), s.flags.keys(f.line), f.unit)
 		if f.profile != "" {
 			fmt.Fprintf(out, "profile: %s\n\n", f.profile)
 			continue

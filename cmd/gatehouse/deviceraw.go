@@ -22,12 +22,16 @@ func (f *deviceFlags) raw() *cobra.Command {
 the answer in hexadecimal and explained. What the PDU asks for is done: 05, 06, 0f, 10, 16
 and 17 write.`,
 		Example: `  gatehouse device raw --tcp 192.168.1.20 --unit 1 03 0064 0002
-  gatehouse device raw --port /dev/ttyUSB0 --baud 9600 --parity none "2b 0e 01 00"`,
+  gatehouse device raw --port /dev/ttyUSB0 --baud 9600 --parity none "2b 0e 01 00"
+  gatehouse device raw --tls plc --ca ca.pem --certificate gw.pem --key gw.key 11`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pdu, err := hex.DecodeString(strings.NewReplacer(" ", "", ":", "", "0x", "").Replace(strings.Join(args, "")))
 			if err != nil {
 				return fmt.Errorf("the PDU must be bytes in hexadecimal, such as 03 00 64 00 02: %w", err)
+			}
+			if direct.unit < 0 || direct.unit > 255 {
+				return fmt.Errorf("unit must be 0 to 255, not %d", direct.unit)
 			}
 			c, err := direct.dial()
 			if err != nil {
@@ -47,24 +51,6 @@ and 17 write.`,
 	direct.line(cmd)
 	cmd.Flags().IntVar(&direct.unit, "unit", 1, "unit identifier")
 	return cmd
-}
-
-// dial returns a client of the line.
-func (f *directFlags) dial() (*modbus.Client, error) {
-	switch {
-	case !f.given():
-		return nil, errors.New("which device? Give --tcp, --rtu-tcp or --port")
-	case f.unit < 0 || f.unit > 255:
-		return nil, fmt.Errorf("unit must be 0 to 255, not %d", f.unit)
-	}
-	driver, err := modbusDriver()
-	if err != nil {
-		return nil, err
-	}
-	return driver.Dial(modbus.Target{
-		TCP: f.tcp, RTUTCP: f.rtuTCP, Timeout: f.timeout,
-		Serial: modbus.SerialConfig{Port: f.port, Baud: f.baud, Parity: f.parity, StopBits: f.stopBits},
-	})
 }
 
 // portHint adds what to do about a port that is in use.

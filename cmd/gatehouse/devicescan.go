@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,22 @@ var likelyLines = []modbus.SerialConfig{
 	{Baud: 1200, Parity: "none", StopBits: 1},
 }
 
+// likelyASCII are the same in ASCII mode, where the standard has seven data bits.
+var likelyASCII = []modbus.SerialConfig{
+	{Baud: 9600, Parity: "even", DataBits: 7, StopBits: 1},
+	{Baud: 19200, Parity: "even", DataBits: 7, StopBits: 1},
+	{Baud: 9600, Parity: "none", DataBits: 8, StopBits: 1},
+	{Baud: 9600, Parity: "none", DataBits: 7, StopBits: 2},
+	{Baud: 19200, Parity: "none", DataBits: 8, StopBits: 1},
+	{Baud: 9600, Parity: "odd", DataBits: 7, StopBits: 1},
+	{Baud: 38400, Parity: "even", DataBits: 7, StopBits: 1},
+	{Baud: 115200, Parity: "none", DataBits: 8, StopBits: 1},
+	{Baud: 4800, Parity: "even", DataBits: 7, StopBits: 1},
+	{Baud: 2400, Parity: "even", DataBits: 7, StopBits: 1},
+	{Baud: 115200, Parity: "even", DataBits: 7, StopBits: 1},
+	{Baud: 1200, Parity: "even", DataBits: 7, StopBits: 1},
+}
+
 func (f *deviceFlags) scan() *cobra.Command {
 	var direct directFlags
 	var units string
@@ -51,8 +68,9 @@ func (f *deviceFlags) scan() *cobra.Command {
 		Use:   "scan --tcp HOST|--port PORT",
 		Short: "Find Modbus devices on a serial line or behind an address, and print device files for them",
 		Long: `Find Modbus devices. On a serial port the speed and parity are tried, the most likely
-first, until a unit answers; then all units are asked at these. Behind an address the units
-are asked one after the other. It reads and never writes.
+first, until a unit answers; then all units are asked at these; --mode ascii does so in
+ASCII mode. Behind an address the units are asked one after the other. It reads and never
+writes.
 
 What a device is, is told by its identification (function 43/14) and by registers that
 profiles know. A device file for each is printed; save it in the devices folder.
@@ -60,7 +78,8 @@ profiles know. A device file for each is printed; save it in the devices folder.
 Stopped (Ctrl-C) it tells what it has found. A port that a running gateway uses is refused.`,
 		Example: `  gatehouse device scan --port /dev/ttyUSB0
   gatehouse device scan --port /dev/ttyUSB0 --baud 9600 --parity none --units 1-20
-  gatehouse device scan --tcp 192.168.1.20`,
+  gatehouse device scan --tcp 192.168.1.20
+  gatehouse device scan --tls plc.example --ca ca.pem --certificate gw.pem --key gw.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("timeout") {
@@ -84,7 +103,7 @@ Stopped (Ctrl-C) it tells what it has found. A port that a running gateway uses 
 
 // scanTimeout is how long a unit may take to answer: a gateway asks its own line first.
 func scanTimeout(f *directFlags) time.Duration {
-	if f.port != "" {
+	if !f.address() {
 		return 200 * time.Millisecond
 	}
 	return 500 * time.Millisecond
@@ -103,11 +122,11 @@ type scan struct {
 
 func newScan(f *directFlags, units string, progress io.Writer) (*scan, error) {
 	if !f.given() {
-		return nil, errors.New("where? Give --port, --tcp or --rtu-tcp; `gatehouse device list` shows what the gateway has")
+		return nil, errors.New("where? Give --port, --tcp, --tls, --rtu-tcp or --ascii-tcp; `gatehouse device list` shows what the gateway has")
 	}
 	s := &scan{flags: f, progress: progress}
 	var err error
-	if s.units, err = parseUnits(units, f.tcp == ""); err != nil {
+	if s.units, err = parseUnits(units, f.onLine()); err != nil {
 		return nil, err
 	}
 	if s.profiles, err = modbus.Profiles(profiles.FS()); err != nil {
@@ -156,8 +175,8 @@ func (s *scan) run(ctx context.Context) error {
 
 // lines tries the settings of the line until a unit answers, and then all units.
 func (s *scan) lines(ctx context.Context) error {
-	if s.flags.port == "" {
-		return s.ask(ctx, modbus.SerialConfig{}, s.chosen(allUnits(s.flags.tcp != "")))
+	if s.flags.address() {
+		return s.ask(ctx, modbus.SerialConfig{}, s.chosen(allUnits(!s.flags.onLine())))
 	}
 	lines := s.wanted()
 	units := s.chosen(likelyUnits)
@@ -207,17 +226,17 @@ func allUnits(tcp bool) []uint8 {
 // wanted are the settings that the flags leave open.
 func (s *scan) wanted() []modbus.SerialConfig {
 	var lines []modbus.SerialConfig
-	for _, l := range likelyLines {
-		if s.flags.baud != 0 {
-			l.Baud = s.flags.baud
-		}
-		if s.flags.parity != "" {
-			l.Parity = s.flags.parity
-		}
-		if s.flags.stopBits != 0 {
-			l.StopBits = s.flags.stopBits
-		}
-		if l.Port = s.flags.port; !slices.Contains(lines, l) {
+	likely, given := likelyLines, s.flags.serial
+	if given.Mode == "ascii" {
+		likely = likelyASCII
+	}
+	for _, l := range likely {
+		l.Port, l.Mode = given.Port, given.Mode
+		l.Baud = cmp.Or(given.Baud, l.Baud)
+		l.Parity = cmp.Or(given.Parity, l.Parity)
+		l.DataBits = cmp.Or(given.DataBits, l.DataBits)
+		l.StopBits = cmp.Or(given.StopBits, l.StopBits)
+		if !slices.Contains(lines, l) {
 			lines = append(lines, l)
 		}
 	}
@@ -226,7 +245,7 @@ func (s *scan) wanted() []modbus.SerialConfig {
 
 // ask asks units on one line.
 func (s *scan) ask(ctx context.Context, line modbus.SerialConfig, units []uint8) (err error) {
-	c, err := s.driver.Dial(modbus.Target{TCP: s.flags.tcp, RTUTCP: s.flags.rtuTCP, Serial: line, Timeout: s.flags.timeout})
+	c, err := s.driver.Dial(s.flags.target(line))
 	if err != nil {
 		return err
 	}
@@ -243,13 +262,13 @@ func (s *scan) ask(ctx context.Context, line modbus.SerialConfig, units []uint8)
 			inARow = 0
 			continue
 		}
-		if inARow++; inARow == sameInARow && s.units == nil && s.flags.port == "" {
+		if inARow++; inARow == sameInARow && s.units == nil && s.flags.address() {
 			s.found = s.found[:len(s.found)-sameInARow+2]
 			s.found[len(s.found)-1].any = true
 			fmt.Fprintln(s.progress, "it answers whatever the unit: taken for one device")
 			return nil
 		}
-		f := found{unit: unit, line: line}
+		f := found{unit: unit, line: line, onLine: s.flags.onLine()}
 		f.look(ctx, c, s.profiles)
 		s.found = append(s.found, f)
 		fmt.Fprintf(s.progress, "unit %d%s: %s\n", unit, lineName(line), f.name())
@@ -273,7 +292,7 @@ func (s *scan) probe(ctx context.Context, c *modbus.Client, unit uint8) (bool, e
 		return false, nil
 	case errors.Is(err, modbus.ErrSilent):
 		return false, nil
-	case errors.Is(err, drivers.ErrLost) && unit != 1 && s.flags.port == "":
+	case errors.Is(err, drivers.ErrLost) && unit != 1 && s.flags.address():
 		return false, nil // some close the connection when they are asked for another unit
 	}
 	return false, err
@@ -304,5 +323,9 @@ func lineName(l modbus.SerialConfig) string {
 	if l.Port == "" {
 		return ""
 	}
-	return fmt.Sprintf(" at %d baud, parity %s, %d stop bits", l.Baud, l.Parity, l.StopBits)
+	data := ""
+	if l.DataBits != 0 {
+		data = fmt.Sprintf(", %d data bits", l.DataBits)
+	}
+	return fmt.Sprintf(" at %d baud, parity %s%s, %d stop bits", l.Baud, l.Parity, data, l.StopBits)
 }

@@ -39,7 +39,7 @@ func TestDeviceScanOfALine(t *testing.T) {
 	for _, s := range []said{
 		{
 			"device scan --timeout 60ms --units 1-3 --port " + ourEnd, true,
-			`15 settings of the line, 3 units each.*unit 1: Pymodbus Peer.*serial: \{port: .*, baud: 9600, parity: none, stop_bits: 1\}\nunit: 1\n.*unit: 2\n`,
+			`15 settings of the line, 3 units each.*unit 1: Pymodbus Peer.*serial: \{port: "\S+", baud: 9600, parity: "none", stop_bits: 1\}\nunit: 1\n.*unit: 2\n`,
 		},
 		{"device scan --timeout 60ms --baud 19200 --parity even --stop-bits 1 --units 3 --port " + ourEnd, false, `1 settings of the line.*no unit answered`},
 		{"device scan --port /dev/nowhere", false, `cannot open port "/dev/nowhere"`},
@@ -79,7 +79,7 @@ func TestDeviceScanRefusesAPortInUse(t *testing.T) {
 // Behind an address a device is told by the registers that its profile knows; the
 // device file that is printed reads it.
 func TestDeviceScanTellsTheProfile(t *testing.T) {
-	port, sunSpec := freePort(t), freePort(t)
+	port, sunSpec, behind := freePort(t), freePort(t), freePort(t)
 	g := startGateway(t, map[string]string{"devices/pump.yaml": `driver: modbus-simulator
 listen: 127.0.0.1:` + port + `
 unit: 1
@@ -96,6 +96,10 @@ points:
   factor: {holding: 40017, initial: 2}
   end: {holding: 40018, initial: 65535}
   none: {holding: 40019}
+`, "devices/meter.yaml": `driver: modbus-simulator
+listen: 127.0.0.1:` + behind + `
+frames: rtu
+points: {mark: {holding: 49, type: string, length: 2, initial: iEM3}}
 `})
 	eventually(t, "the pump answers", func() bool {
 		_, code := run(t, "", binary, "device", "read", "--tcp", "127.0.0.1:"+port, "input:5001")
@@ -110,6 +114,7 @@ points:
 		"device scan --units 1 --tcp 127.0.0.1:" + sunSpec, true,
 		`# unit 1: SunSpec models 101\n.*power: \{holding: 40016, type: int16, no_value: 0x8000, scale_from: 40017, unit: "W"\}\n`,
 	}.check(t)
+	said{"device scan --units 1 --rtu-tcp 127.0.0.1:" + behind, true, `# unit 1: profile schneider-iem3155\n`}.check(t)
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "gatehouse.yaml"), "devices: {folder: "+dir+"/devices}\n")
 	writeFile(t, filepath.Join(dir, "devices", "pump.yaml"), file)
