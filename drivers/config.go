@@ -21,6 +21,8 @@ type Config struct {
 	Folder string
 	// Text is the whole file, without a byte order mark.
 	Text []byte
+	// Included are the files that it names, by the name there, for an [Includer].
+	Included map[string]Included
 
 	file *ast.File
 }

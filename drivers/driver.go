@@ -111,14 +111,14 @@ type Reading struct {
 }
 
 // Codec compiles a script that reads and makes what a device says. cmd hands it to
-// drivers (from rules/jsvm). The name is for errors: the device's. An error says what is
-// wrong in the source, with line and column there.
+// drivers (from rules/jsvm). Device and file are for the log and for errors: an error says
+// what is wrong in the source, with file, line and column there.
 //
 // The script is JavaScript with a function decode(bytes), which gets a Uint8Array and
 // returns an object of points and values, or null for nothing; and, if something is
 // writable, a function encode(point, value), which returns the bytes to send as an
 // array of numbers, a Uint8Array, or text.
-type Codec func(name, source string) (Coder, error)
+type Codec func(device, file, source string) (Coder, error)
 
 // Coder is a compiled script. It is called by one goroutine.
 type Coder interface {

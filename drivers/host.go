@@ -75,7 +75,7 @@ type Host struct {
 	kick  chan struct{} // capacity 1: the wanted devices changed
 
 	loading sync.Mutex // one Load, Refresh at a time; taken before mu
-	files   map[string]deviceFile
+	folder  folder
 
 	mu      sync.Mutex
 	wanted  map[string]*entry  // the devices that should run, by name

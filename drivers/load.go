@@ -32,6 +32,12 @@ type deviceFile struct {
 	err  error // why it could not be read
 }
 
+// folder is the device files as they were last read.
+type folder struct {
+	fsys  fs.FS
+	files map[string]deviceFile // by device
+}
+
 // entry is a device file that was understood. It never changes.
 type entry struct {
 	name       string
@@ -68,7 +74,7 @@ type target struct {
 // Load reads a folder of device files: one *.yaml file a device, whose name is the
 // file's without the ending. A folder that is not there is empty.
 //
-// A file that did not change leaves its device alone; a new one opens a device, a
+// A file that did not change, nor any that it names ([Includer]), leaves its device alone; a new one opens a device, a
 // changed one closes it and opens it again, a removed one closes it. A file that is
 // not right leaves the device of the former version running, and holds up no other
 // change; the error joins a *[ConfigError] for each such file. A file whose driver
@@ -82,7 +88,7 @@ func (h *Host) Load(ctx context.Context, fsys fs.FS) error {
 	if err != nil {
 		return err
 	}
-	h.files = files
+	h.folder = files
 	return h.settle()
 }
 
@@ -118,7 +124,7 @@ func (h *Host) settle() error {
 	current := maps.Clone(h.wanted)
 	h.mu.Unlock()
 
-	p := h.plan(h.files, current)
+	p := h.plan(h.folder, current)
 	for name, e := range p.entries {
 		if e.driver == nil && current[name] != e {
 			h.opts.Log.Warn("device waits for its driver", "device", name, "driver", e.driverName)
@@ -147,15 +153,15 @@ func joined(errs map[string]error) error {
 }
 
 // readFiles reads the folder. Only a folder that cannot be listed is an error.
-func (h *Host) readFiles(ctx context.Context, fsys fs.FS) (map[string]deviceFile, error) {
+func (h *Host) readFiles(ctx context.Context, fsys fs.FS) (folder, error) {
 	list, err := fs.ReadDir(fsys, ".")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot read the device files: %w", err)
+		return folder{}, fmt.Errorf("cannot read the device files: %w", err)
 	}
 	files := make(map[string]deviceFile)
 	for _, item := range list {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("cannot read the device files: %w", err)
+			return folder{}, fmt.Errorf("cannot read the device files: %w", err)
 		}
 		name := item.Name()
 		switch {
@@ -166,7 +172,7 @@ func (h *Host) readFiles(ctx context.Context, fsys fs.FS) (map[string]deviceFile
 			h.opts.Log.Warn("file is not a device, whose name ends in .yaml", "file", name)
 		}
 	}
-	return files, nil
+	return folder{fsys: fsys, files: files}, nil
 }
 
 func readFile(fsys fs.FS, name string) deviceFile {
@@ -200,11 +206,11 @@ type plan struct {
 }
 
 // plan judges the files. Where a file is broken, the current entry stays.
-func (h *Host) plan(files map[string]deviceFile, current map[string]*entry) *plan {
+func (h *Host) plan(from folder, current map[string]*entry) *plan {
 	p := &plan{entries: make(map[string]*entry), errs: make(map[string]error), claims: make(map[string]string)}
 	var changed []*entry
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		e, err := h.entry(name, files[name], current[name])
+	for _, name := range slices.Sorted(maps.Keys(from.files)) {
+		e, err := h.entry(name, from, current[name])
 		switch {
 		case err != nil:
 			p.errs[name] = err
@@ -285,11 +291,12 @@ func (h *Host) controlTopics() []string {
 }
 
 // entry understands one file, or returns the current entry if nothing changed.
-func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) {
+func (h *Host) entry(name string, from folder, current *entry) (*entry, error) {
+	f := from.files[name]
 	if f.err != nil {
 		return nil, f.err
 	}
-	if current != nil && current.hash == f.hash {
+	if current != nil && current.hash == f.hash && unchanged(from.fsys, current.cfg.Included) {
 		if d, _ := h.driver(current.driverName); sameDriver(d, current.driver) {
 			return current, nil
 		}
@@ -316,6 +323,7 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	}
 	e := &entry{name: name, hash: f.hash, cfg: cfg, driverName: common.Driver, topic: common.Topic, together: common.Together, object: common.Payload == PayloadObject}
 	e.driver, _ = h.driver(common.Driver)
+	e.cfg.Included = include(from.fsys, e.driver, cfg)
 	if err := e.checkTopic(); err != nil {
 		return nil, err
 	}
@@ -324,7 +332,7 @@ func (h *Host) entry(name string, f deviceFile, current *entry) (*entry, error) 
 	}
 	e.discovery = common.Discovery
 	if e.driver != nil {
-		if e.points, err = check(e.driver, cfg); err != nil {
+		if e.points, err = check(e.driver, e.cfg); err != nil {
 			return nil, err
 		}
 	}

@@ -72,3 +72,36 @@ func TestDeviceConsole(t *testing.T) {
 		t.Errorf("device ports: exit code %d:\n%s", code, out)
 	}
 }
+
+// The codec of a device is used as soon as it is saved; one that is wrong is not, and
+// what is wrong is told with its place.
+func TestDeviceCodecIsReloaded(t *testing.T) {
+	theirEnd, ourEnd := ptys(t)
+	g := startGateway(t, map[string]string{
+		"devices/scale.yaml": "driver: serial\nport: " + ourEnd + "\ncodec: scale.js\npoints: {w: {}}\n",
+		"devices/scale.js":   "const decode = bytes => ({ w: bytes.length })\n",
+	})
+	theirs, err := os.OpenFile(theirEnd, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = theirs.Close() }() // a pty
+	shows := func(want string) {
+		t.Helper()
+		eventually(t, "the scale shows "+want, func() bool {
+			if _, err := theirs.WriteString("12.5\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			out, _ := run(t, "", binary, "device", "show", "scale", "--console", g.console)
+			return regexp.MustCompile(want).MatchString(out)
+		})
+	}
+	shows(`w +4 +good`)
+	g.write(t, "devices/scale.js", "const decode = bytes => ({ w: 2 * bytes.length })\n")
+	shows(`w +8 +good`)
+	g.write(t, "devices/scale.js", "\nconst decode = bytes => ({ w: 3 * })\n")
+	shows(`(?s)it runs by the version before: scale.yaml:3:8: cannot compile the codec: scale.js:2:35: .*w +8 +good`)
+	g.write(t, "devices/scale.js", "const decode = bytes => ({ w: 4 * bytes.length })\n")
+	shows(`w +16 +good`)
+	g.stop(t)
+}

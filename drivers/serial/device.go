@@ -13,11 +13,9 @@ import (
 
 // Options are what a [Driver] is made of. The zero value has no codecs.
 type Options struct {
-	// Codec compiles codecs; nil is that there are none.
+	// Codec compiles codecs, which are files that device files name; nil is that there
+	// are none.
 	Codec drivers.Codec
-	// ReadFile reads the file that a device file names as its codec; nil is that
-	// there are none.
-	ReadFile func(name string) (string, error)
 }
 
 // Driver opens equipment on serial ports. Its methods may be called by any
@@ -33,11 +31,16 @@ type Driver struct {
 func New(o Options) *Driver { return &Driver{opt: o, lines: make(map[string]*line)} }
 
 func (d *Driver) understand(cfg drivers.Config) (*spec, error) {
-	readFile := d.opt.ReadFile
-	if d.opt.Codec == nil {
-		readFile = nil
+	return understand(cfg, d.opt.Codec != nil)
+}
+
+// Includes implements drivers.Includer: the codec.
+func (d *Driver) Includes(cfg drivers.Config) []string {
+	var f deviceFile
+	if err := cfg.Decode(&f); err != nil || f.Codec == "" {
+		return nil // Check says what is wrong
 	}
-	return understand(cfg, readFile)
+	return []string{f.Codec}
 }
 
 // Check implements drivers.Driver.
@@ -60,10 +63,10 @@ func (d *Driver) Check(cfg drivers.Config) ([]drivers.Point, error) {
 
 // coder compiles the codec of a device; nil is none.
 func (d *Driver) coder(s *spec) (drivers.Coder, error) {
-	if s.codec == "" {
+	if s.codecFile == "" {
 		return nil, nil
 	}
-	return d.opt.Codec(s.name, s.codec)
+	return d.opt.Codec(s.name, s.codecFile, s.codec)
 }
 
 // Open implements drivers.Driver. The device is a drivers.Pusher.

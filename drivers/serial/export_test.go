@@ -13,7 +13,7 @@ import (
 
 // Parser returns what makes readings of a device's lines.
 func Parser(cfg drivers.Config) (func([]byte) ([]drivers.Reading, error), error) {
-	s, err := understand(cfg, nil)
+	s, err := understand(cfg, false)
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +22,7 @@ func Parser(cfg drivers.Config) (func([]byte) ([]drivers.Reading, error), error)
 
 // Writer returns what makes of a value what is sent.
 func Writer(cfg drivers.Config) (func(point string, v drivers.Value) ([]byte, error), error) {
-	s, err := understand(cfg, nil)
+	s, err := understand(cfg, false)
 	if err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ type Frames struct{ r reader }
 
 // NewFrames understands a device file.
 func NewFrames(cfg drivers.Config) (*Frames, error) {
-	s, err := understand(cfg, nil)
+	s, err := understand(cfg, false)
 	if err != nil {
 		return nil, err
 	}

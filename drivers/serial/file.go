@@ -83,21 +83,22 @@ func (f *deviceFile) portConfig() PortConfig {
 
 // spec is a device file that was understood.
 type spec struct {
-	name   string
-	port   PortConfig
-	echo   bool                     // the line sends back what is sent
-	reader reader                   // copied for each that reads
-	raw    bool                     // what is sent is not framed
-	parse  format                   // nil: by the points' layouts, or the codec
-	names  func(field string) error // why no line has such a field
-	nmea   bool                     // frames are sentences, of which most say nothing of a point
-	codec  string                   // the source of a codec; empty is none
-	talk   talk
-	points []point
-	index  map[string]int
+	name      string
+	port      PortConfig
+	echo      bool                     // the line sends back what is sent
+	reader    reader                   // copied for each that reads
+	raw       bool                     // what is sent is not framed
+	parse     format                   // nil: by the points' layouts, or the codec
+	names     func(field string) error // why no line has such a field
+	nmea      bool                     // frames are sentences, of which most say nothing of a point
+	codec     string                   // the source of codecFile
+	codecFile string                   // empty is none
+	talk      talk
+	points    []point
+	index     map[string]int
 }
 
-func understand(cfg drivers.Config, readFile func(string) (string, error)) (*spec, error) {
+func understand(cfg drivers.Config, codecs bool) (*spec, error) {
 	var f deviceFile
 	if err := cfg.Decode(&f); err != nil {
 		return nil, err
@@ -118,7 +119,7 @@ func understand(cfg drivers.Config, readFile func(string) (string, error)) (*spe
 	if err := s.setFormat(cfg, &f); err != nil {
 		return nil, err
 	}
-	if err := s.setCodec(cfg, &f, readFile); err != nil {
+	if err := s.setCodec(cfg, &f, codecs); err != nil {
 		return nil, err
 	}
 	if s.talk, err = understandTalk(cfg, &f); err != nil {
@@ -138,18 +139,18 @@ func understand(cfg drivers.Config, readFile func(string) (string, error)) (*spe
 	return s, nil
 }
 
-func (s *spec) setCodec(cfg drivers.Config, f *deviceFile, readFile func(string) (string, error)) error {
+func (s *spec) setCodec(cfg drivers.Config, f *deviceFile, codecs bool) error {
 	if f.Codec == "" {
 		return nil
 	}
-	if readFile == nil {
+	if !codecs {
 		return cfg.Errorf("$.codec", "there are no codecs here")
 	}
-	source, err := readFile(f.Codec)
-	if err != nil {
-		return cfg.Errorf("$.codec", "the codec cannot be read: %v", err)
+	source := cfg.Included[f.Codec]
+	if source.Err != nil {
+		return cfg.Errorf("$.codec", "the codec cannot be read: %v", source.Err)
 	}
-	s.codec = source
+	s.codecFile, s.codec = f.Codec, source.Text
 	return nil
 }
 

@@ -177,7 +177,7 @@ func (s *spec) setWrite(cfg drivers.Config, p *point, pf pointFile, f *deviceFil
 		return wrongKey("expect", `expect needs "writable: true"`)
 	case pf.Assume && !pf.Writable:
 		return wrongKey("assume", `assume needs "writable: true"`)
-	case pf.Writable && pf.Write == "" && f.Write == "" && s.codec == "":
+	case pf.Writable && pf.Write == "" && f.Write == "" && s.codecFile == "":
 		return wrongKey("writable", `a writable point needs the key "write", here or for the device`)
 	}
 	source, path := pf.Write, drivers.PointPath(p.Name, "write")

@@ -471,15 +471,9 @@ func (c coder) Close() error { *c.closed++; return nil }
 func TestCodec(t *testing.T) {
 	opened, closed := 0, 0
 	driver := serial.New(serial.Options{
-		ReadFile: func(name string) (string, error) {
-			if name != "c.js" {
-				return "", os.ErrNotExist
-			}
-			return "source", nil
-		},
-		Codec: func(name, source string) (drivers.Coder, error) {
-			if name != "d" || source != "source" {
-				return nil, fmt.Errorf("d: 1:1: want d and its source, got %q, %q", name, source)
+		Codec: func(device, file, source string) (drivers.Coder, error) {
+			if device != "d" || file != "c.js" || source != "source" {
+				return nil, fmt.Errorf("c.js:1:1: want d and its source, got %q, %q, %q", device, file, source)
 			}
 			opened++
 			return coder{&closed}, nil
@@ -487,7 +481,9 @@ func TestCodec(t *testing.T) {
 	})
 	w := newWire(t)
 	cfg := func(rest string) drivers.Config {
-		return drivertest.Config(t, "d", "driver: serial\nport: "+w.path+"\ncodec: "+rest+"\npoints:\n  a: {writable: true}\n")
+		c := drivertest.Config(t, "d", "driver: serial\nport: "+w.path+"\ncodec: "+rest+"\npoints:\n  a: {writable: true}\n")
+		c.Included = map[string]drivers.Included{"c.js": {Text: "source"}, "d.js": {Err: os.ErrNotExist}}
+		return c
 	}
 	if _, err := driver.Check(cfg("c.js")); err != nil || opened != 1 || closed != 1 {
 		t.Errorf("want the codec compiled and closed by a check, got %v, %d opened, %d closed", err, opened, closed)

@@ -103,7 +103,7 @@ func checkHost(folder string, opt Options, more func(string) (drivers.Driver, bo
 		return nil, nil, err
 	}
 	where := func() string { return folder }
-	host, err := newDevices(drivers.Options{Log: opt.Log, Lookup: more, Folder: where}, newCodecs(languages, opt.Log, where))
+	host, err := newDevices(drivers.Options{Log: opt.Log, Lookup: more, Folder: where}, newCodec(languages, opt.Log))
 	if err != nil {
 		return nil, nil, errors.Join(err, closeAll())
 	}

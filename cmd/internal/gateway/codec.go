@@ -6,16 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/drivers"
-	"github.com/gatehouse/gatehouse/drivers/serial"
 	"github.com/gatehouse/gatehouse/rules"
 )
 
@@ -28,50 +25,38 @@ var codecGlue string
 // worker among it.
 const codecCompileTime = 10 * time.Second
 
-// maxCodec bounds the file of a codec, in bytes.
-const maxCodec = 256 << 10
-
-// newCodecs is what drivers with codecs are made of: the last of the languages runs
-// them, and their files are beside those of the devices.
-func newCodecs(languages []rules.Language, log *slog.Logger, folder func() string) serial.Options {
-	return serial.Options{
-		Codec: newCodec(languages[len(languages)-1], log),
-		ReadFile: func(name string) (string, error) {
-			if !fs.ValidPath(name) {
-				return "", fmt.Errorf("%q is not a file in the folder of the devices", name)
-			}
-			info, err := os.Stat(filepath.Join(folder(), name))
-			switch {
-			case err != nil:
-				return "", err
-			case !info.Mode().IsRegular() || info.Size() > maxCodec:
-				return "", fmt.Errorf("%q is not a regular file of at most %d bytes", name, maxCodec)
-			}
-			text, err := os.ReadFile(filepath.Join(folder(), name))
-			return string(text), err
-		},
-	}
-}
-
-// newCodec has codecs of drivers run in the worker of the scripts: a codec is a script
-// with two rules, which hear a frame and answer by a publish that goes nowhere else.
-func newCodec(scripts rules.Language, log *slog.Logger) drivers.Codec {
-	return func(name, source string) (drivers.Coder, error) {
+// newCodec has codecs of drivers run in the worker of the scripts, which is the last of
+// the languages: a codec is a script with two rules, which hear a frame and answer by a
+// publish that goes nowhere else.
+func newCodec(languages []rules.Language, log *slog.Logger) drivers.Codec {
+	scripts := languages[len(languages)-1]
+	return func(device, file, source string) (drivers.Coder, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), codecCompileTime)
 		defer cancel()
 		p, err := scripts.Compile(ctx, rules.Source{
-			Name: "codec of " + name, Text: []byte(source + "\n" + codecGlue), State: rules.NewState(nil), Log: log,
+			Name: file, Text: []byte(source + "\n" + codecGlue), State: rules.NewState(nil), Log: log,
 			Read: func(string) ([]byte, error) { return nil, errors.New("a codec cannot require other files") },
 		})
 		if err != nil {
-			return nil, fmt.Errorf("cannot compile the codec: %w", err)
+			return nil, fmt.Errorf("cannot compile the codec: %w", before(source, err))
 		}
-		c := &coder{program: p, log: log.With("device", name), decode: hears(p, "decode"), encode: hears(p, "encode")}
+		c := &coder{program: p, log: log.With("device", device), decode: hears(p, "decode"), encode: hears(p, "encode")}
 		if _, err := c.call(ctx, rules.Call{Trigger: rules.OnStart}); err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
 		return c, nil
 	}
+}
+
+// before has an error that is in what stands behind the source, such as that of a bracket
+// that is not closed, at the end of the source.
+func before(source string, err error) error {
+	var at *rules.Error
+	last := strings.Count(strings.TrimRight(source, "\n"), "\n") + 1
+	if errors.As(err, &at) && at.Line > last {
+		return &rules.Error{File: at.File, Line: last, Msg: at.Msg}
+	}
+	return err
 }
 
 // hears is the rule of a program that hears a topic, -1 if there is none.

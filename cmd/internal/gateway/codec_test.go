@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/cmd/internal/config"
 	"github.com/gatehouse/gatehouse/drivers"
+	"github.com/gatehouse/gatehouse/rules"
 	"github.com/gatehouse/gatehouse/rules/jsvm"
 )
 
@@ -36,7 +37,7 @@ func codecs(t *testing.T) drivers.Codec {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = lang.Close() })
-	return newCodec(lang, slog.New(slog.DiscardHandler))
+	return newCodec([]rules.Language{lang}, slog.New(slog.DiscardHandler))
 }
 
 // meter is a codec of a counter with a sum of its bytes.
@@ -60,7 +61,7 @@ func TestCodec(t *testing.T) {
 	compile := codecs(t)
 	open := func(t *testing.T, source string) drivers.Coder {
 		t.Helper()
-		c, err := compile("meter", source)
+		c, err := compile("meter", "meter.js", source)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +99,7 @@ func TestCodec(t *testing.T) {
 	})
 	t.Run("tells the place of what it throws, and goes on", func(t *testing.T) {
 		c := open(t, meter)
-		if _, err := c.Decode(t.Context(), []byte{0xAA, 1}); err == nil || !strings.Contains(err.Error(), "codec of meter:5:") || !strings.Contains(err.Error(), "the sum is wrong") {
+		if _, err := c.Decode(t.Context(), []byte{0xAA, 1}); err == nil || !strings.Contains(err.Error(), "meter.js:5:") || !strings.Contains(err.Error(), "the sum is wrong") {
 			t.Errorf("got %v", err)
 		}
 		if got, err := c.Decode(t.Context(), frame); err != nil || got["frames"].String() != "1" {
@@ -127,12 +128,13 @@ func TestCodec(t *testing.T) {
 		}
 	})
 	for source, want := range map[string]string{
-		"function encode() {}":              "a codec must have a function decode(bytes)",
-		"\nlet x = ;\nfunction decode() {}": "codec of meter:2:9",
-		"require('./x'); function decode":   "cannot compile the codec",
+		"function encode() {}":               "meter.js:1: TypeError: a codec must have a function decode(bytes)",
+		"function decode(b) {\n  return 1\n": "meter.js:2: unexpected end of input",
+		"\nlet x = ;\nfunction decode() {}":  "meter.js:2:9",
+		"require('./x'); function decode":    "cannot compile the codec",
 	} {
 		t.Run("is refused: "+source, func(t *testing.T) {
-			if c, err := compile("meter", source); err == nil || !strings.Contains(err.Error(), want) {
+			if c, err := compile("meter", "meter.js", source); err == nil || !strings.Contains(err.Error(), want) {
 				if err == nil {
 					_ = c.Close()
 				}
@@ -162,7 +164,7 @@ func TestDeviceFilesNameCodecs(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ codec, source, want string }{
 		"that are beside them":    {"meter.js", meter, ""},
-		"that are wrong":          {"meter.js", "let x = ;", "hall.yaml:3:8: cannot compile the codec: codec of hall:1:9"},
+		"that are wrong":          {"meter.js", "let x = ;", "hall.yaml:3:8: cannot compile the codec: meter.js:1:9"},
 		"that are not there":      {"other.js", meter, "hall.yaml:3:8: the codec cannot be read"},
 		"that are somewhere else": {"../meter.js", meter, `"../meter.js" is not a file in the folder of the devices`},
 	} {
@@ -185,7 +187,7 @@ func BenchmarkCodec(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer lang.Close()
-	c, err := newCodec(lang, slog.New(slog.DiscardHandler))("meter", "const decode = b => ({ t: b[0] / 10, n: b.length })")
+	c, err := newCodec([]rules.Language{lang}, slog.New(slog.DiscardHandler))("meter", "meter.js", "const decode = b => ({ t: b[0] / 10, n: b.length })")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 	folder := func() string { return g.config().Devices.Folder }
 	g.devices, err = newDevices(drivers.Options{
 		Lookup: g.plugins.Lookup, History: g.keepSamples, Log: opt.Log.With("part", "devices"), Folder: folder,
-	}, newCodecs(languages, opt.Log.With("part", "devices"), folder))
+	}, newCodec(languages, opt.Log.With("part", "devices")))
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ func newLanguages(opt Options) ([]rules.Language, func() error, error) {
 }
 
 // newDevices chooses the drivers; scripts run their codecs.
-func newDevices(o drivers.Options, scripts serial.Options) (*drivers.Host, error) {
+func newDevices(o drivers.Options, codec drivers.Codec) (*drivers.Host, error) {
 	bus, err := modbus.New(modbus.Options{
 		OpenSerial: OpenSerial,
 		Appear:     serial.Appear,
@@ -51,7 +51,7 @@ func newDevices(o drivers.Options, scripts serial.Options) (*drivers.Host, error
 		"modbus-simulator": bus.Simulator(),
 		"modbus-server":    bus.Server(),
 		"modbus-gateway":   bus.Gateway(),
-		"serial":           serial.New(scripts),
+		"serial":           serial.New(serial.Options{Codec: codec}),
 		"sim":              sim.New(exprlang.Formula),
 	}
 	o.Conventions = discovery.Conventions()
