@@ -1,6 +1,7 @@
 // Package host is a driver for the computer that the gateway runs on: temperature, load,
 // memory, disks, network, and what a Raspberry Pi and its storage say of their health.
-// It reads /proc and /sys of Linux and starts nothing.
+// It reads /proc and /sys of Linux. What it starts are looks at file systems, which may
+// hang: at most one a path, which Close waits for.
 //
 //	driver: host
 //	every: 30s
@@ -12,6 +13,6 @@
 // points the device has all that the computer tells when the file is read.
 //
 // What cannot be read is a bad reading with the reason, and costs no other point
-// anything. Rates and shares are of the time since the point was read before; the first
+// anything; a file system that does not answer costs the others three seconds, once. Rates and shares are of the time since the point was read before; the first
 // time of a quarter of a second.
 package host

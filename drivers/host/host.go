@@ -21,7 +21,10 @@ const defaultEvery = 10 * time.Second
 const firstSpan = 250 * time.Millisecond
 
 // Driver opens the computer. Its methods may be called by any goroutine.
-type Driver struct{ root root }
+type Driver struct {
+	root  root
+	looks looks
+}
 
 // New returns the driver. Root is the folder that "proc", "sys" and the paths of disks
 // are in; empty means "/".
@@ -111,7 +114,7 @@ func (d *Driver) build(cfg drivers.Config) (*device, error) {
 	if file.Every == 0 {
 		file.Every = defaultEvery
 	}
-	dev := &device{root: d.root, points: make(map[string]*point)}
+	dev := &device{driver: d, points: make(map[string]*point)}
 	names := cfg.Keys("$.points")
 	for _, name := range names {
 		if err := dev.add(cfg, name, file.Points[name], file.Common); err != nil {
@@ -160,6 +163,9 @@ func (d *device) add(cfg drivers.Config, name string, f pointFile, common driver
 
 // addAll adds a point for all that the computer tells now.
 func (d *device) addAll(file deviceFile) {
+	for _, path := range file.Paths {
+		d.driver.look(path) // all at once, so that they hang together
+	}
 	for _, reads := range slices.Sorted(maps.Keys(quantities)) {
 		q := quantities[reads]
 		instances := []string{""}
@@ -169,9 +175,9 @@ func (d *device) addAll(file deviceFile) {
 		case q.of == "path":
 			instances = []string{"/"}
 		case q.of == "interface":
-			instances = d.root.interfaces()
+			instances = d.driver.root.interfaces()
 		case q.of == "disk":
-			instances = d.root.disks()
+			instances = d.driver.root.disks()
 		}
 		for _, of := range instances {
 			name := reads
@@ -179,7 +185,9 @@ func (d *device) addAll(file deviceFile) {
 				name += "/" + label(of)
 			}
 			p := &point{Point: drivers.PointCommon{Unit: q.unit}.Polled(name, file.Common), quantity: q, of: of}
-			if s := q.read(d.root, of); s.err != nil || d.points[name] != nil {
+			var hangs errHangs // which is no reason to think that there is none
+			s := p.sample(context.Background(), d.driver)
+			if s.err != nil && !errors.As(s.err, &hangs) || d.points[name] != nil {
 				continue
 			}
 			d.points[name], d.order = p, append(d.order, p)
@@ -206,12 +214,13 @@ type point struct {
 	drivers.Point
 	quantity quantity
 	of       string // the path, interface, disk or zone
+	look     *look  // at its file system, which was begun ahead
 	before   sample
 }
 
 // device is the computer.
 type device struct {
-	root   root
+	driver *Driver
 	points map[string]*point
 	order  []*point
 }
@@ -228,13 +237,18 @@ func (d *device) Points() []drivers.Point {
 // Read implements drivers.Device.
 func (d *device) Read(ctx context.Context, points []string) ([]drivers.Reading, error) {
 	all := make([]drivers.Reading, 0, len(points))
+	for _, name := range points {
+		if p := d.points[name]; p != nil && p.quantity.disk != nil {
+			p.look = d.driver.look(p.of) // all at once, so that they hang together
+		}
+	}
 	d.begin(ctx, points)
 	for _, name := range points {
 		r := drivers.Reading{Point: name}
 		if p := d.points[name]; p == nil {
 			r.Err = fmt.Errorf("there is no point %q", name)
 		} else {
-			r.Value, r.Err = p.read(d.root)
+			r.Value, r.Err = p.read(ctx, d.driver)
 		}
 		if r.At = time.Now(); r.Err != nil {
 			r.Value, r.Quality = drivers.Value{}, drivers.Bad
@@ -249,7 +263,7 @@ func (d *device) begin(ctx context.Context, points []string) {
 	first := false
 	for _, name := range points {
 		if p := d.points[name]; p != nil && p.quantity.rate != nil && p.before.at.IsZero() {
-			p.before, first = p.quantity.read(d.root, p.of), true
+			p.before, first = p.sample(ctx, d.driver), true
 		}
 	}
 	if !first {
@@ -263,8 +277,24 @@ func (d *device) begin(ctx context.Context, points []string) {
 	}
 }
 
-func (p *point) read(r root) (drivers.Value, error) {
-	now := p.quantity.read(r, p.of)
+// sample reads what the point is of, now.
+func (p *point) sample(ctx context.Context, d *Driver) sample {
+	if p.quantity.disk == nil {
+		return p.quantity.read(d.root, p.of)
+	}
+	one := p.look
+	if p.look = nil; one == nil {
+		one = d.look(p.of)
+	}
+	info, err := one.result(ctx, p.of)
+	if err != nil {
+		return sample{err: err}
+	}
+	return sample{value: p.quantity.disk(info)}
+}
+
+func (p *point) read(ctx context.Context, d *Driver) (drivers.Value, error) {
+	now := p.sample(ctx, d)
 	before := p.before
 	p.before = now
 	switch {
@@ -283,5 +313,12 @@ func (d *device) Write(_ context.Context, name string, _ drivers.Value) error {
 	return fmt.Errorf("point %q is not writable", name)
 }
 
-// Close implements drivers.Device.
-func (d *device) Close() error { return nil }
+// Close implements drivers.Device. It waits for a file system that does not answer.
+func (d *device) Close() error {
+	for _, p := range d.order {
+		if p.quantity.disk != nil {
+			d.driver.looks.wait(d.driver.root.path(p.of))
+		}
+	}
+	return nil
+}

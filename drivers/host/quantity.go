@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/gatehouse/gatehouse/drivers"
 )
 
@@ -29,6 +27,7 @@ type quantity struct {
 	of   string // which key names the instance: "path", "interface", "disk", "zone"; empty is none
 	any  bool   // the instance may be left out
 	read func(r root, of string) sample
+	disk func(s fsInfo) drivers.Value                    // of file systems, in place of read
 	rate func(before, now sample) (drivers.Value, error) // nil: the value as it is
 }
 
@@ -44,8 +43,8 @@ var quantities = map[string]quantity{
 	"memory_used":             {unit: "%", read: memory(func(m memInfo) drivers.Value { return percent(m["MemTotal"]-m["MemAvailable"], m["MemTotal"]) })},
 	"memory_available":        {unit: "MiB", read: memory(func(m memInfo) drivers.Value { return drivers.IntValue(int64(m["MemAvailable"] / 1024)) })},
 	"swap_used":               {unit: "%", read: memory(func(m memInfo) drivers.Value { return percent(m["SwapTotal"]-m["SwapFree"], m["SwapTotal"]) })},
-	"disk_used":               {unit: "%", of: "path", read: fileSystem(func(s fsInfo) drivers.Value { return percent(s.used, s.used+s.free) })},
-	"disk_free":               {unit: "MiB", of: "path", read: fileSystem(func(s fsInfo) drivers.Value { return drivers.IntValue(int64(s.free / mib)) })},
+	"disk_used":               {unit: "%", of: "path", disk: fsUsed},
+	"disk_free":               {unit: "MiB", of: "path", disk: fsFree},
 	"disk_written":            {unit: "MiB", of: "disk", read: written(func(bytes, _ float64) float64 { return math.Round(bytes / mib) })},
 	"disk_written_per_day":    {unit: "MiB/d", of: "disk", read: written(func(bytes, up float64) float64 { return math.Round(bytes / mib / up * 86400) })},
 	"network_received":        {unit: "B/s", of: "interface", read: network("rx_bytes"), rate: perSecond},
@@ -184,20 +183,6 @@ func memory(value func(memInfo) drivers.Value) func(root, string) sample {
 			return wrong("/proc/meminfo tells no sensible memory")
 		}
 		return sample{value: value(m)}
-	}
-}
-
-// fsInfo is a file system, in bytes; free is what is left to who is not root.
-type fsInfo struct{ used, free uint64 }
-
-func fileSystem(value func(fsInfo) drivers.Value) func(root, string) sample {
-	return func(r root, of string) sample {
-		var s unix.Statfs_t
-		if err := unix.Statfs(r.path(of), &s); err != nil {
-			return wrong("cannot look at the file system of %q: %w", of, err)
-		}
-		block := uint64(s.Bsize)
-		return sample{value: value(fsInfo{used: (s.Blocks - s.Bfree) * block, free: s.Bavail * block})}
 	}
 }
 
