@@ -68,8 +68,9 @@ type Engine struct {
 	set   atomic.Pointer[ruleSet]
 
 	loading   chan struct{}     // held by Load and Close
-	states    map[string]*State // by file; of whoever holds loading, and mu
-	calendar  calendar          // since the Keeper was asked
+	states    map[string]*State // by file; of whoever holds mu
+	recalled  bool              // the Keeper was asked; of whoever holds loading
+	calendar  calendar          // since then
 	loaded    bool              // a Load has succeeded; of whoever holds loading
 	unready   atomic.Int64      // lanes, and the first Load, still to come
 	ready     chan struct{}
@@ -99,6 +100,7 @@ func New(opts Options) (*Engine, error) {
 		told:     make(chan struct{}, 1),
 		outdated: make(chan struct{}, 1),
 		files:    make(map[string]*file),
+		states:   make(map[string]*State),
 		history:  newHistory(),
 	}
 	e.log, e.clock = e.opts.Log, e.opts.Clock

@@ -69,7 +69,7 @@ type past struct {
 
 // recall takes what the Keeper holds, once.
 func (e *Engine) recall(ctx context.Context) error {
-	if e.states != nil {
+	if e.recalled {
 		return nil
 	}
 	states, pasts := make(map[string]map[string][]byte), make(map[string]*past)
@@ -84,14 +84,14 @@ func (e *Engine) recall(ctx context.Context) error {
 			}
 		}
 	}
-	e.states = make(map[string]*State, len(states))
 	for file, v := range states {
-		e.states[file] = NewState(v)
+		e.stateOf(file).fill(v)
 	}
 	e.calendar = calendarOf(e.opts.Keeper)
 	e.mu.Lock()
 	e.pasts = pasts
 	e.mu.Unlock()
+	e.recalled = true
 	return nil
 }
 

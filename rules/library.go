@@ -13,8 +13,9 @@ const mostReads = 200
 // library is the folder of one Load, of which files may read others: each is looked at
 // once, so that all see the same. It belongs to whoever holds loading, and its goroutines.
 type library struct {
-	engine *Engine
-	fsys   fs.FS
+	engine   *Engine
+	fsys     fs.FS
+	recalled func() error // waits until what rules keep is there
 
 	mu   sync.Mutex
 	seen map[string]readText

@@ -52,14 +52,19 @@ func (e *Engine) Load(ctx context.Context, fsys fs.FS) error {
 		return ctx.Err()
 	}
 	defer func() { <-e.loading }()
-	if err := e.recall(ctx); err != nil {
-		return fmt.Errorf("cannot load what rules keep: %w", err)
-	}
+	recalled := sync.OnceValue(func() error { return e.recall(ctx) })
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	wait.Go(func() { _ = recalled() }) // a start compiles meanwhile
 	texts, err := e.scan(fsys)
 	if err != nil {
 		return fmt.Errorf("cannot read the folder of rules: %w", err)
 	}
-	files, fresh := e.compileAll(ctx, &library{engine: e, fsys: fsys}, texts)
+	files, fresh := e.compileAll(ctx, &library{engine: e, fsys: fsys, recalled: recalled}, texts)
+	if err := recalled(); err != nil {
+		e.abandon(fresh)
+		return fmt.Errorf("cannot load what rules keep: %w", err)
+	}
 	if err := ctx.Err(); err != nil {
 		e.abandon(fresh)
 		return err
@@ -225,7 +230,7 @@ func (e *Engine) makeFile(ctx context.Context, lib *library, name string, text f
 		return f
 	}
 	reads := make(map[string]string)
-	prog, err := e.compile(ctx, name, text, lib.reader(reads))
+	prog, err := e.compile(ctx, lib, name, text, reads)
 	if err != nil {
 		return f.broken(err)
 	}
@@ -250,14 +255,17 @@ func (f *file) broken(err error) *file {
 	return f
 }
 
-func (e *Engine) compile(ctx context.Context, name string, text found, read func(string) ([]byte, error)) (prog Program, err error) {
+func (e *Engine) compile(ctx context.Context, lib *library, name string, text found, reads map[string]string) (prog Program, err error) {
 	defer recovered(&err)
 	prog, err = e.lanes[text.lane].lang.Compile(ctx, Source{
 		Name:  name,
 		Text:  text.text,
 		State: e.stateOf(name),
-		Kept:  e.keptOf(name),
-		Read:  read,
+		Kept: func() map[string][]byte {
+			_ = lib.recalled() // Load tells the error
+			return e.keptOf(name)
+		},
+		Read:  lib.reader(reads),
 		Log:   e.log.With("file", name),
 		Place: e.opts.Place,
 		Zone:  e.opts.Zone,

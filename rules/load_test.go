@@ -479,3 +479,73 @@ func TestAFileIsCompiledAgainWhenOneThatItReadChanges(t *testing.T) {
 		}
 	}
 }
+
+// askedKeeper says what is kept when answer does.
+type askedKeeper struct {
+	*keeper
+	answer func() error
+}
+
+func (k askedKeeper) Load(ctx context.Context) ([]rules.Record, error) {
+	if err := k.answer(); err != nil {
+		return nil, err
+	}
+	return k.keeper.Load(ctx)
+}
+
+// curious tells what it finds when it compiles, and asks for what was kept if it has to.
+type curious struct {
+	*toy
+	asks  bool
+	found chan string
+}
+
+func (c curious) Compile(ctx context.Context, src rules.Source) (rules.Program, error) {
+	found := src.Name
+	if c.asks {
+		kept := src.Kept()
+		found = fmt.Sprintf("%s %s %s", src.Name, kept["m"], src.State.Snapshot()["s"])
+	}
+	c.found <- found
+	return c.toy.Compile(ctx, src)
+}
+
+func TestLoadCompilesWhileTheKeeperLoads(t *testing.T) {
+	programs := map[string]toyProgram{"p": {}}
+	found := make(chan string, 2)
+	eager := curious{toy: &toy{name: "eager", ending: ".eager", programs: programs}, found: make(chan string, 2)}
+	asking := curious{toy: &toy{name: "asking", ending: ".asking", programs: programs}, asks: true, found: found}
+	k := askedKeeper{
+		&keeper{kept: []rules.Record{
+			{Kind: "memory", File: "a.asking", Key: "m", Value: []byte("1")}, {Kind: "state", File: "a.asking", Key: "s", Value: []byte("2")},
+		}},
+		func() error {
+			select {
+			case <-eager.found:
+				return errors.New("not yet")
+			case <-time.After(time.Minute):
+				return errors.New("nothing is compiled meanwhile")
+			}
+		},
+	}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{eager, asking}, Keeper: &k})
+	files := folder("a.asking", "p", "b.eager", "p")
+	if err := h.engine.Load(t.Context(), files); err == nil || !strings.Contains(err.Error(), "what rules keep: not yet") {
+		t.Fatal(err)
+	}
+	if got := <-found; got != "a.asking  " {
+		t.Errorf("without what is kept: %q", got)
+	}
+	for _, lang := range []curious{eager, asking} {
+		if _, closed := lang.seen(); len(closed) != 1 {
+			t.Errorf("%s: closed %q", lang.name, closed)
+		}
+	}
+	k.answer = func() error { return nil }
+	if err := h.engine.Load(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-found; got != "a.asking 1 2" {
+		t.Errorf("with what is kept: %q", got)
+	}
+}

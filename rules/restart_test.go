@@ -349,7 +349,7 @@ func TestAProgramThatIsOutdated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := echo("p", "in")
 		p.save = func(put func(string, []byte)) { put("hears", []byte(`"in"`)) }
-		p.outdated = func(src rules.Source) bool { return string(src.Kept["hears"]) == `"in"` }
+		p.outdated = func(kept map[string][]byte) bool { return string(kept["hears"]) == `"in"` }
 		l := newLives(t, map[string]toyProgram{"p": p}, nil)
 		lang := l.opts.Languages[0].(*toy)
 		l.start("a.toy", "p")

@@ -112,15 +112,16 @@ type Selective interface {
 type Source struct {
 	Name  string // path in the folder, with slashes: "house/door.js"
 	Text  []byte
-	State *State // the file's state, kept from version to version
+	State *State // the file's state, kept from version to version; at a start it is whole once Kept has returned
 	// Read returns another file of the folder, by its path there, of at most
 	// Limits.FileSize bytes; its error is an fs.ErrNotExist if there is none. The file is
 	// compiled again whenever one that it has read, or looked for, changes. It may be
 	// called until Compile returns.
 	Read func(name string) ([]byte, error)
-	// Kept is what Program.Save said of the file in a former process, until one of its
-	// programs has begun. It is not to be changed.
-	Kept  map[string][]byte
+	// Kept returns what Program.Save said of the file in a former process, until one of its
+	// programs has begun; it is not to be changed. At a start it waits for the Keeper, which
+	// Compile need not do otherwise. It may be called until Compile returns.
+	Kept  func() map[string][]byte
 	Funcs Funcs  // of plugins; nil if there are none. Calling one has an effect: not in Compile
 	Place *Place // where the gateway is; nil if nobody has said it
 	Zone  *time.Location

@@ -24,14 +24,22 @@ type State struct {
 
 // NewState returns a state that holds values, which it keeps.
 func NewState(values map[string][]byte) *State {
-	s := &State{values: values}
-	if s.values == nil {
-		s.values = make(map[string][]byte)
+	s := &State{}
+	s.fill(values)
+	return s
+}
+
+// fill has the state hold values, which it keeps, and nothing else.
+func (s *State) fill(values map[string][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if values == nil {
+		values = make(map[string][]byte)
 	}
-	for k, v := range s.values {
+	s.values, s.bytes = values, 0
+	for k, v := range values {
 		s.bytes += len(k) + len(v)
 	}
-	return s
 }
 
 // Beside returns what the language of the file keeps beside the values, for the versions

@@ -40,8 +40,8 @@ type toyProgram struct {
 	save    func(put func(key string, value []byte))
 	// reads names a file that its compilation reads.
 	reads string
-	// outdated may be nil, as those of a file that is not remembered.
-	outdated func(src rules.Source) bool
+	// outdated, asked with what was kept, may be nil, as those of a file that is not remembered.
+	outdated func(kept map[string][]byte) bool
 }
 
 func (l *toy) Name() string         { return l.name }
@@ -61,7 +61,11 @@ func (l *toy) Compile(_ context.Context, src rules.Source) (rules.Program, error
 			return nil, &rules.Error{File: src.Name, Line: 1, Msg: err.Error()}
 		}
 	}
-	return &toyRun{lang: l, src: src, toyProgram: p}, nil
+	r := &toyRun{lang: l, src: src, toyProgram: p}
+	if p.outdated != nil {
+		r.kept = src.Kept()
+	}
+	return r, nil
 }
 
 func (l *toy) Run(ctx context.Context) error {
@@ -79,6 +83,7 @@ type toyRun struct {
 	toyProgram
 	lang *toy
 	src  rules.Source
+	kept map[string][]byte
 	mu   sync.Mutex
 	done bool
 }
@@ -87,7 +92,7 @@ func (r *toyRun) Rules() []rules.Rule { return r.rules }
 
 func (r *toyRun) Handles(name string) bool { return r.handles != nil && r.handles(name) }
 
-func (r *toyRun) Outdated() bool { return r.outdated != nil && r.outdated(r.src) }
+func (r *toyRun) Outdated() bool { return r.outdated != nil && r.outdated(r.kept) }
 
 func (r *toyRun) Save(put func(key string, value []byte)) {
 	if r.save != nil {

@@ -55,17 +55,14 @@ func (p *program) remember() bool {
 	if options.Build == "" {
 		return false
 	}
-	var kept []byte
-	if json.Unmarshal(p.src.Kept[declaredKey], &kept) == nil && p.declares(kept, options.Build) {
-		return true
-	}
 	for line := range bytes.Lines(options.Shipped) {
 		known, err := base64.StdEncoding.AppendDecode(nil, bytes.TrimSpace(line))
 		if err == nil && p.declares(known, "") {
 			return true
 		}
 	}
-	return false
+	var kept []byte // asked for last: at a start it waits for the store
+	return json.Unmarshal(p.src.Kept()[declaredKey], &kept) == nil && p.declares(kept, options.Build)
 }
 
 // declares takes over what was appended by appendDeclared, if it is of the same script.

@@ -27,7 +27,7 @@ publish('began', 1)`
 func build(name string) func(*jsvm.Options) { return func(o *jsvm.Options) { o.Build = name } }
 
 func sourceOf(text, lib string, kept map[string][]byte) rules.Source {
-	return rules.Source{Name: "a.js", Text: []byte(text), Kept: kept, State: rules.NewState(nil), Read: func(name string) ([]byte, error) {
+	return rules.Source{Name: "a.js", Text: []byte(text), Kept: func() map[string][]byte { return kept }, State: rules.NewState(nil), Read: func(name string) ([]byte, error) {
 		if name != "lib/a.js" {
 			return nil, fmt.Errorf("%s: %w", name, fs.ErrNotExist)
 		}
@@ -157,7 +157,7 @@ func TestADeclarationThatIsWrong(t *testing.T) {
 	const text = `filter('x', (m) => {})`
 	forged := jsvm.Forged(s.compile(t, "a.js", `filter('a', () => {})`), text)
 	state := rules.NewState(nil)
-	src := rules.Source{Name: "a.js", Text: []byte(text), State: state, Kept: map[string][]byte{"declared": forged}}
+	src := rules.Source{Name: "a.js", Text: []byte(text), State: state, Kept: func() map[string][]byte { return map[string][]byte{"declared": forged} }}
 	p, err := s.lang.Compile(t.Context(), src)
 	if err != nil {
 		t.Fatal(err)

@@ -111,6 +111,7 @@ func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program
 	if p.former == nil && p.remember() {
 		return p, nil
 	}
+	_ = p.src.Kept() // the state, which the top level finds, is whole then
 	if err := p.load(ctx, time.Time{}); err != nil {
 		_ = p.Close()
 		return nil, err

@@ -51,6 +51,9 @@ func newProgram(l *link, id uint32, src rules.Source, files []wireFile) *program
 	if src.State == nil {
 		src.State = rules.NewState(nil)
 	}
+	if src.Kept == nil {
+		src.Kept = func() map[string][]byte { return nil }
+	}
 	if src.Log == nil {
 		src.Log = l.options.Log
 	}

@@ -178,9 +178,15 @@ func (g *Gateway) Run(ctx context.Context) (err error) {
 			return fmt.Errorf("cannot make the data folder: %w", err)
 		}
 	}
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	compiled := make(chan error, 1)
+	wait.Go(func() { compiled <- g.loadRules(starting) }) // while the listeners and the store are opened
 	parts := []part{
 		{name: "broker", run: g.broker.Run, ready: g.broker.Ready()},
-		{name: "rules", run: g.runRules, ready: g.rules.Ready()},
+		{name: "rules", run: func(ctx context.Context) error { return g.runRules(ctx, compiled) }, ready: g.rules.Ready()},
 		{name: "history", run: func(ctx context.Context) error { return g.history.Run(ctx, g.broker) }},
 		{name: "plugins", run: g.runPlugins},
 		{name: "devices", run: g.runDevices, ready: g.devices.Ready()},
@@ -273,9 +279,15 @@ func (g *Gateway) config() *config.Config {
 	return g.cfg
 }
 
-// runRules fails if the folder cannot be read: without filters nothing may pass.
-func (g *Gateway) runRules(ctx context.Context) error {
-	for _, err := range each(g.loadRules(ctx)) {
+// runRules waits for the first load and fails if the folder cannot be read: without
+// filters nothing may pass.
+func (g *Gateway) runRules(ctx context.Context, loaded <-chan error) error {
+	var err error
+	select {
+	case err = <-loaded:
+	case <-ctx.Done():
+	}
+	for _, err := range each(err) {
 		var file *rules.Error
 		if !errors.As(err, &file) {
 			return err

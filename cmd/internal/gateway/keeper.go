@@ -22,8 +22,13 @@ type keeper struct {
 
 var _ rules.SteadyKeeper = (*keeper)(nil)
 
-// Load reads all of it. The broker is ready by then.
+// Load reads all of it, once the broker is ready.
 func (k *keeper) Load(ctx context.Context) ([]rules.Record, error) {
+	select {
+	case <-k.server.Ready():
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	const page = 1000
 	var all []rules.Record
 	after := ""
