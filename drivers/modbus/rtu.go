@@ -21,6 +21,12 @@ type Port interface {
 	ResetInput() error
 }
 
+// sleeper is a Port that can wait better than a timer does, without being woken by what
+// comes; the goroutine that reads calls it.
+type sleeper interface {
+	Sleep(ctx context.Context, d time.Duration) error
+}
+
 // SerialConfig says how to open a serial port.
 type SerialConfig struct {
 	Port     string // "/dev/ttyUSB0"
@@ -75,6 +81,8 @@ const (
 	// shortSleep what makes waiting for each: a timer may be late by a millisecond.
 	longAnswer = 5 * time.Millisecond
 	shortSleep = 250 * time.Microsecond
+	// refusalLen is the length of an exception's PDU.
+	refusalLen = 2
 	// maxHeard is how much is kept of what came on the line in one exchange.
 	maxHeard = 2048
 )
@@ -131,7 +139,7 @@ type link interface {
 // belong to: RTU or ASCII, on a serial port or through a TCP stream. It is a plain
 // state machine but for the port's waiting.
 type lineLink struct {
-	port    Port
+	port    watchedPort
 	mode    mode
 	char    time.Duration // 0 for a stream, which tells nothing of the line behind it
 	lead    time.Duration // from a Write to its first character on the line
@@ -145,12 +153,13 @@ type lineLink struct {
 	echoes    bool          // the line repeats what is sent
 	silent    int           // requests in a row that got not a byte
 	noise     noise         // in this exchange
+	refuses   [256]bool     // by unit: its last answer was an exception
 	timeout   time.Duration // as the port has it
 	heard     []byte        // since the request was sent
 	frame     []byte        // the request
 }
 
-func newLineLink(p Port, t transport) *lineLink {
+func newLineLink(p watchedPort, t transport) *lineLink {
 	l := &lineLink{
 		port: p, mode: rtuMode{}, char: t.serial.char(), lead: t.serial.RS485.DelayBefore, silence: t.gap(), hunt: huntSilence,
 		learns: t.echo == echoLearnt, echoes: t.echo == echoYes, timeout: -1, heard: make([]byte, 0, maxHeard),
@@ -205,7 +214,7 @@ func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, er
 	if l.learns && !r.repeats() && (f.echo || !f.odd) { // an echo may have been spoiled
 		l.echoes = f.echo
 	}
-	if f.verdict == refused {
+	if l.refuses[r.unit] = f.verdict == refused; l.refuses[r.unit] {
 		return reply{odd: odd}, Exception{Function: r.fn, Code: f.code}
 	}
 	return reply{data: f.data, latency: latency, odd: odd}, nil
@@ -326,7 +335,7 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeo
 			f.odd = f.odd || f.used < len(l.heard)
 			return f, first, nil
 		}
-		if err := l.sleepOut(ctx, f, deadline); err != nil {
+		if err := l.sleepOut(ctx, r, f, deadline); err != nil {
 			return f, first, err
 		}
 	}
@@ -342,33 +351,34 @@ func (l *lineLink) failure(timeout time.Duration) error {
 	return fmt.Errorf("%w within %v, but %d bytes that are none", errGarbled, timeout, len(l.heard))
 }
 
-// await waits for most of what the whole answer takes at least, if that is long: the
-// first byte need not wake anybody.
+// await waits for what the whole answer takes at least, if that is long: the first byte
+// need not wake anybody. A unit that refused last may do so again, which is short.
 func (l *lineLink) await(ctx context.Context, r request, sent time.Time) error {
 	n := r.answerLen()
-	d := share(time.Duration(l.mode.chars(n)) * l.char)
-	if n == 0 || l.stream || d < longAnswer {
+	d := time.Duration(l.mode.chars(n)) * l.char
+	if n == 0 || l.stream || d < longAnswer || l.refuses[r.unit] {
 		return nil
 	}
-	return pause(ctx, time.Until(sent)+d)
+	return l.port.Sleep(ctx, time.Until(sent)+d)
 }
 
 // sleepOut waits for the rest of an answer that has begun, or for most of it if that is
-// long: reading byte by byte would cost ten times the CPU.
-func (l *lineLink) sleepOut(ctx context.Context, f find, deadline time.Time) error {
-	d := time.Duration(f.need) * l.char
+// long: what comes in bursts may be further than what was read of it tells. Reading byte
+// by byte would cost ten times the CPU.
+func (l *lineLink) sleepOut(ctx context.Context, r request, f find, deadline time.Time) error {
+	need := f.need
+	if short := l.mode.chars(refusalLen) - (len(l.heard) - f.used); short > 0 && l.refuses[r.unit] {
+		need = min(need, short)
+	}
+	d := time.Duration(need) * l.char
 	if d >= longAnswer {
-		d = share(d)
+		d = d * 85 / 100
 	}
 	if f.verdict != foreign || d < shortSleep {
 		return nil
 	}
-	return pause(ctx, min(d, time.Until(deadline)))
+	return l.port.Sleep(ctx, min(d, time.Until(deadline)))
 }
-
-// share is the part of what characters take that is slept: what comes in bursts may be
-// further than what was read of it tells.
-func share(d time.Duration) time.Duration { return d * 85 / 100 }
 
 // confirm listens on: a second answer would mean that the first was a stale one.
 func (l *lineLink) confirm(ctx context.Context, f *find, d time.Duration) error {

@@ -89,6 +89,14 @@ func (p watchedPort) Write(b []byte) (int, error) {
 	return p.Port.Write(b)
 }
 
+// Sleep implements sleeper.
+func (p watchedPort) Sleep(ctx context.Context, d time.Duration) error {
+	if s, ok := p.Port.(sleeper); ok {
+		return s.Sleep(ctx, d)
+	}
+	return pause(ctx, d)
+}
+
 // String gives "tcp 192.168.1.20:502" or "serial /dev/ttyUSB0 9600 8N1".
 func (t transport) String() string {
 	if t.kind != kindSerial {

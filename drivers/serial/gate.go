@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -116,26 +117,59 @@ func (g *gate) wait(d time.Duration) error {
 	if err := g.ask(unix.EPOLL_CTL_MOD, g.tty, unix.EPOLLIN); err != nil {
 		return err
 	}
-	readable, failed := false, error(nil)
-	err := g.raw.Read(func(instance uintptr) bool {
+	readable, err := g.event()
+	quiet := g.ask(unix.EPOLL_CTL_MOD, g.tty, 0)
+	if readable && d > 0 { // what rings later would wake somebody
+		quiet = errors.Join(quiet, g.ring(0))
+	}
+	if err = errors.Join(err, quiet); err == nil && !readable {
+		err = os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// sleep returns after d, and not for anything that comes; before that only as the terminal
+// hangs up. The error is that of ctx, or any after close.
+func (g *gate) sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := g.ring(d); err != nil {
+		return err
+	}
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_ = g.file.SetReadDeadline(time.Unix(1, 0)) // it is closed: that wakes, too
+	})
+	hungUp, err := g.event()
+	if !stop() {
+		<-woken
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errors.Join(ctx.Err(), g.file.SetReadDeadline(time.Time{}))
+		}
+	}
+	if hungUp || err != nil { // what rings later would wake somebody
+		err = errors.Join(err, g.ring(0))
+	}
+	return err
+}
+
+// event waits for the terminal or the timer, whatever of them is asked for.
+func (g *gate) event() (tty bool, err error) {
+	var failed error
+	err = g.raw.Read(func(instance uintptr) bool {
 		var events [2]unix.EpollEvent
 		var n int
 		if n, failed = unix.EpollWait(int(instance), events[:], 0); errors.Is(failed, unix.EINTR) {
 			failed = nil
 		}
 		for _, e := range events[:max(n, 0)] {
-			readable = readable || int(e.Fd) == g.tty
+			tty = tty || int(e.Fd) == g.tty
 		}
 		return n > 0 || failed != nil
 	})
-	quiet := g.ask(unix.EPOLL_CTL_MOD, g.tty, 0)
-	if readable && d > 0 { // what rings later would wake somebody
-		quiet = errors.Join(quiet, g.ring(0))
-	}
-	if err = errors.Join(err, failed, quiet); err == nil && !readable {
-		err = os.ErrDeadlineExceeded
-	}
-	return err
+	return tty, errors.Join(err, failed)
 }
 
 func (g *gate) close() error {

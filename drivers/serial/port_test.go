@@ -329,3 +329,55 @@ func watchedFor(t *testing.T, path string) (events uint32) {
 	}
 	return events
 }
+
+func TestPortSleep(t *testing.T) {
+	t.Run("is not woken by what comes, and leaves it for Read", func(t *testing.T) {
+		w := newWire(t)
+		p := openPort(t, serial.PortConfig{Port: w.path})
+		w.say("hello")
+		for range 3 {
+			began := time.Now()
+			if err := p.Sleep(t.Context(), 20*time.Millisecond); err != nil || time.Since(began) < 20*time.Millisecond {
+				t.Errorf("want it to return after 20ms, it did after %v with %v", time.Since(began), err)
+			}
+		}
+		buf := make([]byte, 16)
+		if n, err := p.Read(buf); err != nil || string(buf[:n]) != "hello" {
+			t.Errorf("want hello, got %q, %v", buf[:n], err)
+		}
+	})
+	t.Run("ends with its context, and can be called again", func(t *testing.T) {
+		w := newWire(t)
+		p := openPort(t, serial.PortConfig{Port: w.path})
+		for range 20 {
+			ctx, cancel := context.WithCancel(t.Context())
+			go cancel()
+			if err := p.Sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+				t.Errorf("want context.Canceled, got %v", err)
+			}
+			if err := p.Sleep(ctx, time.Hour); !errors.Is(err, context.Canceled) {
+				t.Errorf("want context.Canceled again, got %v", err)
+			}
+			if err := p.Sleep(t.Context(), time.Millisecond); err != nil {
+				t.Error(err)
+			}
+		}
+		w.say("hello")
+		buf := make([]byte, 16)
+		if n, err := p.Read(buf); err != nil || string(buf[:n]) != "hello" {
+			t.Errorf("want hello, got %q, %v", buf[:n], err)
+		}
+	})
+	t.Run("ends when the port is closed", func(t *testing.T) {
+		p := openPort(t, serial.PortConfig{Port: newWire(t).path})
+		slept := make(chan error, 1)
+		go func() { slept <- p.Sleep(t.Context(), time.Hour) }()
+		settled() // it waits by now; if not, the test still holds
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-slept; !errors.Is(err, os.ErrClosed) {
+			t.Errorf("want os.ErrClosed, got %v", err)
+		}
+	})
+}
