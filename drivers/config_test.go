@@ -4,7 +4,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
@@ -89,4 +91,29 @@ func TestConfigSaysWhatAValueMustBe(t *testing.T) {
 			t.Errorf("%q: want %s, got %v", text, want, err)
 		}
 	}
+}
+
+// A file is parsed once; the driver, the host and who records decode what was parsed, each
+// in its time.
+func TestConfigIsDecodedByManyAtOnce(t *testing.T) {
+	cfg, err := drivers.ParseConfig("d", "d.yaml", []byte(device("every: 2s", "a: {every: 3s}", "b")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 20 {
+				var f fakeFile
+				if err := cfg.Decode(&f); err != nil || f.Every != 2*time.Second || f.Points["a"].Every != 3*time.Second || len(f.Points) != 2 {
+					t.Errorf("%+v, %v", f, err)
+				}
+				common, err := cfg.Common()
+				if err != nil || common.Driver != "fake" || common.Every != 2*time.Second {
+					t.Errorf("%+v, %v", common, err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

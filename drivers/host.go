@@ -74,8 +74,9 @@ type Host struct {
 	ready chan struct{} // closed when the control topics are heard
 	kick  chan struct{} // capacity 1: the wanted devices changed
 
-	loading sync.Mutex // one Load, Refresh at a time; taken before mu
+	loading sync.Mutex // one Load, Refresh, Check or Forecast at a time; taken before mu
 	folder  folder
+	checked map[string]*entry // by Check, for Forecast
 
 	mu      sync.Mutex
 	wanted  map[string]*entry  // the devices that should run, by name

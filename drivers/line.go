@@ -56,13 +56,16 @@ func (l Line) Warning() string {
 		"needed, or side by side; raise the baud rate; or split the line"
 }
 
-// Forecast reads a folder as [Host.Check] does, and lists the lines of its devices.
+// Forecast reads a folder as [Host.Check] does, and lists the lines of its devices. What
+// Check has judged before is not judged again.
 func (h *Host) Forecast(ctx context.Context, fsys fs.FS) ([]Line, error) {
+	h.loading.Lock()
+	defer h.loading.Unlock()
 	files, err := h.readFiles(ctx, fsys)
 	if err != nil {
 		return nil, err
 	}
-	return forecast(h.plan(files, nil).entries), nil
+	return forecast(h.plan(files, h.checked).entries), nil
 }
 
 // Lines lists the lines that the devices share, by name.

@@ -95,11 +95,14 @@ func (h *Host) Load(ctx context.Context, fsys fs.FS) error {
 // Check judges a folder as [Host.Load] does, without any effect. A driver that is
 // not available is an error.
 func (h *Host) Check(ctx context.Context, fsys fs.FS) error {
+	h.loading.Lock()
+	defer h.loading.Unlock()
 	files, err := h.readFiles(ctx, fsys)
 	if err != nil {
 		return err
 	}
 	p := h.plan(files, nil)
+	h.checked = p.entries
 	for name, e := range p.entries {
 		if e.driver == nil {
 			p.errs[name] = e.cfg.Errorf("$.driver", "driver %q is not available (there are: %s)", e.driverName, h.driverNames())

@@ -35,8 +35,7 @@ func check(ctx context.Context, file string, out, errOut io.Writer) error {
 	if err != nil {
 		return err
 	}
-	opt := gateway.Options{Version: version, Worker: workerCommand()}
-	errs := gateway.Check(ctx, cfg, opt)
+	errs, warnings := gateway.Check(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()})
 	for _, err := range errs {
 		if _, err := fmt.Fprintln(errOut, err); err != nil {
 			return err
@@ -44,10 +43,6 @@ func check(ctx context.Context, file string, out, errOut io.Writer) error {
 	}
 	if len(errs) > 0 {
 		return fmt.Errorf("%w: %d", errTold, len(errs))
-	}
-	warnings, err := gateway.Warnings(ctx, cfg, opt)
-	if err != nil {
-		return err
 	}
 	for _, said := range warnings {
 		if _, err := fmt.Fprintln(errOut, "warning:", said); err != nil {

@@ -189,7 +189,7 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 }
 
 func BenchmarkCheck(b *testing.B) {
-	for _, n := range []int{100, 1000} {
+	for _, n := range []int{100, 1000, 10_000} {
 		b.Run(fmt.Sprintf("points=%d", n), func(b *testing.B) {
 			var text strings.Builder
 			text.WriteString("driver: modbus\ntcp: plc\npoints:\n")

@@ -38,7 +38,7 @@ func TestAWrongAccessFileRefusesTheStart(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
-			if all := Check(t.Context(), cfg, Options{Worker: []string{"/bin/false"}}); len(all) == 0 || !strings.Contains(all[0].Error(), c.want) {
+			if all, _ := Check(t.Context(), cfg, Options{Worker: []string{"/bin/false"}}); len(all) == 0 || !strings.Contains(all[0].Error(), c.want) {
 				t.Errorf("the check says %v", all)
 			}
 		})

@@ -15,8 +15,9 @@ import (
 
 // Check judges the files of a configuration without running anything of them:
 // users, ACL, certificates, rules, devices, plugin manifests. It returns every error
-// that there is.
-func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
+// that there is; and warnings, of what is no error but will not go well: lines that more
+// is asked of than fits.
+func Check(ctx context.Context, cfg *config.Config, opt Options) (errs []error, warnings []string) {
 	opt.Log = slog.New(slog.DiscardHandler)
 	_, err := readPolicy(cfg)
 	all := append(each(err), checkListeners(cfg.Broker.Listeners)...)
@@ -31,7 +32,8 @@ func Check(ctx context.Context, cfg *config.Config, opt Options) []error {
 		}
 	}
 	all = append(all, each(checkRules(ctx, &cfg.Rules, opt))...)
-	return append(all, each(checkDevices(ctx, cfg.Devices.Folder, manifests, opt))...)
+	warnings, err = checkDevices(ctx, cfg.Devices.Folder, manifests, opt)
+	return append(all, each(err)...), warnings
 }
 
 // checkListeners reads the certificates that listeners name.
@@ -62,26 +64,7 @@ func checkRules(ctx context.Context, cfg *config.Rules, opt Options) error {
 	return errors.Join(err, closeAll())
 }
 
-// Warnings tells what is no error in the files of a configuration that [Check] found
-// none in, but will not go well: lines that more is asked of than fits.
-func Warnings(ctx context.Context, cfg *config.Config, opt Options) ([]string, error) {
-	opt.Log = slog.New(slog.DiscardHandler)
-	host, closeAll, err := checkHost(cfg.Devices.Folder, opt, nil)
-	if err != nil {
-		return nil, err
-	}
-	lines, err := host.Forecast(ctx, os.DirFS(cfg.Devices.Folder))
-	err = errors.Join(err, closeAll())
-	var all []string
-	for _, l := range lines {
-		if said := l.Warning(); said != "" {
-			all = append(all, said)
-		}
-	}
-	return all, err
-}
-
-func checkDevices(ctx context.Context, folder string, manifests []plugins.Manifest, opt Options) error {
+func checkDevices(ctx context.Context, folder string, manifests []plugins.Manifest, opt Options) (warnings []string, err error) {
 	offered := make(map[string]bool)
 	for _, m := range manifests {
 		for _, name := range m.Drivers {
@@ -90,10 +73,19 @@ func checkDevices(ctx context.Context, folder string, manifests []plugins.Manife
 	}
 	host, closeAll, err := checkHost(folder, opt, func(name string) (drivers.Driver, bool) { return unchecked{}, offered[name] })
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = host.Check(ctx, os.DirFS(folder))
-	return errors.Join(err, closeAll())
+	defer func() { err = errors.Join(err, closeAll()) }()
+	if err := host.Check(ctx, os.DirFS(folder)); err != nil {
+		return nil, err
+	}
+	lines, err := host.Forecast(ctx, os.DirFS(folder))
+	for _, l := range lines {
+		if said := l.Warning(); said != "" {
+			warnings = append(warnings, said)
+		}
+	}
+	return warnings, err
 }
 
 // checkHost returns a host that judges device files, and what ends what it started.

@@ -173,7 +173,7 @@ func TestDeviceFilesNameCodecs(t *testing.T) {
 			cfg.Rules.Folder, cfg.Plugins.Folder, cfg.Devices.Folder = filepath.Join(dir, "rules"), filepath.Join(dir, "plugins"), filepath.Join(dir, "devices")
 			write(t, filepath.Join(dir, "devices/meter.js"), c.source)
 			write(t, filepath.Join(dir, "devices/hall.yaml"), "driver: serial\nport: /dev/ttyNONE\ncodec: "+c.codec+"\npoints: {total: {}}\n")
-			errs := Check(t.Context(), cfg, Options{Worker: []string{os.Args[0], "script-worker"}})
+			errs, _ := Check(t.Context(), cfg, Options{Worker: []string{os.Args[0], "script-worker"}})
 			if c.want == "" && len(errs) > 0 || c.want != "" && !strings.Contains(fmt.Sprint(errs), c.want) {
 				t.Errorf("want %q, got %v", c.want, errs)
 			}

@@ -60,7 +60,7 @@ func TestExamplesOfTheGuideToDevicesAreAccepted(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(folder, "meter.jsonl"), []byte(recordedMeter), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkDevices(t.Context(), folder, nil, Options{Log: slog.New(slog.DiscardHandler), Worker: []string{os.Args[0], "script-worker"}}); err != nil {
+		if _, err := checkDevices(t.Context(), folder, nil, Options{Log: slog.New(slog.DiscardHandler), Worker: []string{os.Args[0], "script-worker"}}); err != nil {
 			t.Errorf("the example that begins %q: %v", first, err)
 		}
 		checked++
