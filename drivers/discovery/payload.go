@@ -73,8 +73,9 @@ type metric struct {
 	name       string // in a birth; in data only if there is no alias
 	alias      uint64 // 0 is none
 	at         time.Time
-	kind       dataType
+	kind       dataType // 0 of a command that does not say
 	value      drivers.Value
+	raw        field // what value was made of, of a command
 	historical bool
 	properties []property
 }
@@ -188,7 +189,6 @@ func parseCommand(b []byte) ([]metric, error) {
 }
 
 func parseMetric(b []byte) (m metric, err error) {
-	var value field
 	err = eachField(b, func(f field) error {
 		switch {
 		case f.number == metricName && f.wire == wireBytes:
@@ -198,14 +198,21 @@ func parseMetric(b []byte) (m metric, err error) {
 		case f.number == metricDatatype && f.wire == wireVarint:
 			m.kind = dataType(f.value)
 		case f.number >= metricInt && f.number <= metricString:
-			value = f
+			m.raw = f
 		}
 		return nil
 	})
-	if err == nil {
-		m.value = value.metricValue(m.kind)
-	}
+	m.value = m.raw.metricValue(m.kind)
 	return m, err
+}
+
+// valueFor is the value of a command to a metric that was born with a type: a command
+// need not say it again ([tck-id-payloads-metric-datatype-not-req]).
+func (m *metric) valueFor(born dataType) drivers.Value {
+	if m.kind == 0 {
+		return m.raw.metricValue(born)
+	}
+	return m.value
 }
 
 // metricValue is the value of a metric, null if it has none that is known here. A

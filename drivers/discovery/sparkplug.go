@@ -180,7 +180,14 @@ func (n *edgeNode) deviceBirth(ctx context.Context, d *device) {
 		}) // [tck-id-payloads-alias-birth-requirement], [tck-id-payloads-metric-datatype-req]
 	}
 	nd.born = true
-	n.send(ctx, "DBIRTH", nd.id, metrics)
+	n.send(ctx, "DBIRTH", nd.id, inOrder(metrics))
+}
+
+// inOrder sorts metrics by their time
+// ([tck-id-operational-behavior-data-publish-dbirth-order]).
+func inOrder(metrics []metric) []metric {
+	slices.SortStableFunc(metrics, func(a, b metric) int { return a.at.Compare(b.at) })
+	return metrics
 }
 
 // adopt makes or changes what is known of a device here. Aliases are kept.
@@ -341,7 +348,7 @@ func (n *edgeNode) values(ctx context.Context, d *device, changed []*point) {
 		}
 	}
 	if len(metrics) > 0 {
-		n.send(ctx, "DDATA", nd.id, metrics)
+		n.send(ctx, "DDATA", nd.id, inOrder(metrics))
 	}
 }
 
@@ -447,7 +454,7 @@ func (n *edgeNode) deviceCommand(ctx context.Context, id string, m *message.Mess
 			n.run.log.Warn("a Sparkplug command was refused", "topic", m.Topic, "metric", c.name, "alias", c.alias, "error", err)
 			continue
 		}
-		n.run.publish(ctx, target.owner.device.command(target.point, c.value, m))
+		n.run.publish(ctx, target.owner.device.command(target.point, c.valueFor(target.kind), m))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -127,7 +128,7 @@ func TestSparkplugSession(t *testing.T) {
 		"DDATA pump seq=4 :2=true(quality Int32 0)",
 		"DDATA pump seq=5 :2=true",
 		"DDEATH pump seq=6",
-		"DBIRTH pump seq=7 speed:1=9 on:2=true state:3=hot(quality Int32 500) guard:4=false",
+		"DBIRTH pump seq=7 guard:4=false speed:1=9 on:2=true state:3=hot(quality Int32 500)",
 		"NDEATH seq= bdSeq=0",
 	}
 	if diff := cmp.Diff(want, lines(said)); diff != "" {
@@ -207,13 +208,13 @@ func TestSparkplugTypes(t *testing.T) {
 		`DBIRTH pump seq=1 a:1=-9223372036854775808 b:2=18446744073709551615 c:3=21.5 d:4={\"x\":1}`,
 		"DDATA pump seq=2 :3=22",
 		"DDATA pump seq=3 :3=null",
-		`DBIRTH pump seq=4 a:1=1.5 b:2=18446744073709551615 c:3=null d:4={\"x\":1} e:5=true`,
+		`DBIRTH pump seq=4 b:2=18446744073709551615 d:4={\"x\":1} a:1=1.5 c:3=null e:5=true`,
 		"NDEATH seq= bdSeq=0",
 	}
 	if diff := cmp.Diff(want, lines(said)); diff != "" {
 		t.Errorf("messages (-want +got):\n%s", diff)
 	}
-	if got := said[4].Metrics[0].Type; got != "Double" {
+	if got := said[4].Metrics[2].Type; got != "Double" {
 		t.Errorf("want a as Double at last, got %s", got)
 	}
 }
@@ -281,6 +282,8 @@ func TestSparkplugCommands(t *testing.T) {
 		for _, b := range bytes[1:] {
 			order("spBv1.0/Gatehouse/DCMD/gatehouse/pump", b)
 		}
+		// The aliases 1 and 2, a long_value of -5 and a boolean_value, without data types.
+		order("spBv1.0/Gatehouse/DCMD/gatehouse/pump", []byte("\x12\x0d\x10\x01\x58\xfb\xff\xff\xff\xff\xff\xff\xff\xff\x01\x12\x04\x10\x02\x70\x01"))
 		order("spBv1.0/Gatehouse/DCMD/gatehouse/other", bytes[1])
 		order("spBv1.0/Gatehouse/DCMD/gatehouse/pump", []byte{0xff})
 		h.bus.Deliver(discovery.SubscriptionName, message.Message{Topic: "spBv1.0/Gatehouse/DCMD/gatehouse/pump", Payload: bytes[1], Retain: true})
@@ -295,6 +298,7 @@ func TestSparkplugCommands(t *testing.T) {
 		want := []string{
 			"pump/speed/set -5", "pump/on/set false", "pump/speed/set 21.1", "pump/on/set 1",
 			"pump/speed/set 1e+300", "pump/speed/set -2", "pump/speed/set 7", `pump/speed/set "fast"`,
+			"pump/speed/set -5", "pump/on/set true",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("commands (-want +got):\n%s", diff)
@@ -303,6 +307,38 @@ func TestSparkplugCommands(t *testing.T) {
 	want := []string{"NBIRTH seq=0 bdSeq=0", pumpBirth, "NBIRTH seq=0 bdSeq=0", pumpBirth, "NDEATH seq= bdSeq=0"}
 	if diff := cmp.Diff(want, lines(said)); diff != "" {
 		t.Errorf("want all born again in the same session (-want +got):\n%s", diff)
+	}
+}
+
+// Births and data keep the order of their times, whatever that of the points is.
+func TestSparkplugOrder(t *testing.T) {
+	at := func(second int) message.Property {
+		return message.Property{Key: "at", Value: fmt.Sprintf("2026-01-02T03:04:%02dZ", second)}
+	}
+	said := sparkplug(t, func(t *testing.T, h *house) {
+		d := pump()
+		d.Together, d.Points = true, d.Points[:3]
+		h.have(d)
+		h.say("pump/status", "online")
+		h.say("pump", `{"speed":1,"on":true,"state":"fine"}`, at(5))
+		h.start()
+		if err := h.bus.Publish(t.Context(), // in one batch
+			message.Message{Topic: "pump", Payload: []byte(`{"on":false}`), UserProperties: []message.Property{at(9)}},
+			message.Message{Topic: "pump", Payload: []byte(`{"speed":2}`), UserProperties: []message.Property{at(7)}},
+		); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		h.publish(message.Message{Topic: "spBv1.0/Gatehouse/NCMD/gatehouse", Payload: []byte("\x12\x18\x0a\x14Node Control/Rebirth\x70\x01"), Origin: "client/host"})
+	})
+	want := []string{
+		"NBIRTH seq=0 bdSeq=0", "DBIRTH pump seq=1 speed:1=1 on:2=true state:3=fine",
+		"DDATA pump seq=2 :1=2 :2=false",
+		"NBIRTH seq=0 bdSeq=0", "DBIRTH pump seq=1 state:3=fine speed:1=2 on:2=false",
+		"NDEATH seq= bdSeq=0",
+	}
+	if diff := cmp.Diff(want, lines(said)); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
 	}
 }
 
@@ -333,7 +369,7 @@ func TestSparkplugPrimaryHost(t *testing.T) {
 	want := []string{
 		"NBIRTH seq=0 bdSeq=0", pumpBirth, "DDATA pump seq=2 :1=1", "DDATA pump seq=3 :1=2",
 		"NDEATH seq= bdSeq=0",
-		"NBIRTH seq=0 bdSeq=1", strings.Replace(pumpBirth, "1450", "14", 1),
+		"NBIRTH seq=0 bdSeq=1", "DBIRTH pump seq=1 on:2=true state:3=fine guard:4=false speed:1=14",
 		"DDATA pump seq=2 :1=12(historical) :1=13(historical) :1=14(historical)",
 		"DDATA pump seq=3 :1=3",
 		"NDEATH seq= bdSeq=1",
