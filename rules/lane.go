@@ -62,7 +62,8 @@ type batch struct {
 type group struct {
 	unit  *unit
 	calls []Call
-	order []place // of each call
+	order []place   // of each call
+	outs  []Outcome // of those that were made, until what they did is committed
 }
 
 // place is where a call's publishes belong: messages in their order, and the rules
@@ -353,6 +354,7 @@ func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) 
 	}
 	done := l.commit(ctx)
 	u.torn = u.torn || !done
+	u.reuse(outs)
 	l.launch(ctx)
 	return done
 }
@@ -370,9 +372,9 @@ func (l *lane) judge(own context.Context, s *ruleSet, b *batch) error {
 		if len(g.calls) == 0 {
 			continue
 		}
-		outs := l.engine.runProgram(ctx, g.unit, g.calls, l.engine.opts.AfterTimeout)
-		for k := range outs {
-			call, out := &g.calls[k], &outs[k]
+		g.outs = l.engine.runProgram(ctx, g.unit, g.calls, l.engine.opts.AfterTimeout)
+		for k := range g.outs {
+			call, out := &g.calls[k], &g.outs[k]
 			if g.unit.rules[call.Rule].Stage == Watch {
 				continue
 			}
@@ -391,6 +393,7 @@ func (l *lane) judge(own context.Context, s *ruleSet, b *batch) error {
 	})
 	l.out.urgent = l.out.urgent || b.ear == keptEar && l.out.on
 	done := l.commit(ctx)
+	l.reuse()
 	l.launch(own) // a request outlives the delivery
 	if done {
 		return nil
@@ -400,6 +403,16 @@ func (l *lane) judge(own context.Context, s *ruleSet, b *batch) error {
 		g.unit.torn = g.unit.torn || len(g.calls) > 0
 	}
 	return ctx.Err()
+}
+
+// reuse gives the outcomes of a batch back, once nobody needs them.
+func (l *lane) reuse() {
+	for i := range l.groups {
+		if g := &l.groups[i]; g.outs != nil {
+			g.unit.reuse(g.outs)
+			g.outs = nil
+		}
+	}
 }
 
 // acts reports whether there is anything to be done about an outcome.

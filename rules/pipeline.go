@@ -33,6 +33,7 @@ func (e *Engine) Intercept(ctx context.Context, msgs []message.Message) []messag
 			for i := range outs {
 				p.settle(i, &outs[i])
 			}
+			sp.unit.reuse(outs)
 		}
 	}
 	return p.verdicts()

@@ -149,6 +149,13 @@ type Program interface {
 	Close() error
 }
 
+// Reuser is a [Program] that makes outcomes in the memory of former ones.
+type Reuser interface {
+	// Reuse takes back what Run has returned: nobody looks at the outcomes any more, nor at
+	// the array of their Publish. What they point at beside that stays as it is.
+	Reuse(outs []Outcome)
+}
+
 // Provisional is a [Program] that was compiled from what is remembered of its file.
 type Provisional interface {
 	// Outdated reports whether it has turned out, when it was started, that the file says

@@ -31,6 +31,13 @@ func (e *Engine) runProgram(ctx context.Context, u *unit, calls []Call, timeout 
 	return outs
 }
 
+// reuse gives the program back what runProgram has returned.
+func (u *unit) reuse(outs []Outcome) {
+	if r, ok := u.prog.(Reuser); ok {
+		r.Reuse(outs)
+	}
+}
+
 func runGuarded(ctx context.Context, p Program, calls []Call) (outs []Outcome, err error) {
 	defer recovered(&err)
 	return p.Run(ctx, calls), nil

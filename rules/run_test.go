@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -541,5 +542,42 @@ func TestHiddenRulesAndRefusedRuns(t *testing.T) {
 	}
 	if run := s.Trace[1]; run.Outcome != rules.RanRefused || run.Why != "mode single: a run is on its way" || s.LastError != "" {
 		t.Errorf("the trace has %+v, the last error is %q", run, s.LastError)
+	}
+}
+
+// TestOutcomesAreGivenBack has programs that spoil what they are given back, as all of
+// these tests do: a filter, a rule, and a timer that it sets.
+func TestOutcomesAreGivenBack(t *testing.T) {
+	var runs atomic.Int64
+	count := func(p toyProgram) toyProgram {
+		run := p.run
+		p.run = func(ctx context.Context, src rules.Source, c rules.Call) rules.Outcome {
+			runs.Add(1)
+			return run(ctx, src, c)
+		}
+		return p
+	}
+	lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{
+		"filter": count(decide("in", message.Verdict{}, nil)),
+		"rule": count(after("in", func(c rules.Call) rules.Outcome {
+			if c.Trigger == rules.OnTimer {
+				return publish("out/timer", "")
+			}
+			out := publish("out/rule", string(c.Message.Payload))
+			out.Timers = []rules.TimerChange{{ID: "t", After: time.Millisecond}}
+			return out
+		})),
+	}}
+	h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+	h.load("a.toy", "filter", "b.toy", "rule")
+	h.run()
+	h.publish(msg("in", "1"), msg("in", "2"))
+	h.bus.Await(t.Context(), "out/rule", 2)
+	h.bus.Await(t.Context(), "out/timer", 1)
+	h.stop()
+	lang.mu.Lock()
+	defer lang.mu.Unlock()
+	if n := int(runs.Load()); lang.reused != n || n < 5 {
+		t.Errorf("%d outcomes are given back, of %d", lang.reused, n)
 	}
 }

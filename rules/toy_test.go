@@ -30,6 +30,7 @@ type toy struct {
 	compiled []string // files, as they were compiled
 	closed   []string // texts of programs that were closed
 	misused  []string // texts of programs that were run after they were closed
+	reused   int      // outcomes that were given back
 }
 
 type toyProgram struct {
@@ -128,6 +129,20 @@ func (r *toyRun) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 		}
 	}
 	return outs
+}
+
+// Reuse spoils what is given back, as a program that works in that memory again would.
+func (r *toyRun) Reuse(outs []rules.Outcome) {
+	spoilt := rules.Outcome{Fired: true, Err: errors.New("reused"), Verdict: message.Verdict{Action: message.Reject}}
+	for i := range outs {
+		for k := range outs[i].Publish {
+			outs[i].Publish[k] = msg("reused", "reused")
+		}
+		outs[i] = spoilt
+	}
+	r.lang.mu.Lock()
+	defer r.lang.mu.Unlock()
+	r.lang.reused += len(outs)
 }
 
 // after is a program of one After rule.

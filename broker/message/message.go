@@ -111,6 +111,21 @@ func (m *Message) CloneTo(c *Message) {
 	}
 }
 
+// SetCopies sets the topic and the payload to copies in one piece of memory; nil leaves
+// what is there.
+func (m *Message) SetCopies(topic, payload []byte) {
+	if topic == nil && payload == nil {
+		return
+	}
+	a := arena(make([]byte, 0, len(topic)+len(payload)))
+	if topic != nil {
+		m.Topic = a.text(unsafe.String(unsafe.SliceData(topic), len(topic)))
+	}
+	if payload != nil {
+		m.Payload = a.bytes(payload)
+	}
+}
+
 // arena is memory that is taken at once and given out in parts.
 type arena []byte
 

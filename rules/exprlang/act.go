@@ -75,15 +75,27 @@ func (g *goes) publish(p *publish) error {
 	return nil
 }
 
-// message makes the message that an entry publishes.
+// message makes the message that an entry publishes. What of it is made for this message
+// alone lies in one piece of memory.
 func (p *publish) message(e *evaluator, m *message.Message) (err error) {
-	if m.Topic, err = p.topic.topicText(e); err != nil {
-		return err
-	}
-	if p.payload != nil {
-		if m.Payload, err = p.payload.bytes(e); err != nil {
+	var topic, payload []byte
+	name, fixed := p.topic.literal()
+	if !fixed {
+		if topic, err = p.topic.topicBytes(e); err != nil {
 			return err
 		}
+	}
+	if p.payload != nil {
+		if m.Payload = p.payload.raw; p.payload.kind != rawNode {
+			if payload, err = p.payload.whole(e, e.body[:0]); err != nil {
+				return err
+			}
+			e.body = payload
+		}
+	}
+	m.SetCopies(topic, payload)
+	if fixed {
+		m.Topic = name
 	}
 	m.QoS, m.Retain = p.qos, p.retain
 	return rules.CheckTopic(m.Topic)

@@ -163,7 +163,10 @@ func (e *evaluator) decode(s *slot) any {
 		if len(s.path) == 0 {
 			return e.parts()
 		}
-		return level(e.msg.Topic, s.path[0].index)
+		if text, ok := level(e.msg.Topic, s.path[0].index); ok {
+			return text
+		}
+		return nil
 	case rootText:
 		return string(e.msg.Payload)
 	case rootQoS:
@@ -225,17 +228,19 @@ func (e *evaluator) parts() []string {
 	return e.splitTopic
 }
 
-// level is one level of a topic, nil if it has not that many.
-func level(topic string, i int) any {
-	for ; i > 0; i-- {
-		_, rest, more := strings.Cut(topic, "/")
-		if !more {
-			return nil
+// level is one level of a topic; false if it has not that many.
+func level(topic string, i int) (text string, ok bool) {
+	from := 0
+	for at := range len(topic) { // a call for each level would cost more than they are long
+		if topic[at] != '/' {
+			continue
 		}
-		topic = rest
+		if i == 0 {
+			return topic[from:at], true
+		}
+		from, i = at+1, i-1
 	}
-	first, _, _ := strings.Cut(topic, "/")
-	return first
+	return topic[from:], i == 0
 }
 
 var (
@@ -342,6 +347,20 @@ func (e *evaluator) raw(x *expression) (v jsonview.Value, ok bool) {
 	return d.find(s.path), true
 }
 
+// ofTopic is the text of an expression that is just the topic, or a level of it.
+func (e *evaluator) ofTopic(x *expression) (text string, ok bool) {
+	if x.bare < 0 {
+		return "", false
+	}
+	switch s := &e.slots[x.bare]; {
+	case s.root == rootTopic:
+		return e.msg.Topic, true
+	case s.root == rootParts && len(s.path) > 0:
+		return level(e.msg.Topic, s.path[0].index)
+	}
+	return "", false
+}
+
 // appendJSON writes the value of an expression as JSON; what only passes through is
 // written as it came.
 func (e *evaluator) appendJSON(b []byte, x *expression) ([]byte, error) {
@@ -363,6 +382,9 @@ func (e *evaluator) appendJSON(b []byte, x *expression) ([]byte, error) {
 func (e *evaluator) appendText(b []byte, x *expression) (_ []byte, isString bool, err error) {
 	if len(b) > maxPayload {
 		return b, true, errTooMuch
+	}
+	if name, ok := e.ofTopic(x); ok {
+		return append(b, name...), true, nil
 	}
 	if v, ok := e.raw(x); ok && v.Kind() > jsonview.Null {
 		if v.Kind() == jsonview.String {

@@ -9,7 +9,10 @@ import (
 	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
-var _ rules.Sieve = (*program)(nil)
+var (
+	_ rules.Sieve  = (*program)(nil)
+	_ rules.Reuser = (*program)(nil)
+)
 
 // sieve finds the rules that a message may concern by one value of it: most of many
 // rules on one topic filter want it to be a constant, each its own.
@@ -105,7 +108,7 @@ func (s *sieve) pick(m *message.Message, picked []int) []int {
 	case rootTopic:
 		found = s.texts[m.Topic]
 	case rootParts:
-		if text, ok := level(m.Topic, s.slot.path[0].index).(string); ok {
+		if text, ok := level(m.Topic, s.slot.path[0].index); ok {
 			found = s.texts[text]
 		}
 	default:

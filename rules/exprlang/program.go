@@ -51,6 +51,7 @@ type program struct {
 	table      *table
 	unused     []string  // keys of Call.Kept that are to be taken away
 	evaluators sync.Pool // of *evaluator
+	outcomes   sync.Pool // of *[]rules.Outcome, see Reuse
 	machine    *machine  // nil if no rule has steps that it must do
 }
 
@@ -81,10 +82,10 @@ func (p *program) Save(put func(key string, value []byte)) {
 // Run judges the messages. It looks at ctx between calls only: a single one is
 // short by the bounds of limits.go.
 func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
-	outs := make([]rules.Outcome, len(calls))
+	outs := p.room(len(calls))
 	e := p.evaluators.Get().(*evaluator)
 	e.plugins.ctx = ctx
-	began, flowed := time.Now(), false
+	began, looked, flowed := time.Now(), time.Duration(0), false
 	for i := range calls {
 		if i&63 == 63 && ctx.Err() != nil {
 			for k := i; k < len(calls); k++ {
@@ -101,16 +102,16 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 		if p.flows(&calls[i]) {
 			p.machine.call(e, &calls[i], &outs[i])
 			flowed = true
-			ended := time.Now()
-			outs[i].Took, began = ended.Sub(began), ended
+			ended := time.Since(began)
+			outs[i].Took, looked = ended-looked, ended
 			continue
 		}
 		if t := calls[i].Trigger; t != rules.OnMessage && t != rules.OnSchedule || calls[i].Rule >= len(p.rules) {
 			continue
 		}
 		if p.rules[calls[i].Rule].judge(e, &calls[i], &outs[i]) {
-			ended := time.Now()
-			outs[i].Took, began = ended.Sub(began), ended
+			ended := time.Since(began) // which asks for less than Now
+			outs[i].Took, looked = ended-looked, ended
 		}
 	}
 	if flowed { // never by a Before rule, which run at the same time
@@ -119,6 +120,32 @@ func (p *program) Run(ctx context.Context, calls []rules.Call) []rules.Outcome {
 	e.unload()
 	p.evaluators.Put(e)
 	return outs
+}
+
+// mostReused is how many outcomes, and messages of one, are kept to be used again.
+const mostReused = 512
+
+// room is memory for so many outcomes, all zero but for the arrays of their Publish.
+func (p *program) room(n int) []rules.Outcome {
+	if outs, ok := p.outcomes.Get().(*[]rules.Outcome); ok && cap(*outs) >= n {
+		return (*outs)[:n]
+	}
+	return make([]rules.Outcome, n)
+}
+
+// Reuse implements [rules.Reuser].
+func (p *program) Reuse(outs []rules.Outcome) {
+	if cap(outs) > mostReused {
+		return
+	}
+	for i := range outs {
+		msgs := outs[i].Publish[:0]
+		if clear(msgs[:cap(msgs)]); cap(msgs) > mostReused {
+			msgs = nil
+		}
+		outs[i] = rules.Outcome{Publish: msgs}
+	}
+	p.outcomes.Put(&outs)
 }
 
 // flows reports whether a call is one for the machine.
@@ -164,7 +191,7 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 		out.Verdict, out.Err = r.verdict(e, call.Message, holds && r.when != nil)
 		out.Fired = out.Verdict.Action != message.Pass
 	case holds:
-		out.Publish, out.Err = r.publish(e)
+		out.Err = r.publish(e, out)
 		out.Fired = out.Err == nil
 		if call.Explain {
 			explainPublish(call, out)
@@ -176,14 +203,20 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 }
 
 // publish makes the messages of a rule, all or none.
-func (r *compiled) publish(e *evaluator) ([]message.Message, error) {
-	msgs := e.messages(len(r.do))
-	for i := range r.do {
+func (r *compiled) publish(e *evaluator, out *rules.Outcome) error {
+	n := len(r.do)
+	if cap(out.Publish) < n {
+		out.Publish = e.messages(n)[:0]
+	}
+	msgs := out.Publish[:n]
+	for i := range msgs {
 		if err := r.do[i].message(e, &msgs[i]); err != nil {
-			return nil, err
+			clear(msgs)
+			return err
 		}
 	}
-	return msgs, nil
+	out.Publish = msgs
+	return nil
 }
 
 // verdict is what a filter makes of a message.

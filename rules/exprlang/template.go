@@ -1,7 +1,6 @@
 package exprlang
 
 import (
-	"bytes"
 	"encoding/json"
 	"math"
 	"strconv"
@@ -140,6 +139,12 @@ func (t *template) topicText(e *evaluator) (string, error) {
 	if s, ok := t.literal(); ok {
 		return s, nil
 	}
+	b, err := t.topicBytes(e)
+	return string(b), err
+}
+
+// topicBytes is the same, until the next topic.
+func (t *template) topicBytes(e *evaluator) ([]byte, error) {
 	b := e.subject[:0]
 	var err error
 	if t.alone != nil {
@@ -148,7 +153,7 @@ func (t *template) topicText(e *evaluator) (string, error) {
 		b, _, err = t.render(e, b)
 	}
 	e.subject = b
-	return string(b), err
+	return b, err
 }
 
 // payloadNode is one value of a payload template.
@@ -250,16 +255,6 @@ func isPlainScalar(n *ast.StringNode) bool { return n.Token.Type.String() == "St
 // isNumber reports whether s is a number of JSON.
 func isNumber(s string) bool {
 	return s != "" && (s[0] == '-' || s[0] >= '0' && s[0] <= '9') && json.Valid([]byte(s))
-}
-
-// bytes are the node as a whole payload; nobody may write them.
-func (n *payloadNode) bytes(e *evaluator) ([]byte, error) {
-	if n.kind == rawNode {
-		return n.raw, nil
-	}
-	b, err := n.whole(e, e.body[:0])
-	e.body = b
-	return bytes.Clone(b), err
 }
 
 // whole appends the node as a whole payload: text as it is, anything else as JSON.
