@@ -74,7 +74,7 @@ func (c *Client) sunSpecModels(ctx context.Context, unit uint8, at int) ([]SunSp
 type sunSpecPoint struct {
 	name   string
 	offset int
-	kind   string // uint16, int16, acc32, float32, enum16, string
+	kind   string // uint16, int16, acc32, acc64, float32, enum16, bitfield16, bitfield32, string
 	factor int    // offset of the scale factor; 0 is none
 	unit   string
 	more   string // further keys of a device file
@@ -95,8 +95,10 @@ type sunSpecKind struct {
 // length is how many registers a point takes.
 func (p *sunSpecPoint) length() int {
 	switch p.kind {
-	case "acc32", "float32":
+	case "acc32", "float32", "bitfield32":
 		return 2
+	case "acc64":
+		return 4
 	case "string":
 		return 16
 	}
@@ -165,8 +167,16 @@ func (p *sunSpecPoint) keys(model, base int) string {
 		keys = append(keys, "type: int16", "no_value: 0x8000")
 	case "uint16", "enum16":
 		keys = append(keys, "no_value: 0xFFFF")
+	case "bitfield16": // 0xFFFF is none, and so is no single bit of it
+		if !strings.HasPrefix(p.more, "bit:") {
+			keys = append(keys, "no_value: 0xFFFF")
+		}
 	case "acc32":
 		keys = append(keys, "type: uint32")
+	case "acc64":
+		keys = append(keys, "type: uint64")
+	case "bitfield32":
+		keys = append(keys, "type: uint32", "no_value: 0xFFFFFFFF")
 	case "float32": // one that is no number is no value
 		keys = append(keys, "type: float32")
 	case "string":

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 	"github.com/google/go-cmp/cmp"
 )
@@ -43,7 +44,7 @@ func simulateWords(t *testing.T, d *modbus.Driver, base int, words []uint16) str
 	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	fmt.Fprintf(&file, "driver: modbus-simulator\nlisten: %s\nunit: 1\npoints:\n", address)
 	for i, word := range words {
-		fmt.Fprintf(&file, "  r%d: {holding: %d, initial: %d}\n", i, base+i, word)
+		fmt.Fprintf(&file, "  r%d: {holding: %d, initial: %d, writable: true}\n", i, base+i, word)
 	}
 	open(t, d.Simulator(), file.String())
 	return address
@@ -96,6 +97,53 @@ func TestSunSpecFloats(t *testing.T) {
 		"power": "1234.5", "energy_total": "123.456", "temperature": "null", "state": "4",
 		"meter_voltage_l1": "230.25", "meter_power": "-20", "energy_import": "5",
 	})
+}
+
+// What an inverter is set to is read, and written after a confirmation.
+func TestSunSpecControls(t *testing.T) {
+	d := newDriver(t, modbus.Options{})
+	models := []modbus.SunSpecModel{
+		{ID: 120, Address: 0, Length: 26}, {ID: 121, Address: 28, Length: 30}, {ID: 122, Address: 60, Length: 44}, {ID: 123, Address: 106, Length: 24},
+	}
+	points := modbus.SunSpecPoints(models)
+	words := make([]uint16, 132)
+	for at, word := range map[int]uint16{
+		2: 4, 3: 500, 4: 1, 12: 217, 13: 0xFFFF, 19: 0xFFFF, // the nameplate
+		28 + 2: 5000, 28 + 4: 0xFFF6, 28 + 20: 5000, 28 + 31: 0xFFFE, 28 + 21: 2, // the settings
+		60 + 2: 0b101, 60 + 3: 0xFFFF, 60 + 4: 1, 60 + 8: 1500, 60 + 31: 300, 60 + 36: 1 << 14, 60 + 44: 20, 60 + 45: 3, // the status
+		106 + 4: 1, 106 + 5: 800, 106 + 9: 1, 106 + 10: 0xFC4A, 106 + 23: 0xFFFF, 106 + 24: 0xFFFD, // the controls
+	} {
+		words[at] = word
+	}
+	address := simulateWords(t, d, 0, words)
+	dev := open(t, d, "driver: modbus\ntcp: "+address+"\npoints:\n  "+strings.Join(points, "\n  "))
+	wantRead(t, dev, map[string]string{
+		"device_type": "4", "rated_power": "5000", "rated_current": "21.7", "rated_energy": "null",
+		"power_max": "5000", "voltage_reference_offset": "-10", "frequency_nominal": "50", "connected_phase": "2",
+		"pv_status": "5", "storage_status": "null", "grid_connected": "true", "energy_total": "1.5", "power_available": "300", "controls": "16384", "isolation_resistance": "20000",
+		"connection": "1", "power_limit": "80", "power_limit_enabled": "1", "power_factor_setpoint": "-0.95", "reactive_power_mode": "0",
+	})
+	for name, value := range map[string]string{"power_limit": "62.5", "power_factor_setpoint": "0.9", "frequency_nominal": "60", "connection": "0"} {
+		v, err := drivers.ParseNumber(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := dev.Write(t.Context(), name, v); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		wantRead(t, dev, map[string]string{name: value})
+	}
+	for _, p := range dev.Points() {
+		if p.Writable && !p.Confirm {
+			t.Errorf("%s is written without a confirmation", p.Name)
+		}
+	}
+	for _, m := range models { // each has its last point where the model ends
+		one := strings.Join(modbus.SunSpecPoints([]modbus.SunSpecModel{{ID: m.ID, Length: m.Length}}), "\n")
+		if shorter := strings.Join(modbus.SunSpecPoints([]modbus.SunSpecModel{{ID: m.ID, Length: 10}}), "\n"); len(shorter) == 0 || len(shorter) >= len(one) {
+			t.Errorf("model %d: want fewer points of a shorter one, got\n%s", m.ID, shorter)
+		}
+	}
 }
 
 func TestSunSpecPhasesAndOldModels(t *testing.T) {
