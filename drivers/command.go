@@ -33,6 +33,8 @@ type result struct {
 	err     string   // why it was not
 	unknown bool     // perhaps it was: no answer told
 	written []string // with err: the points that were written before
+	left    []string // with err, of points together: those that were not, for all that is known
+	failed  int      // how many of them, from the first on, err is about; the others were not tried
 
 	confirm string    // the token to send it again with
 	expires time.Time // of confirm
@@ -51,12 +53,9 @@ func (r result) json() []byte {
 		if r.value != nil {
 			b = append(append(b, `,"value":`...), r.value...)
 		}
-		for i, name := range r.written {
-			b = appendText(append(b, []string{`,"written":[`, `,`}[min(i, 1)]...), name)
-		}
-		if len(r.written) > 0 {
-			b = append(b, ']')
-		}
+		b = appendNames(b, "written", r.written)
+		b = appendNames(b, "failed", r.left[:r.failed])
+		b = appendNames(b, "not_tried", r.left[r.failed:])
 		return append(b, '}')
 	}
 	b := append([]byte(`{"ok":true,"value":`), r.value...)
@@ -64,6 +63,18 @@ func (r result) json() []byte {
 		b = appendText(append(b, `,"warning":`...), strings.ToValidUTF8(r.warning, "\uFFFD"))
 	}
 	return append(b, '}')
+}
+
+// appendNames adds a member that lists points, if there are any.
+func appendNames(b []byte, key string, names []string) []byte {
+	if len(names) == 0 {
+		return b
+	}
+	b = append(appendText(append(b, ','), key), ':')
+	for i, name := range names {
+		b = appendText(append(b, "[,"[min(i, 1)]), name)
+	}
+	return append(b, ']')
 }
 
 // dispatch hands commands to their devices. It never waits for one.

@@ -49,6 +49,21 @@ type Device interface {
 	Close() error
 }
 
+// GroupWriter is a Device that can write several points in one request.
+type GroupWriter interface {
+	Device
+	// WriteGroup writes as many of the points, from the first on, as one request can, and
+	// says how many those are, at least one. The error is that of Write, and is about
+	// all of these: who refuses one of them has written none.
+	WriteGroup(ctx context.Context, writes []PointWrite) (n int, err error)
+}
+
+// PointWrite is a value to write to a point.
+type PointWrite struct {
+	Point string
+	Value Value
+}
+
 // Pusher is a Device that also speaks without being asked.
 type Pusher interface {
 	Device

@@ -4,34 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
 // carryOut writes and reads back. It says what became of it; err is that of a device
 // that does not answer or, if lost is true, that must be opened again.
 func (x *session) carryOut(ctx context.Context, c command, writes []pointWrite) (res result, lost bool, err error) {
 	late := "" // a write that was not answered, and has been done
-	for i, w := range writes {
-		err := x.write(ctx, c, w)
+	for from, end := 0, 0; end < len(writes); {
+		from = end
+		n, err := x.write(ctx, c, writes[from:])
+		end += n
+		failed := func() result { return failed(c, writes, from, n, err) }
 		if err == nil {
 			continue
 		}
 		if errors.Is(err, ErrLost) || errors.Is(err, ErrConfig) {
-			return failed(writes[:i], err), true, err
+			return failed(), true, err
 		}
 		if !errors.Is(err, ErrUncertain) {
-			res, silent := failed(writes[:i], err), error(nil)
-			if i > 0 { // what was written is news
+			res, silent := failed(), error(nil)
+			if len(res.written) > 0 { // what was written is news
 				_, silent = x.readPublished(ctx, c, res.written)
 			}
 			return res, false, silent
 		}
-		held, silent := x.held(ctx, c, w)
-		if same, _ := compare(w.raw, held.raw); silent != nil || !held.found || !same {
-			res := failed(writes[:i], err)
-			res.value = held.json()
+		held, obeyed, silent := x.held(ctx, c, writes[from:end])
+		if silent != nil || !obeyed {
+			res := failed()
+			res.value = held
 			return res, false, silent
 		}
-		late = fmt.Sprintf("point %q: the write was not answered, but the device holds the value", w.point)
+		late = fmt.Sprintf("%s: the write was not answered, but the device holds the value", listed(writes[from:end]))
 	}
 	x.answered(ctx)
 	res, err = x.readBack(ctx, c, writes)
@@ -44,52 +49,80 @@ func (x *session) carryOut(ctx context.Context, c command, writes []pointWrite) 
 	return res, false, err
 }
 
-// failed is the result of a command of which the last write failed.
-func failed(before []pointWrite, err error) result {
+// failed is the result of a command of which the write of n points failed, those behind
+// the ones that were written.
+func failed(c command, writes []pointWrite, written, n int, err error) result {
 	res := result{err: err.Error(), unknown: errors.Is(err, ErrUncertain)}
-	for _, w := range before {
-		res.written = append(res.written, w.point)
+	for i, w := range writes {
+		switch {
+		case i < written:
+			res.written = append(res.written, w.point)
+		case c.point == "":
+			res.left = append(res.left, w.point)
+		}
 	}
+	res.failed = min(n, len(res.left))
 	return res
 }
 
-// write writes one point. An error that leaves open whether it was written is an
-// ErrUncertain.
-func (x *session) write(ctx context.Context, c command, w pointWrite) error {
+// listed names points, as errors do.
+func listed(writes []pointWrite) string {
+	if len(writes) == 1 {
+		return fmt.Sprintf("point %q", writes[0].point)
+	}
+	names := make([]string, len(writes))
+	for i, w := range writes {
+		names[i] = strconv.Quote(w.point)
+	}
+	return "points " + strings.Join(names, ", ")
+}
+
+// write writes the first point, or as many from it on as the device takes at once, and
+// says how many; 0 is that it was not tried. An error that leaves open whether they were written is an ErrUncertain.
+func (x *session) write(ctx context.Context, c command, writes []pointWrite) (n int, err error) {
 	if err := stillWanted(ctx, &c.msg); err != nil { // the writes before it took time
-		return err
+		return 0, err
 	}
 	bounded, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
 	defer cancel()
-	err := x.writeDevice(bounded, w)
+	n, err = x.writeDevice(bounded, writes)
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		err = fmt.Errorf("%w: %w", ErrUncertain, errClosing)
 	case errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUncertain):
 		err = fmt.Errorf("%w: %w", ErrUncertain, err)
 	}
-	x.slot.count(func(n *Counters) {
-		n.Writes++
+	x.slot.count(func(k *Counters) {
+		k.Writes += uint64(n)
 		if err != nil {
-			n.WriteErrors++
+			k.WriteErrors += uint64(n)
 		}
 	})
-	if n, due := 0, false; err != nil {
-		if n, due = x.slot.reports.due("write"); due {
-			x.slot.log.Warn("point was not written", "point", w.point, "error", err, "count", n)
+	if err != nil {
+		if times, due := x.slot.reports.due("write"); due {
+			x.slot.log.Warn("point was not written", "point", writes[0].point, "error", err, "count", times)
 		}
 	}
-	return err
+	return n, err
 }
 
 // writeDevice makes an error of a panic, so that the command gets its answer.
-func (x *session) writeDevice(ctx context.Context, w pointWrite) (err error) {
+func (x *session) writeDevice(ctx context.Context, writes []pointWrite) (n int, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %w", x.slot.panicked(p), ErrUncertain)
+			n, err = 1, fmt.Errorf("%w: %w", x.slot.panicked(p), ErrUncertain)
 		}
 	}()
-	return x.dev.Write(ctx, w.point, w.raw)
+	group, ok := x.dev.(GroupWriter)
+	if !ok || len(writes) == 1 {
+		return 1, x.dev.Write(ctx, writes[0].point, writes[0].raw)
+	}
+	all := make([]PointWrite, len(writes))
+	for i, w := range writes {
+		all[i] = PointWrite{Point: w.point, Value: w.raw}
+	}
+	n, err = group.WriteGroup(ctx, all)
+	return max(1, min(n, len(writes))), err
 }
 
 // holding is what a point of the device holds.
@@ -99,18 +132,30 @@ type holding struct {
 	err        error // why it is not found, if that is known
 }
 
-func (h *holding) json() []byte {
-	if !h.found {
-		return nil
+// held reads points and publishes them: what they hold as JSON, an object if they are
+// several, and whether that is what was to be written. The error is that of a device that
+// does not answer.
+func (x *session) held(ctx context.Context, c command, writes []pointWrite) (value []byte, obeyed bool, err error) {
+	names := make([]string, len(writes))
+	for i, w := range writes {
+		names[i] = w.point
 	}
-	return h.shown.AppendJSON(nil)
-}
-
-// held reads one point and publishes it. The error is that of a device that does not
-// answer.
-func (x *session) held(ctx context.Context, c command, w pointWrite) (holding, error) {
-	readings, err := x.readPublished(ctx, c, []string{w.point})
-	return x.holds(readings, w.point), err
+	readings, err := x.readPublished(ctx, c, names)
+	obeyed = true
+	object := []byte{'{'}
+	for _, w := range writes {
+		h := x.holds(readings, w.point)
+		same := false
+		if h.found {
+			same, _ = compare(w.raw, h.raw)
+			value, object = h.shown.AppendJSON(nil), appendMember(object, w.point, h.shown)
+		}
+		obeyed = obeyed && same
+	}
+	if len(writes) > 1 && value != nil {
+		value = append(object, '}')
+	}
+	return value, obeyed, err
 }
 
 func (x *session) readPublished(ctx context.Context, c command, names []string) ([]Reading, error) {

@@ -115,7 +115,7 @@ func TestWriteWhenTheDeviceIsClosed(t *testing.T) {
 		inHouse(t, one(f), together, func(h *house) {
 			f.change(func(f *fake) { f.written = h.stop })
 			h.publish(message.Message{Topic: "home/lamp/set", Payload: []byte(`{"on":true,"level":5}`)})
-			h.want("home/lamp/set/result", `{"ok":false,"error":"the device is being closed","written":["on"]}`)
+			h.want("home/lamp/set/result", `{"ok":false,"error":"the device is being closed","written":["on"],"not_tried":["level"]}`)
 			if !slices.Equal(f.writes, []string{"on=true"}) {
 				t.Errorf("want the first written only, got %q", f.writes)
 			}
@@ -129,7 +129,7 @@ func TestWriteOfSeveralThatFails(t *testing.T) {
 	t.Run("says which were written, and publishes them", func(t *testing.T) {
 		f := &fake{writeErrs: map[string]error{"level": errors.New("exception 3")}}
 		inHouse(t, one(f), together, func(h *house) {
-			if got, want := h.set("home/lamp/set", command), `{"ok":false,"error":"exception 3","written":["on"]}`; got != want {
+			if got, want := h.set("home/lamp/set", command), `{"ok":false,"error":"exception 3","written":["on"],"failed":["level"],"not_tried":["hue"]}`; got != want {
 				t.Errorf("want %s, got %s", want, got)
 			}
 			if got := h.bus.Retained("home/lamp"); got != `{"on":true,"level":null,"hue":null}` {
@@ -140,7 +140,7 @@ func TestWriteOfSeveralThatFails(t *testing.T) {
 	t.Run("says what is unknown", func(t *testing.T) {
 		f := &fake{writeErrs: map[string]error{"hue": drivers.ErrUncertain}}
 		inHouse(t, one(f), together, func(h *house) {
-			if got, want := h.set("home/lamp/set", command), `{"ok":false,"error":"unknown: may have been written","unknown":true,"value":null,"written":["on","level"]}`; got != want {
+			if got, want := h.set("home/lamp/set", command), `{"ok":false,"error":"unknown: may have been written","unknown":true,"value":null,"written":["on","level"],"failed":["hue"]}`; got != want {
 				t.Errorf("want %s, got %s", want, got)
 			}
 		})

@@ -50,6 +50,9 @@ type device struct {
 	revivals int               // of the unit, as far as they are taken into account
 	multiple map[Function]bool // single and mask writes that the unit does not know
 	closed   bool
+
+	severally bool          // the unit is known to take function 16
+	apart     map[span]bool // blocks that it does not take by one request of it
 }
 
 // mute is a point that the device does not answer for.
@@ -69,6 +72,7 @@ func newDevice(spec *deviceSpec, b *bus) *device {
 		memos:    make([]memo, len(spec.points)),
 		refused:  refusals{now: time.Now},
 		multiple: map[Function]bool{},
+		apart:    map[span]bool{},
 	}
 	known := map[span]int{}
 	for i := range spec.points {

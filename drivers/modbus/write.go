@@ -140,6 +140,7 @@ func (d *device) surely(ask func(request) (reply, error), read request) (reply, 
 func (d *device) send(ctx context.Context, r request) error {
 	return patiently(ctx, func() error {
 		_, err := d.bus.do(ctx, r, timing{timeout: d.spec.timeout, counters: d.counters})
+		d.severally = d.severally || err == nil && r.fn == WriteMultipleRegisters
 		return err
 	})
 }

@@ -1,0 +1,107 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/gatehouse/gatehouse/drivers"
+)
+
+// maxApart is how many blocks are remembered that a unit takes register by register only.
+const maxApart = 64
+
+// WriteGroup implements drivers.GroupWriter: neighboring holding registers are written by
+// one request of function 16, so that the unit has all of them or none. That is of units
+// that are known to take it, since some keep silent about what they do not know: a point
+// of several registers or with write: multiple is among them, or one was written before.
+func (d *device) WriteGroup(ctx context.Context, writes []drivers.PointWrite) (n int, err error) {
+	n, s := d.neighbors(writes)
+	data, err := d.encodeGroup(ctx, s, writes[:n])
+	if n < 2 || err != nil { // whose value is wrong is told when it has its turn
+		return 1, d.Write(ctx, writes[0].Point, writes[0].Value)
+	}
+	err = d.send(ctx, request{unit: d.spec.unit, fn: WriteMultipleRegisters, addr: s.addr, count: s.count, data: data})
+	var e Exception
+	if errors.As(err, &e) && (e.Code == IllegalFunction || e.Code == IllegalAddress || e.Code == IllegalValue) {
+		if len(d.apart) == maxApart {
+			clear(d.apart)
+		}
+		d.apart[s] = true
+		return 1, d.Write(ctx, writes[0].Point, writes[0].Value)
+	}
+	if err != nil {
+		names := make([]string, n)
+		for i, w := range writes[:n] {
+			names[i] = strconv.Quote(w.Point)
+		}
+		err = fmt.Errorf("cannot write points %s: %w", strings.Join(names, ", "), err)
+	}
+	return n, err
+}
+
+// neighbors finds the most points from the first on that can be written as one block.
+func (d *device) neighbors(writes []drivers.PointWrite) (n int, block span) {
+	var all span
+	taken := map[uint16]bool{}
+	knows := d.severally
+	for i, w := range writes {
+		at, ok := d.index[w.Point]
+		if !ok || !d.groups(&d.spec.points[at]) {
+			break
+		}
+		p := &d.spec.points[at]
+		for k := range p.count {
+			if taken[p.addr+k] { // which of the two is last matters
+				return n, block
+			}
+			taken[p.addr+k] = true
+		}
+		if i == 0 {
+			all = p.span
+		} else {
+			end := max(all.end(), p.end())
+			all.addr = min(all.addr, p.addr)
+			all.count = uint16(end - int(all.addr))
+		}
+		if int(all.count) > min(maxWriteRegisters, d.spec.limits.of(ReadHoldingRegisters)) {
+			break
+		}
+		knows = knows || p.count > 1 || p.write == writeMultiple
+		if knows && len(taken) == int(all.count) && !d.isApart(all) {
+			n, block = i+1, all
+		}
+	}
+	return n, block
+}
+
+// groups reports whether a point can be written beside others.
+func (d *device) groups(p *pointSpec) bool {
+	return p.Writable && p.fn == ReadHoldingRegisters && p.mask() == nil && p.write != writeSingle
+}
+
+// isApart reports whether a unit is known not to take a block at once.
+func (d *device) isApart(s span) bool {
+	for a := range d.apart {
+		if int(a.addr) < s.end() && int(s.addr) < a.end() {
+			return true
+		}
+	}
+	return false
+}
+
+// encodeGroup makes the registers of a block.
+func (d *device) encodeGroup(ctx context.Context, block span, writes []drivers.PointWrite) ([]byte, error) {
+	data := make([]byte, 2*int(block.count))
+	for _, w := range writes {
+		i := d.index[w.Point]
+		b, err := d.encode(ctx, i, w.Value)
+		if err != nil {
+			return nil, err
+		}
+		copy(data[2*(d.spec.points[i].addr-block.addr):], b)
+	}
+	return data, nil
+}
