@@ -324,7 +324,10 @@ declare function watch(filter: string | string[]): void;
 /** The last message on a topic that is watched, undefined if there is none. */
 declare function last(topic: string): Readonly<Message> | undefined;
 
-/** Numbers by key ("" if it is left out), which survive as the state does. */
+/**
+ * Numbers by key ("" if it is left out), which survive as the state does. Their time is
+ * that which has passed, whatever the wall clock is set to.
+ */
 interface NumberWindow {
   add(value: number): void;
   add(key: string, value: number): void;
@@ -352,21 +355,36 @@ interface NumberWindow {
  */
 declare function window(options: { last?: number; over?: Interval; name?: string }): NumberWindow;
 
+interface PaceOptions<A extends any[]> {
+  /** Tells calls apart: each value, of at most 500 bytes, goes by itself; 1000 at once. */
+  key?: (...args: A) => string;
+  /** What it is kept by; the name of f, or the interval and a number, if absent. */
+  name?: string;
+}
+
 /**
  * A function that calls f once it was not called for so long, with what it was called
- * with last; for each key by itself, if key gives one. What waits is lost with the
- * script worker.
+ * with last.
+ *
+ * One that is made at the top level is kept by its name, and shown as a rule: what waits
+ * survives new versions of the file that have one of that name, the end of the script
+ * worker, and the gateway's. f gets messages as they were, and the rest as JSON then. What
+ * has no form in JSON, or is longer than 62 KiB, is lost with the runtime, as is all that
+ * one made by a handler, or called by a shadow rule, waits with.
  */
 declare function debounce<A extends any[]>(
   interval: Interval,
   f: (...args: A) => void,
-  options?: { key?: (...args: A) => string },
+  options?: PaceOptions<A> & Pick<ScheduleOptions, "missed">,
 ): (...args: A) => void;
-/** A function that calls f at most once in so long; calls in between do nothing. */
+/**
+ * A function that calls f at most once in so long; calls in between do nothing. When it
+ * last ran survives as what a {@link debounce} waits with.
+ */
 declare function throttle<A extends any[], R>(
   interval: Interval,
   f: (...args: A) => R,
-  options?: { key?: (...args: A) => string },
+  options?: PaceOptions<A>,
 ): (...args: A) => R | undefined;
 
 /** Writes a line to the log, objects as JSON; 100 lines an event. */

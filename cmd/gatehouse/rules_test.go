@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -94,6 +95,30 @@ func TestAWaitGoesOnAfterAKill(t *testing.T) {
 	g.again(t)
 	g.publish(t, "in", "c")
 	eventually(t, "nothing came twice", func() bool { return g.retained(t, "done/c") == "c" && g.retained(t, "count") == "3" })
+	g.stop(t)
+}
+
+// What a script has debounced when the gateway is killed runs afterwards, once, with what
+// it was called with.
+func TestADebounceGoesOnAfterAKill(t *testing.T) {
+	g := startGateway(t, map[string]string{
+		"scripts/calm.js": `on('in', {qos: 1}, debounce('2s', m => {
+  const n = (state.get('n') || 0) + 1
+  state.set('n', n)
+  publish('out', [m.text, n], {retain: true, qos: 1})
+}))
+on('in', {qos: 1}, m => publish('begun', m.text, {retain: true, qos: 1}))`,
+	})
+	g.again(t)
+	for n, payload := range []string{"a", "b", "c"} {
+		g.publish(t, "in", payload)
+		eventually(t, "it has begun", func() bool { return g.retained(t, "begun") == payload })
+		if n < 2 {
+			g.again(t)
+		}
+		want := fmt.Sprintf(`["%s",%d]`, payload, n+1)
+		eventually(t, "it went on", func() bool { return g.retained(t, "out") == want })
+	}
 	g.stop(t)
 }
 

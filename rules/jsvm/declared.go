@@ -32,7 +32,7 @@ func declaredBy(build, name string, text []byte, files []wireFile) [sha256.Size]
 // appendDeclared appends what a program declares, after its hash.
 func (p *program) appendDeclared(b []byte, build string) []byte {
 	sum := declaredBy(build, p.src.Name, p.src.Text, p.files)
-	return appendRecord(append(b, sum[:]...), &loadedRecord{Rules: p.declared, Windows: p.kept.windows, Uses: p.uses})
+	return appendRecord(append(b, sum[:]...), &loadedRecord{Rules: p.declared, Windows: p.kept.windows, Paces: p.kept.paces, Uses: p.uses})
 }
 
 // saveDeclared gives what the program declares, once.

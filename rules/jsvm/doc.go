@@ -51,6 +51,8 @@
 //
 // The gateway's half: language, modules, program, item, link (the queue and the pipe),
 // supervise (life and death), process. The worker's half: worker, script, transform, require, api,
-// timers, jsmessage, json and encode (values), builtins (caps), fault, watch (the
-// deadline), memory. Both: frame, codec, record, record_outcome, shared, limits.
+// timers, pace and passing (debounce and throttle), args (what those wait with), jsmessage,
+// json and encode (values), builtins (caps), fault, watch (the deadline), memory. Both: frame,
+// codec, record, record_outcome, recall and pause (what is remembered beside the state),
+// shared, limits.
 package jsvm

@@ -125,6 +125,9 @@ func (s *script) callNamed(c *callRecord) wireOutcome {
 	if c.Rule >= len(s.rules) || s.rules[c.Rule].Kind != kindTimer {
 		return wireOutcome{Fault: &fault{Msg: fmt.Sprintf("no timer %q", c.Name)}}
 	}
+	if p, ok := s.burstOf(c.Rule); ok {
+		return s.callBurst(c, p)
+	}
 	id := strings.TrimPrefix(c.Timer, afterID(c.Name, ""))
 	return s.callRule(c.Rule, func() []goja.Value {
 		return []goja.Value{s.given(c.Data), s.info(map[string]any{"name": c.Name, "id": id, "late": c.Late.Milliseconds()})}

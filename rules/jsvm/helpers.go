@@ -5,13 +5,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/dop251/goja"
 )
-
-// maxPaceKeys is how many keys a debounce or throttle has at once.
-const maxPaceKeys = 1000
 
 func (s *script) setUpHelpers() {
 	s.offer("debounce", s.jsDebounce)
@@ -24,107 +20,6 @@ func (s *script) setUpHelpers() {
 		return nil
 	})
 	s.offer("TextDecoder", s.newDecoder)
-}
-
-// pace is what debounce and throttle have in common.
-type pace struct {
-	interval time.Duration
-	call     goja.Callable
-	key      goja.Callable // nil: all calls are of one key
-}
-
-// paceOf reads (interval, f, [{key}]).
-func (s *script) paceOf(word string, call goja.FunctionCall) *pace {
-	p := &pace{interval: s.durationOf(call.Argument(0), time.Millisecond)}
-	var ok bool
-	if p.call, ok = goja.AssertFunction(call.Argument(1)); !ok {
-		panic(s.rt.NewTypeError("%s needs a time and a function", word))
-	}
-	s.eachOption(word, call.Argument(2), func(key string, v goja.Value) bool {
-		if p.key, ok = goja.AssertFunction(v); key == "key" && !ok {
-			panic(s.rt.NewTypeError("key must be a function"))
-		}
-		return key == "key"
-	})
-	return p
-}
-
-// keyOf is the key of a call.
-func (s *script) keyOf(p *pace, call goja.FunctionCall) string {
-	if p.key == nil {
-		return ""
-	}
-	v, err := p.key(goja.Undefined(), call.Arguments...)
-	if err != nil {
-		panic(err)
-	}
-	return s.pointKey(v)
-}
-
-// jsDebounce makes a function that runs when it was not called for a time, with what it
-// was called with last.
-func (s *script) jsDebounce(call goja.FunctionCall) goja.Value {
-	p, waits := s.paceOf("debounce", call), make(map[string]goja.Value)
-	return s.rt.ToValue(func(call goja.FunctionCall) goja.Value {
-		e, key := s.effectsOf("a debounced function"), s.keyOf(p, call)
-		was, standing := waits[key]
-		if standing {
-			s.stopTimer(was.String())
-		} else if len(waits) >= maxPaceKeys {
-			panic(s.rt.NewTypeError("debounce has more than %d keys at once", maxPaceKeys))
-		}
-		args := slices.Clone(call.Arguments)
-		f := s.rt.ToValue(func(goja.FunctionCall) goja.Value {
-			delete(waits, key) // for good: its timer does not come back if this fails
-			v, err := p.call(goja.Undefined(), args...)
-			if err != nil {
-				panic(err)
-			}
-			return v
-		})
-		waits[key] = s.addTimer("debounce", f, s.rt.ToValue(float64(p.interval)/float64(time.Millisecond)), nil, false)
-		e.undo = append(e.undo, func() {
-			if delete(waits, key); standing {
-				waits[key] = was
-			}
-		})
-		return goja.Undefined()
-	})
-}
-
-// jsThrottle makes a function that runs at most once in a time; calls in between do
-// nothing.
-func (s *script) jsThrottle(call goja.FunctionCall) goja.Value {
-	p, ran := s.paceOf("throttle", call), make(map[string]time.Time)
-	over := func(at time.Time) bool { since := s.now.Sub(at); return since >= p.interval || since < 0 }
-	return s.rt.ToValue(func(call goja.FunctionCall) goja.Value {
-		key := s.keyOf(p, call)
-		was, before := ran[key]
-		if before && !over(was) {
-			return goja.Undefined()
-		}
-		if !before && len(ran) >= maxPaceKeys {
-			for k, at := range ran {
-				if over(at) {
-					delete(ran, k)
-				}
-			}
-			if len(ran) >= maxPaceKeys {
-				panic(s.rt.NewTypeError("throttle has more than %d keys at once", maxPaceKeys))
-			}
-		}
-		ran[key] = s.now
-		s.in.undo = append(s.in.undo, func() {
-			if delete(ran, key); before {
-				ran[key] = was
-			}
-		})
-		v, err := p.call(goja.Undefined(), call.Arguments...)
-		if err != nil {
-			panic(err)
-		}
-		return v
-	})
 }
 
 func (s *script) jsEncode(call goja.FunctionCall) goja.Value {

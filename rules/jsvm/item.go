@@ -124,7 +124,7 @@ func (it *item) append(frame []byte) []byte {
 		}
 		rec := &loadRecord{
 			Seq: it.seq, Script: p.id, Name: p.src.Name, Text: p.src.Text, Files: p.files,
-			State: changes(it.base), Fresh: it.fresh, Expect: p.print, Now: it.now,
+			State: changes(it.base), Fresh: it.fresh, Expect: p.print, Now: it.now, Steady: p.milliseconds(it.now),
 		}
 		return p.kept.append(frame, rec, func(r *recall) { rec.Recall = r })
 	}
@@ -135,7 +135,7 @@ func (it *item) append(frame []byte) []byte {
 	c := it.call
 	rec := &callRecord{
 		Seq: it.seq, Script: p.id, Trigger: c.Trigger, Rule: p.ruleIndex(c), Timer: c.Timer, Name: c.Name, Data: c.Data,
-		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Explain: c.Explain, Peers: it.peers, Now: c.Now,
+		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Explain: c.Explain, Peers: it.peers, Now: c.Now, Steady: p.milliseconds(c.Now),
 	}
 	if it.call.Trigger == rules.OnMessage {
 		rec.Message = toWire(it.call)

@@ -433,7 +433,7 @@ func (l *link) settleCall(it *item, rec *resultRecord) {
 		}
 	}
 	if !it.settle() {
-		if len(rec.Result.State)+len(rec.Result.Adds) > 0 || p.watched(it.call) != nil {
+		if len(rec.Result.State)+len(rec.Result.Adds)+len(rec.Result.Paced) > 0 || p.watched(it.call) != nil {
 			l.markStale(p)
 		}
 		return
@@ -447,7 +447,7 @@ func (l *link) settleCall(it *item, rec *resultRecord) {
 	if len(out.State) > 0 {
 		l.stateChanged(p, it.seq)
 	}
-	noted := out.Err == nil && p.kept.note(rec.Result.Adds, p.watched(it.call))
+	noted := out.Err == nil && p.kept.note(&rec.Result, p.watched(it.call))
 	l.mu.Lock()
 	p.stale = p.stale || err != nil || noted && it.seq < p.loaded
 	p.trackTimers(it.call, &out)

@@ -26,6 +26,7 @@ type program struct {
 	// declared are the rules as the script says them.
 	declared []wireRule
 	kept     keptRecall
+	steady   atomic.Pointer[steady]
 	former   *program // the version before, until this one starts
 	uses     []string // files whose state it reads
 	fresh    bool     // Save has not given what it declares yet
@@ -94,7 +95,7 @@ func (p *program) load(ctx context.Context, now time.Time) error {
 
 // take makes the program one that declares these.
 func (p *program) take(rec *loadedRecord) error {
-	p.uses, p.kept.windows = rec.Uses, rec.Windows
+	p.uses, p.kept.windows, p.kept.paces = rec.Uses, rec.Windows, rec.Paces
 	return p.takeRules(rec.Rules)
 }
 
@@ -141,7 +142,10 @@ const startTolerance = time.Minute
 // level runs again.
 func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome {
 	p.link.begun(p)
-	restored := p.kept.restore(call.Kept)
+	p.startSteady(call)
+	now := p.milliseconds(call.Now)
+	restored := p.kept.adopt(call.Standing, now)
+	restored = p.kept.restore(call.Kept, now) || restored
 	if p.former != nil {
 		restored = p.kept.inherit(&p.former.kept, p.rules) || restored
 		p.former = nil
@@ -162,7 +166,8 @@ func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome 
 	if len(out.State) > 0 {
 		p.link.stateChanged(p, 0) // a filter may have run since the top level did
 	}
-	if p.kept.note(p.held.Result.Adds, nil) || restored {
+	p.count(&p.held.Result, now)
+	if p.kept.note(&p.held.Result, nil) || restored {
 		p.link.markStale(p)
 	}
 	out.Fired = true
@@ -229,6 +234,7 @@ func (p *program) failed(call *rules.Call, err error) rules.Outcome {
 	if !errors.As(err, &place) {
 		err = p.errorAt(p.ruleLine(call), 0, err.Error())
 	}
+	p.endBurst(call)
 	out := rules.Outcome{Err: err, For: p.ownerOf(call)}
 	if r := p.ruleOf(call); r != nil && r.Stage == rules.Before && r.OnError == rules.RejectOnError {
 		out.Verdict = message.Verdict{Action: message.Reject, By: r.Name}

@@ -1,6 +1,7 @@
 package jsvm
 
 import (
+	"bytes"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -16,32 +17,39 @@ type keptRecall struct {
 	mu      sync.Mutex
 	recall  *recall
 	windows []windowSpec
+	paces   []paceSpec
 	dirty   map[paneKey]bool // changed since the last save
 	gone    map[string]bool  // keys of a former version that the next save takes away
+	// Of debounces and throttles; both are nil until there is one.
+	unsaved map[paceKey]bool // changed since the last save
+	saved   map[paceKey]bool // has a record
 }
 
 // windowKey is under which key a pane is saved.
-func windowKey(w *windowSpec, key string) string {
-	return "window/" + strconv.Itoa(len(w.Name)) + "/" + w.Name + key
+func windowKey(w *windowSpec, key string) string { return recordKey(windowRecord, w.Name, key) }
+
+// windowRecord is what is kept of a key of a window.
+const windowRecord = "window"
+
+// recordKey is under which key something of a kind, name and key is saved.
+func recordKey(kind, name, key string) string {
+	return kind + "/" + strconv.Itoa(len(name)) + "/" + name + key
 }
 
-// parseWindowKey takes a key apart.
-func parseWindowKey(s string) (name, key string, ok bool) {
-	rest, ok := strings.CutPrefix(s, "window/")
-	if !ok {
-		return "", "", false
-	}
+// parseRecordKey takes a key apart; kind is empty if it is none.
+func parseRecordKey(s string) (kind, name, key string) {
+	kind, rest, _ := strings.Cut(s, "/")
 	length, rest, _ := strings.Cut(rest, "/")
 	n, err := strconv.Atoi(length)
-	if err != nil || n < 0 || n > len(rest) {
-		return "", "", false
+	if err != nil || n < 0 || n > len(rest) || kind != windowRecord && kind != paceRecord {
+		return "", "", ""
 	}
-	return rest[:n], rest[n:], true
+	return kind, rest[:n], rest[n:]
 }
 
 // note applies what an event did; it reports whether that was anything.
-func (k *keptRecall) note(adds []added, watched *wireMessage) bool {
-	if len(adds) == 0 && watched == nil {
+func (k *keptRecall) note(out *wireOutcome, watched *wireMessage) bool {
+	if len(out.Adds)+len(out.Paced) == 0 && watched == nil {
 		return false
 	}
 	k.mu.Lock()
@@ -49,22 +57,33 @@ func (k *keptRecall) note(adds []added, watched *wireMessage) bool {
 	if watched != nil {
 		k.recall.hear(watched)
 	}
-	for _, a := range adds {
+	for _, a := range out.Adds {
 		a.Key = strings.Clone(a.Key)
 		k.recall.add(k.windows, a)
 		k.dirty[paneKey{a.Window, a.Key}] = true
 	}
+	for _, c := range out.Paced { // whose bytes belong to a frame
+		c.Args = bytes.Clone(c.Args)
+		k.pace(c)
+	}
 	return true
 }
 
-// restore takes over what a former version or process has saved. It reports whether that
-// was anything.
-func (k *keptRecall) restore(kept map[string][]byte) (restored bool) {
+// restore takes over what a former version or process has saved, at a steady time. It
+// reports whether that was anything.
+func (k *keptRecall) restore(kept map[string][]byte, now int64) (restored bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, at := range slices.Sorted(maps.Keys(kept)) {
-		name, key, ok := parseWindowKey(at)
-		if !ok {
+		kind, name, key := parseRecordKey(at)
+		if kind == paceRecord {
+			if k.resume(name, key, kept[at], now) {
+				restored = true
+			} else {
+				k.gone[at] = true
+			}
+		}
+		if kind != windowRecord {
 			continue
 		}
 		i := slices.IndexFunc(k.windows, func(w windowSpec) bool { return w.Name == name })
@@ -107,7 +126,7 @@ func watchedBy(list []rules.Rule, topic string) bool {
 	})
 }
 
-// save gives the windows that have changed.
+// save gives what has changed of windows, debounces and throttles.
 func (k *keptRecall) save(put func(key string, value []byte)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -115,6 +134,7 @@ func (k *keptRecall) save(put func(key string, value []byte)) {
 		put(key, nil)
 	}
 	clear(k.gone)
+	k.savePaces(put)
 	for key := range k.dirty {
 		name := windowKey(&k.windows[key.window], key.key)
 		points := k.recall.pane(key.window, key.key)

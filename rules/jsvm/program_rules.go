@@ -16,7 +16,7 @@ const defaultGrace = time.Hour
 
 // takeRules makes rules of what the top level said.
 func (p *program) takeRules(list []wireRule) error {
-	p.print, p.declared = fingerprint(list, p.kept.windows, p.uses), list
+	p.print, p.declared = fingerprint(list, p.kept.windows, p.kept.paces, p.uses), list
 	p.rules = make([]rules.Rule, len(list))
 	p.named = map[ruleKind]map[string]int{kindTimer: {}, kindReply: {}}
 	zone := p.src.Zone
@@ -62,9 +62,11 @@ func (p *program) withoutWorker(call *rules.Call) (out rules.Outcome, over bool)
 		text := fmt.Sprintf("nothing handles %q any more", call.Name)
 		out.Logs = []rules.LogLine{{Level: slog.LevelWarn, Text: text}}
 		return out, true
-	case call.Trigger == rules.OnTimer && late(call.Late, p.rules[out.For-1].Grace):
-		out.Missed = true
-		return out, true
+	case call.Trigger == rules.OnTimer && call.Late > 0:
+		if out.Missed = late(p.lateOf(call), p.rules[out.For-1].Grace); out.Missed {
+			p.endBurst(call)
+		}
+		return out, out.Missed
 	}
 	return out, false
 }

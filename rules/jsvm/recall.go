@@ -30,7 +30,7 @@ type windowSpec struct {
 
 // point is one value in a window.
 type point struct {
-	At    int64 // Unix milliseconds
+	At    int64 // by the steady time, in milliseconds
 	Value float64
 }
 
@@ -42,7 +42,7 @@ type added struct {
 }
 
 // recall is what a script remembers beside its state: the last message on topics that
-// it watches, and its windows. The worker has one to work with, and the gateway one that
+// it watches, its windows, and its debounces and throttles. The worker has one to work with, and the gateway one that
 // outlives the worker; both get the same changes in the same order, so that they are
 // the same.
 type recall struct {
@@ -53,6 +53,10 @@ type recall struct {
 	panes  map[paneKey]*list.Element
 	recent list.List // of *pane, oldest first
 	points int
+
+	pauses map[paceKey]pause // nil until there is one
+	keys   map[int]int       // how many of them each has
+	held   int               // bytes of them
 }
 
 type paneKey struct {
@@ -171,7 +175,7 @@ func (r *recall) pane(window int, key string) []point {
 
 // size is about what it takes in a frame.
 func (r *recall) size() int {
-	return r.bytes + len(r.topics)*64 + r.points*18 + len(r.panes)*(maxPointKey/4)
+	return r.bytes + len(r.topics)*64 + r.points*18 + len(r.panes)*(maxPointKey/4) + r.held + len(r.pauses)*32
 }
 
 func (w *encoder) recall(r *recall) {
@@ -189,6 +193,7 @@ func (w *encoder) recall(r *recall) {
 		w.text(p.key)
 		w.points(p.points)
 	}
+	w.pauses(r)
 }
 
 func (r *decoder) recall() *recall {
@@ -216,6 +221,7 @@ func (r *decoder) recall() *recall {
 		out.panes[p.paneKey] = out.recent.PushBack(p)
 		out.points += len(p.points)
 	}
+	r.pauses(out)
 	return out
 }
 

@@ -11,7 +11,7 @@ import (
 
 // wireVersion is the version of this protocol. Both ends are one binary, so that a
 // difference means that the file was replaced below a running gateway.
-const wireVersion = 5
+const wireVersion = 6
 
 // The kinds of records.
 const (
@@ -52,6 +52,7 @@ type loadRecord struct {
 	Fresh  bool   // its top level is to count, not just to rebuild its functions
 	Expect uint64 // fingerprint of the rules it must have; 0 for any
 	Now    time.Time
+	Steady int64 // see steady
 }
 
 // callRecord is one run of a rule.
@@ -71,6 +72,7 @@ type callRecord struct {
 	Explain  bool
 	Peers    []uint32 // the scripts behind its Uses, 0 for one that is not there
 	Now      time.Time
+	Steady   int64 // see steady
 }
 
 // stateRecord replaces the values that a script has, and what else it remembers.
@@ -87,8 +89,9 @@ type unloadRecord struct{ Script uint32 }
 type loadedRecord struct {
 	Seq   uint64
 	Rules []wireRule
-	// Windows and Uses are what else the top level declared.
+	// Windows, Paces and Uses are what else the top level declared.
 	Windows []windowSpec
+	Paces   []paceSpec
 	Uses    []string
 	Varies  bool // the next time they may be others
 	Result  wireOutcome
@@ -140,6 +143,7 @@ type wireOutcome struct {
 	Logs     []rules.LogLine
 	Requests []rules.Request
 	Adds     []added      // to windows
+	Paced    []paced      // of debounces and throttles
 	Facts    []rules.Fact // if they were asked for
 	Fault    *fault       // nil when all went well
 	Took     time.Duration
@@ -238,6 +242,7 @@ func (l *loadRecord) write(w *encoder) {
 	w.bool(l.Fresh)
 	w.uint(l.Expect)
 	w.time(l.Now)
+	w.int(l.Steady)
 }
 
 func (l *loadRecord) read(r *decoder) {
@@ -245,7 +250,7 @@ func (l *loadRecord) read(r *decoder) {
 	l.Name, l.Text = r.text(), r.bytes()
 	l.Files = r.files()
 	l.State, l.Recall = r.state(), r.recall()
-	l.Fresh, l.Expect, l.Now = r.bool(), r.uint(), r.time()
+	l.Fresh, l.Expect, l.Now, l.Steady = r.bool(), r.uint(), r.time(), r.int()
 }
 
 func (c *callRecord) write(w *encoder) {
@@ -253,6 +258,7 @@ func (c *callRecord) write(w *encoder) {
 	w.uint(uint64(c.Script))
 	w.byte(byte(c.Trigger))
 	w.time(c.Now)
+	w.int(c.Steady)
 	w.count(c.Rule)
 	w.bool(c.Explain)
 	w.count(len(c.Peers))
@@ -278,7 +284,7 @@ func (c *callRecord) write(w *encoder) {
 func (c *callRecord) read(r *decoder) {
 	c.Seq, c.Script = r.uint(), r.script()
 	c.Trigger = rules.Trigger(r.enum(byte(rules.OnReply)))
-	c.Now = r.time()
+	c.Now, c.Steady = r.time(), r.int()
 	c.Rule = r.small()
 	c.Explain = r.bool()
 	for range min(r.count(1), maxUses) {
@@ -326,6 +332,7 @@ func (l *loadedRecord) write(w *encoder) {
 		w.rule(&l.Rules[i])
 	}
 	w.specs(l.Windows)
+	w.paceSpecs(l.Paces)
 	w.texts(l.Uses)
 	w.bool(l.Varies)
 	w.outcome(&l.Result)
@@ -344,7 +351,7 @@ func (l *loadedRecord) read(r *decoder) {
 	for i := range l.Rules {
 		r.rule(&l.Rules[i])
 	}
-	l.Windows, l.Uses, l.Varies = r.specs(), r.texts(), r.bool()
+	l.Windows, l.Paces, l.Uses, l.Varies = r.specs(), r.paceSpecs(), r.texts(), r.bool()
 	r.outcome(&l.Result)
 }
 

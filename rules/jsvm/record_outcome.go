@@ -14,7 +14,7 @@ const (
 )
 
 func (o *wireOutcome) effects() bool {
-	return len(o.Publish)+len(o.Timers)+len(o.State)+len(o.Logs)+len(o.Requests)+len(o.Adds)+len(o.Facts) > 0
+	return len(o.Publish)+len(o.Timers)+len(o.State)+len(o.Logs)+len(o.Requests)+len(o.Adds)+len(o.Paced)+len(o.Facts) > 0
 }
 
 func (o *wireOutcome) flags() byte {
@@ -56,6 +56,7 @@ func (w *encoder) outcome(o *wireOutcome) {
 	w.logs(o.Logs)
 	w.requests(o.Requests)
 	w.adds(o.Adds)
+	w.paced(o.Paced)
 	w.facts(o.Facts)
 }
 
@@ -89,7 +90,7 @@ func (r *decoder) outcome(o *wireOutcome) {
 		r.message(&o.Publish[i])
 	}
 	o.Timers, o.State, o.Logs = r.timers(), r.state(), r.logs()
-	o.Requests, o.Adds, o.Facts = r.requests(), r.adds(), r.facts()
+	o.Requests, o.Adds, o.Paced, o.Facts = r.requests(), r.adds(), r.paced(), r.facts()
 }
 
 // minMessage is the least that a message takes on the pipe.

@@ -29,10 +29,12 @@ func sampleBodies() [][]byte {
 	memory := newRecall()
 	memory.hear(sampleMessage())
 	memory.add([]windowSpec{{Name: "w", Last: 2}}, added{Key: "k", point: point{At: 7, Value: 1.5}})
+	memory.setPause(paced{Pace: 1, Key: "k", pause: pause{At: 7, Due: 9, Args: []byte("[]")}})
+	memory.setPause(paced{Key: "k", pause: pause{At: 8}})
 	records := []record{
 		&helloRecord{Version: wireVersion, Deadline: time.Second, Memory: 1 << 30},
-		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Files: []wireFile{{"lib/a.ts", []byte("export {}")}}, State: state, Recall: memory, Fresh: true, Expect: 9, Now: time.Unix(1, 0)},
-		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Explain: true, Peers: []uint32{1, 0}, Now: time.Unix(1, 0)},
+		&loadRecord{Seq: 1, Script: 1, Name: "a.js", Text: script, Files: []wireFile{{"lib/a.ts", []byte("export {}")}}, State: state, Recall: memory, Fresh: true, Expect: 9, Now: time.Unix(1, 0), Steady: 5},
+		&callRecord{Seq: 2, Script: 1, Rule: 3, Message: sampleMessage(), Explain: true, Peers: []uint32{1, 0}, Now: time.Unix(1, 0), Steady: 5},
 		&callRecord{Seq: 3, Script: 1, Rule: 0, Message: plain},
 		&callRecord{Seq: 4, Script: 1, Trigger: rules.OnTimer, Timer: "top/1:1/once/1"},
 		&callRecord{Seq: 5, Script: 1, Trigger: rules.OnStart},
@@ -49,11 +51,12 @@ func sampleBodies() [][]byte {
 			{Rule: rules.Rule{Name: "filter c", Stage: rules.Before, OnError: rules.PassOnError, Filters: []string{"c"}}},
 			{Rule: rules.Rule{Name: "at 07:30", Grace: -1, Shadow: true, Start: true, Hooks: []string{"h"}}, Times: []wireTime{{"at", "07:30"}}},
 			{Rule: rules.Rule{Name: "timer x"}, Named: "x", Kind: kindTimer},
-		}, Windows: []windowSpec{{Name: "w", Last: 2, Over: time.Minute}}, Uses: []string{"b.js"}, Varies: true, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
+		}, Windows: []windowSpec{{Name: "w", Last: 2, Over: time.Minute}}, Paces: []paceSpec{{Name: "throttle x", Interval: time.Second, Throttle: true}}, Uses: []string{"b.js"}, Varies: true, Result: wireOutcome{Timers: []rules.TimerChange{{ID: "t", After: time.Second, Every: true}, {ID: "u", Name: "n", Data: []byte("1")}}}},
 		&resultRecord{Seq: 2, Result: wireOutcome{
 			Fired: true, Verdict: message.Replace, Replace: sampleMessage(), Publish: []wireMessage{*sampleMessage(), *plain},
 			Facts:    []rules.Fact{{What: "publish a", Value: "1"}},
 			Adds:     []added{{Window: 1, Key: "k", point: point{At: 7, Value: 1.5}}},
+			Paced:    []paced{{Pace: 1, Key: "k", pause: pause{At: 7, Due: 9, Args: []byte("[]")}}, {Key: "l", Over: true}},
 			Requests: []rules.Request{{ID: "i", Name: "n", Data: []byte("1"), Method: "PUT", URL: "http://x/", Header: map[string]string{"a": "b"}, Body: []byte("x"), Timeout: time.Second, Retries: 3}},
 			State:    state, Logs: []rules.LogLine{{Level: slog.LevelWarn, Text: "w"}}, Took: time.Millisecond,
 		}},

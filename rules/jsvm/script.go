@@ -28,6 +28,8 @@ type script struct {
 	wanted   []wanted // by the top level
 	waiting  map[string]waiting
 	windows  []windowSpec
+	paces    []paceSpec
+	waits    map[paceKey]waitsWith // of debounces, while this runtime lasts
 	recall   *recall
 	scratch  []point
 	text     []byte                                              // in which JSON is made
@@ -49,8 +51,9 @@ type script struct {
 	start    []rules.TimerChange // one-shot timers of the top level
 	rearmed  bool
 
-	now time.Time
-	top bool // the top level runs
+	now    time.Time
+	steady int64 // now, as windows, debounces and throttles go by it
+	top    bool  // the top level runs
 	// varies says that the top level asked for what may be another the next time.
 	varies bool
 	in     *effects // of the event in progress
@@ -84,6 +87,7 @@ type effects struct {
 	logs     []rules.LogLine
 	requests []rules.Request
 	adds     []added
+	paced    pacing
 	calls    int      // of functions of plugins
 	waits    []string // requests that promises wait for
 	facts    []rules.Fact
@@ -98,7 +102,7 @@ func (s *script) load(l *loadRecord) wireOutcome {
 	began := time.Now()
 	s.recall = l.Recall
 	s.setState(l.State)
-	s.now = l.Now
+	s.now, s.steady = l.Now, l.Steady
 	s.patience = starved
 	if anyText(l, usesRegexps) {
 		s.patience = starvedRegexp
@@ -120,7 +124,7 @@ func (s *script) load(l *loadRecord) wireOutcome {
 		out = wireOutcome{Fault: missing, Logs: out.Logs}
 	}
 	for _, t := range out.Timers {
-		if !t.Every && t.After > 0 {
+		if !t.Every && t.After > 0 && t.Name == "" {
 			s.start = append(s.start, t)
 		}
 	}
@@ -128,7 +132,7 @@ func (s *script) load(l *loadRecord) wireOutcome {
 		s.setState(l.State)
 		out = wireOutcome{Fault: out.Fault, Logs: nil, Took: out.Took}
 	}
-	if out.Fault == nil && l.Expect != 0 && l.Expect != fingerprint(s.rules, s.windows, s.uses) {
+	if out.Fault == nil && l.Expect != 0 && l.Expect != fingerprint(s.rules, s.windows, s.paces, s.uses) {
 		out.Fault = &fault{Msg: "its rules were not the same when it was run again: call on, filter and the like in the same order each time"}
 	}
 	out.Took = time.Since(began)
@@ -141,13 +145,14 @@ func anyText(l *loadRecord, is func(text string) bool) bool {
 }
 
 // fingerprint tells lists of rules apart; it is never 0.
-func fingerprint(list []wireRule, windows []windowSpec, uses []string) uint64 {
+func fingerprint(list []wireRule, windows []windowSpec, paces []paceSpec, uses []string) uint64 {
 	h := fnv.New64a()
 	var w encoder
 	for i := range list {
 		w.rule(&list[i])
 	}
 	w.specs(windows)
+	w.paceSpecs(paces)
 	w.texts(uses)
 	_, _ = h.Write(w.b) // a hash takes everything
 	return h.Sum64() | 1
@@ -164,7 +169,7 @@ func (s *script) setState(values []rules.StateChange) {
 // call makes one call of a rule or a timer.
 func (s *script) call(c *callRecord) wireOutcome {
 	began := time.Now()
-	s.now, s.explain, s.rule = c.Now, c.Explain, c.Rule
+	s.now, s.steady, s.explain, s.rule = c.Now, c.Steady, c.Explain, c.Rule
 	s.shadow = c.Rule < len(s.rules) && s.rules[c.Rule].Shadow
 	var out wireOutcome
 	switch {
@@ -332,6 +337,7 @@ func (s *script) commit(e *effects) wireOutcome {
 			s.recall.add(s.windows, a)
 		}
 	}
+	s.commitPaced(e, &out)
 	for _, key := range slices.Sorted(maps.Keys(e.state)) {
 		v := e.state[key]
 		out.State = append(out.State, rules.StateChange{Key: key, Value: v})

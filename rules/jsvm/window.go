@@ -98,7 +98,7 @@ func (s *script) addPoint(window int, call goja.FunctionCall) goja.Value {
 	}
 	k := s.pointKey(key)
 	s.account(len(k))
-	s.in.adds = append(s.in.adds, added{Window: window, Key: k, point: point{At: s.now.UnixMilli(), Value: f}})
+	s.in.adds = append(s.in.adds, added{Window: window, Key: k, point: point{At: s.steady, Value: f}})
 	return goja.Undefined()
 }
 
@@ -125,7 +125,7 @@ func (s *script) inWindow(window int, key string) []point {
 			s.scratch = append(s.scratch, a.point)
 		}
 	}
-	s.scratch = s.windows[window].trim(s.scratch, s.now.UnixMilli())
+	s.scratch = s.windows[window].trim(s.scratch, s.steady)
 	return s.scratch
 }
 

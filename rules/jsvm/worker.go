@@ -231,7 +231,7 @@ func (w *worker) load(l *loadRecord) record {
 	} else {
 		delete(w.scripts, l.Script)
 	}
-	return &loadedRecord{Seq: l.Seq, Rules: s.rules, Windows: s.windows, Uses: s.uses, Varies: s.varies, Result: out}
+	return &loadedRecord{Seq: l.Seq, Rules: s.rules, Windows: s.windows, Paces: s.paces, Uses: s.uses, Varies: s.varies, Result: out}
 }
 
 func (w *worker) call(c *callRecord) record {
