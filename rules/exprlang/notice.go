@@ -62,6 +62,7 @@ func (p *program) saveValues(put func(key string, value []byte)) {
 // What no rule has a use for any more is taken away.
 func (p *program) restoreValues(call *rules.Call) {
 	p.table.own.memory.keep(p.table.own.watched)
+	p.table.own.steady.start(call)
 	now := p.table.own.steady.milliseconds(call.Now)
 	keys := make([]string, 0, len(call.Kept))
 	for key := range call.Kept {

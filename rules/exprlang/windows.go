@@ -11,6 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/gatehouse/gatehouse/rules"
 	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
 
@@ -312,14 +313,25 @@ func (w *window) each(visit func(*expression)) {
 	}
 }
 
-// steady is a time that goes on whatever the clock on the wall is set to.
-type steady struct{ first time.Time }
+// steady is a time that goes on whatever the clock on the wall is set to, and over a
+// restart with the keeper's timeline.
+type steady struct {
+	first time.Time
+	base  int64 // of first, in milliseconds
+}
+
+// start has it go on from another version, or process.
+func (s *steady) start(call *rules.Call) {
+	if call.Timeline != nil {
+		s.first, s.base = call.Now, call.Timeline.Keep(call.Now).UnixMilli()
+	}
+}
 
 func (s *steady) milliseconds(now time.Time) int64 {
 	if s.first.IsZero() {
-		s.first = now
+		s.first, s.base = now, now.UnixMilli()
 	}
-	return s.first.UnixMilli() + now.Sub(s.first).Milliseconds()
+	return s.base + now.Sub(s.first).Milliseconds()
 }
 
 // keptPane is a pane as it is saved.

@@ -214,6 +214,38 @@ func TestWindowsOutliveAProgram(t *testing.T) {
 	}
 }
 
+// apart is a timeline that the wall clock of the process is behind.
+type apart time.Duration
+
+func (a apart) Keep(t time.Time) time.Time                 { return t.Add(time.Duration(a)) }
+func (a apart) Kept(t time.Time) time.Time                 { return t.Add(-time.Duration(a)) }
+func (apart) Owed(time.Time) (away time.Duration, ok bool) { return 0, true }
+
+// A process that believed it was 1970 leaves a window to one that knows better.
+func TestWindowsOutliveAWrongClock(t *testing.T) {
+	const years = 56 * 365 * 24 * time.Hour
+	p := compile(t, windowRule("sum: payload.c, over: 1m"))
+	begin := func(p rules.Program, behind time.Duration, kept map[string][]byte) {
+		t.Helper()
+		call := rules.Call{Trigger: rules.OnStart, Kept: kept, Timeline: apart(behind), Now: noon.Add(-behind)}
+		if out := p.Run(t.Context(), []rules.Call{call})[0]; out.Err != nil {
+			t.Fatal(out.Err)
+		}
+	}
+	begin(p, years, nil)
+	hear(t, p, -years, "home/a/temp", `{"c":1}`)
+	kept := make(map[string][]byte)
+	p.Save(func(key string, value []byte) { kept[key] = slices.Clone(value) })
+	next := compile(t, windowRule("sum: payload.c, over: 1m"))
+	begin(next, 0, kept)
+	if got := hear(t, next, 59*time.Second, "home/a/temp", `{"c":2}`); got != "3" {
+		t.Errorf("the sum is %s, want 3", got)
+	}
+	if got := hear(t, next, 61*time.Second, "home/a/temp", `{"c":4}`); got != "6" {
+		t.Errorf("the sum is %s, want 6", got)
+	}
+}
+
 // A window that is calculated in another way begins anew, and what nobody needs any more
 // is taken away.
 func TestWindowsOfAnotherShape(t *testing.T) {

@@ -24,6 +24,7 @@ type keptLife struct {
 	standing map[string]rules.TimerChange
 	due      map[string]time.Time
 	memory   map[string][]byte
+	line     rules.Timeline
 }
 
 func (k *keptLife) hear(t *testing.T, rule int, topic, payload string) rules.Outcome {
@@ -75,7 +76,7 @@ func (k *keptLife) version(t *testing.T, text string, saved bool) {
 		}
 	}
 	k.p = k.compile(t, "a.js", text)
-	call := rules.Call{Trigger: rules.OnStart, Now: k.now, Kept: maps.Clone(k.memory)}
+	call := rules.Call{Trigger: rules.OnStart, Now: k.now, Kept: maps.Clone(k.memory), Timeline: k.line}
 	for _, id := range slices.Sorted(maps.Keys(k.standing)) {
 		c := k.standing[id]
 		if !k.p.Handles(c.Name) {
@@ -319,6 +320,37 @@ on('rare', (m) => rare(m))`
 		}
 		wants(t, "rare", show(k.hear(t, 2, "rare", "2")), `publish rare "2" q0`)
 	})
+}
+
+// apart is a timeline that the wall clock of the process is behind.
+type apart time.Duration
+
+func (a apart) Keep(t time.Time) time.Time                 { return t.Add(time.Duration(a)) }
+func (a apart) Kept(t time.Time) time.Time                 { return t.Add(-time.Duration(a)) }
+func (apart) Owed(time.Time) (away time.Duration, ok bool) { return 0, true }
+
+// TestTimeOutlivesAWrongClock: a process that believed it was 1970 leaves a window, and
+// what waits, to one that knows better.
+func TestTimeOutlivesAWrongClock(t *testing.T) {
+	const text = `
+const w = window({ over: '1m' }), rare = throttle('1m', () => publish('rare', 1)), calm = debounce('1m', () => publish('calm', 1))
+on('a', (m) => { w.add(m.payload); publish('sum', w.sum()); rare(); calm() })`
+	const years = 56 * 365 * 24 * time.Hour
+	k := &keptLife{suite: start(t), standing: make(map[string]rules.TimerChange), due: make(map[string]time.Time), memory: make(map[string][]byte)}
+	k.now, k.line = k.now.Add(-years), apart(years)
+	k.version(t, text, false)
+	k.hear(t, 1, "a", "1")
+	k.save()
+	for id, at := range k.due {
+		k.due[id] = at.Add(years) // which is the engine's
+	}
+	k.now, k.line = k.now.Add(years), apart(0)
+	k.version(t, text, true)
+	k.now = k.now.Add(59 * time.Second)
+	wants(t, "before it is over", show(k.hear(t, 1, "a", "2")), `publish sum "3" q0`)
+	k.now = k.now.Add(time.Second)
+	wants(t, "afterwards", show(k.hear(t, 1, "a", "4")), "publish sum \"6\" q0\npublish rare \"1\" q0")
+	wants(t, "the burst", strings.Join(k.later(t, 61*time.Second), "|"), `keep after "(debounce 1m0s)"  1m0s {"at":1795334460000,"args":[]}|publish calm "1" q0`)
 }
 
 func TestNamesOfPaces(t *testing.T) {
