@@ -417,7 +417,7 @@ func (l *lane) reuse() {
 
 // acts reports whether there is anything to be done about an outcome.
 func (o *Outcome) acts() bool {
-	return len(o.Publish)+len(o.State)+len(o.Timers)+len(o.Requests) > 0
+	return len(o.Publish)+len(o.State)+len(o.Timers)+len(o.Requests) > 0 || o.Save
 }
 
 // gather makes the calls of a batch, grouped by program.
@@ -476,6 +476,9 @@ func (l *lane) take(j *judge, call *Call, out *Outcome, hops uint8) {
 	}
 	for _, c := range out.State {
 		l.out.keep(recordState, u.file, c.Key, c.Value)
+	}
+	if out.Save {
+		l.save(u, l.keepingOf(u.file, call.Now))
 	}
 	for i := range out.Requests {
 		l.request(j, &out.Requests[i], hops, call.Now)

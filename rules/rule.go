@@ -221,6 +221,9 @@ type Outcome struct {
 	Publish []message.Message // After, timer and start; Origin and Hops are set by the engine
 	Timers  []TimerChange
 	State   []StateChange // already made in Source.State; here to be kept
+	// Save asks for what Save gives to be kept with the rest, not in a few seconds only: the
+	// call did what a power cut is not to let happen again.
+	Save bool
 	// Requests are made once all else is kept.
 	Requests []Request
 	// Facts tell, in order, what the call looked at and did, if Call.Explain asks.

@@ -114,11 +114,19 @@ func (m *machine) admit(e *evaluator, w *flow, from parked, call *rules.Call, ou
 		addFact(call, out, "refused", out.Refused)
 		return
 	}
+	out.Save = out.Save || w.throttle >= keptThrottle && len(w.passed) <= keptPasses
 	m.begin(e, w, &from, call, out)
 	if w.once != "" && out.Fired {
 		m.mark(timerID(kindOnce, w, from.key), []byte(strconv.Quote(w.once)), out)
 	}
 }
+
+// A throttle of so long, with so few keys, is kept at once when it lets a run pass: a power
+// cut is not to let another one. What is shorter is over before the next start, or about to.
+const (
+	keptThrottle = 10 * time.Second
+	keptPasses   = 100
+)
 
 // refusal is why a run may not start now, empty if it may.
 func (m *machine) refusal(w *flow, key, modeKey string, now time.Time) string {

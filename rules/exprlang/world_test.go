@@ -143,3 +143,30 @@ filters:
 		t.Fatal(err)
 	}
 }
+
+// A power cut does not let a throttled rule run again.
+func TestAThrottleIsKeptAtOnce(t *testing.T) {
+	f, err := trial.Parse("t.test.yaml", []byte(`
+tests:
+  - name: alarm
+    rules: [t.yaml]
+    steps:
+      - {publish: in, payload: 1, qos: 1}
+      - {expect: out, payload: 1}
+      - {advance: 1s}
+      - restart: true
+      - {publish: in, payload: 2}
+      - {expect none: out}
+      - {advance: 59m59s}
+      - {publish: in, payload: 3}
+      - {expect: out, payload: 3}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := fstest.MapFS{"t.yaml": {Data: []byte("rules:\n  - {name: r, on: in, throttle: 1h, do: [{publish: out, payload: \"${payload}\"}]}\n")}}
+	o := trial.Options{Engine: rules.Options{Languages: []rules.Language{exprlang.New()}}, Folder: folder}
+	if r := f.Run(t.Context(), o, &f.Tests[0]); r.Failure != nil {
+		t.Errorf("%+v", r.Failure)
+	}
+}

@@ -413,9 +413,7 @@ on('all', (m) => { for (let i = 0; i < 1000; i++) rare(m.text + i) })`, patient)
 	}
 }
 
-// TestTimeInTheEngine plays scripts in virtual time, with power cuts and a clock that is set.
-func TestTimeInTheEngine(t *testing.T) {
-	const script = `
+const timeScript = `
 const calm = debounce('30s', (m) => publish('out/calm', m.payload))
 const skip = debounce('30s', (m) => publish('out/skip', m.payload), { missed: 'skip' })
 const long = debounce('3h', (m) => publish('out/long', m.payload))
@@ -430,7 +428,8 @@ on('rare', (m) => rare(m))
 on('w', (m) => { w.add(m.payload); publish('sum', w.sum()) })
 on('w?', () => publish('sum', w.sum()))
 `
-	f, err := trial.Parse("a.test.yaml", []byte(`
+
+const timeTests = `
 tests:
   - name: a burst goes on with what is left
     rules: [a.js]
@@ -504,6 +503,15 @@ tests:
       - {advance: 1m}
       - {publish: rare, payload: 4}
       - {expect: out/rare, payload: 4}
+  - name: a throttle is kept at once
+    rules: [a.js]
+    steps:
+      - {publish: rare, payload: 1, qos: 1}
+      - {expect: out/rare, payload: 1}
+      - {advance: 1s}
+      - {restart: true}
+      - {publish: rare, payload: 2}
+      - {expect none: out/rare}
   - name: a clock that is set empties no window
     rules: [a.js]
     clock: 1970-01-01T00:00:00Z
@@ -559,14 +567,18 @@ tests:
       - {advance: 5m}
       - {publish: w?}
       - {expect: sum, payload: 2}
-`))
+`
+
+// TestTimeInTheEngine plays scripts in virtual time, with power cuts and a clock that is set.
+func TestTimeInTheEngine(t *testing.T) {
+	f, err := trial.Parse("a.test.yaml", []byte(timeTests))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := start(t)
 	o := trial.Options{
 		Engine: rules.Options{Languages: trial.Shared([]rules.Language{s.lang})},
-		Folder: fstest.MapFS{"a.js": {Data: []byte(script)}},
+		Folder: fstest.MapFS{"a.js": {Data: []byte(timeScript)}},
 	}
 	for i := range f.Tests {
 		t.Run(f.Tests[i].Name, func(t *testing.T) {

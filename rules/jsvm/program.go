@@ -313,7 +313,7 @@ func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
 		}
 		return out
 	}
-	out := rules.Outcome{Fired: w.Fired, Timers: w.Timers, State: w.State, Requests: w.Requests, Logs: w.Logs, Took: w.Took, For: p.ownerOf(call)}
+	out := rules.Outcome{Fired: w.Fired, Save: p.kept.passed(w.Paced), Timers: w.Timers, State: w.State, Requests: w.Requests, Logs: w.Logs, Took: w.Took, For: p.ownerOf(call)}
 	for i := range out.Timers { // the bytes belong to a frame
 		out.Timers[i].Data = bytes.Clone(out.Timers[i].Data)
 	}

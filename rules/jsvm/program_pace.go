@@ -79,6 +79,17 @@ func (k *keptRecall) pace(p paced) {
 	k.unsaved[key] = true
 }
 
+// keptThrottle is from what interval on it is kept at once that a throttle let a call pass,
+// so that a power cut does not let another one.
+const keptThrottle = 10 * time.Second
+
+// passed reports whether such a one has.
+func (k *keptRecall) passed(list []paced) bool {
+	return slices.ContainsFunc(list, func(p paced) bool {
+		return p.Pace < len(k.paces) && k.paces[p.Pace].Throttle && k.paces[p.Pace].Interval >= keptThrottle
+	})
+}
+
 // adopt goes on with the timers of debounces, which are due so long from now.
 func (k *keptRecall) adopt(standing []rules.Standing, now int64) (adopted bool) {
 	k.mu.Lock()
