@@ -153,8 +153,10 @@ var libraryLaws = []libraryLaw{
 
 // importingPackage is what the law looks at; the names are those of go list.
 type importingPackage struct {
-	ImportPath string
-	Imports    []string
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
 }
 
 func TestLawImports(t *testing.T) {
@@ -165,6 +167,7 @@ func TestLawImports(t *testing.T) {
 			t.Fatalf("the law looked at %d packages, so it looked in the wrong place", len(packages))
 		}
 		breaches = append(breaches, checkImports(packages, importLaws, libraryLaws)...)
+		breaches = append(breaches, checkDriverTests(packages)...)
 	}
 	slices.Sort(breaches)
 	for _, breach := range slices.Compact(breaches) {
@@ -175,7 +178,7 @@ func TestLawImports(t *testing.T) {
 // listPackages asks the go command for every package of the module.
 func listPackages(t *testing.T, arch string) []importingPackage {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
 	cmd.Dir = "../.."
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0")
 	var complaint bytes.Buffer
@@ -213,6 +216,41 @@ func checkImports(packages []importingPackage, laws []importLaw, libraries []lib
 		}
 	}
 	return breaches
+}
+
+// checkDriverTests returns one sentence for every driver whose tests import another one:
+// siblings do not know each other there either. What all need is in drivers/drivertest.
+func checkDriverTests(packages []importingPackage) []string {
+	var breaches []string
+	for _, p := range packages {
+		name := ours(p.ImportPath)
+		if !matchesPattern("drivers/*", name) {
+			continue
+		}
+		for _, imported := range slices.Concat(p.TestImports, p.XTestImports) {
+			sibling := ours(imported)
+			if matchesPattern("drivers/*", sibling) && sibling != name && sibling != "drivers/drivertest" && sibling != "drivers/profiles" {
+				breaches = append(breaches, fmt.Sprintf("the tests of %s may not import %s", name, imported))
+			}
+		}
+	}
+	return breaches
+}
+
+func TestLawDriverTestsNoticeBreaches(t *testing.T) {
+	of := func(name string) string { return modulePath + "/" + name }
+	got := checkDriverTests([]importingPackage{
+		{ImportPath: of("drivers/modbus"), XTestImports: []string{of("drivers"), of("drivers/modbus"), of("drivers/modbus/linetest"), of("drivers/serial"), of("drivers/drivertest")}},
+		{ImportPath: of("drivers/sim"), TestImports: []string{of("drivers/host"), "testing"}},
+		{ImportPath: of("cmd/internal/gateway"), TestImports: []string{of("drivers/host")}},
+	})
+	want := []string{
+		"the tests of drivers/modbus may not import " + of("drivers/serial"),
+		"the tests of drivers/sim may not import " + of("drivers/host"),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("breaches (-want +got):\n%s", diff)
+	}
 }
 
 // forbids returns why the package name may not import path, "" if it may.

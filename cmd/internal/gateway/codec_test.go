@@ -15,8 +15,16 @@ import (
 	"github.com/gatehouse/gatehouse/rules/jsvm"
 )
 
-// TestMain is also the script worker: tests start their own binary as one.
+// TestMain is also the script worker, and the far end of a line: tests start their own
+// binary as one.
 func TestMain(m *testing.M) {
+	if baud := os.Getenv(linePeerEnv); baud != "" {
+		if err := linePeer(baud); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if len(os.Args) == 2 && os.Args[1] == "script-worker" {
 		if err := jsvm.Worker(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -1,4 +1,4 @@
-package modbus_test
+package gateway
 
 import (
 	"bufio"
@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse/gatehouse/drivers/drivertest"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 	"github.com/gatehouse/gatehouse/drivers/modbus/linetest"
-	"github.com/gatehouse/gatehouse/drivers/serial"
 )
 
 // linePeerEnv makes the test program a line with a unit at its end: a process of its
@@ -47,7 +47,7 @@ func linePeer(baud string) error {
 			for i := range count {
 				answer = binary.BigEndian.AppendUint16(answer, binary.BigEndian.Uint16(frame[2:])+i)
 			}
-			if _, err := end.Write(modbus.AppendCRC(answer)); err != nil {
+			if _, err := end.Write(withCRC(answer)); err != nil {
 				return
 			}
 		}
@@ -55,6 +55,22 @@ func linePeer(baud string) error {
 	fmt.Println(line.A)
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// withCRC adds the checksum of an RTU frame (Modbus over Serial Line V1.02 §6.2.2).
+func withCRC(frame []byte) []byte {
+	crc := uint16(0xFFFF)
+	for _, b := range frame {
+		crc ^= uint16(b)
+		for range 8 {
+			if crc&1 == 1 {
+				crc = crc>>1 ^ 0xA001
+			} else {
+				crc >>= 1
+			}
+		}
+	}
+	return binary.LittleEndian.AppendUint16(frame, crc)
 }
 
 // startLine starts a line in a process of its own and gives the path of its near end.
@@ -88,11 +104,26 @@ func startLine(t testing.TB, baud int) string {
 func lineDevice(t testing.TB, baud, registers int) (read func() error) {
 	t.Helper()
 	near := startLine(t, baud)
-	d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
-		return serial.Open(ctx, serial.PortConfig{Port: near, Baud: c.Baud, Parity: c.Parity})
-	}})
-	file, names := tags("plc", registers, "")
-	dev := open(t, d, strings.Replace(file, "tcp: plc", fmt.Sprintf("serial: {port: /dev/line, baud: %d, parity: none}", baud), 1))
+	d, err := modbus.New(modbus.Options{OpenSerial: OpenSerial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file strings.Builder
+	fmt.Fprintf(&file, "driver: modbus\nserial: {port: %s, baud: %d, parity: none}\npoints:\n", near, baud)
+	names := make([]string, registers)
+	for i := range names {
+		names[i] = fmt.Sprintf("p%d", i)
+		fmt.Fprintf(&file, "  p%d: {holding: %d}\n", i, i)
+	}
+	dev, err := d.Open(context.Background(), drivertest.Config(t, "plc", file.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dev.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return func() error {
 		readings, err := dev.Read(context.Background(), names)
 		if err != nil {
@@ -133,13 +164,13 @@ func BenchmarkReadLine(b *testing.B) {
 					silence = 1750 * time.Microsecond
 				}
 				bound := time.Duration(13+2*registers)*char + 2*silence
-				before := cpuTime(b)
+				before := cpu(b)
 				for b.Loop() {
 					if err := read(); err != nil {
 						b.Fatal(err)
 					}
 				}
-				used := cpuTime(b) - before
+				used := cpu(b) - before
 				b.ReportMetric(100*float64(bound)*float64(b.N)/float64(b.Elapsed()), "%of-bound")
 				b.ReportMetric(float64(used)/float64(b.N)/1e6, "cpu-ms/op")
 			})
