@@ -5,10 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
-// maxAsks is how many questions of [Host.Ask] wait for one device.
-const maxAsks = 8
+const (
+	// maxAsks is how many questions of [Host.Ask] wait for one device.
+	maxAsks = 8
+	// askEvery is how often at most a device that does not answer is tried because
+	// somebody asks: others share its line.
+	askEvery = 5 * time.Second
+)
 
 // ErrBusy says that too much waits for a device.
 var ErrBusy = errors.New("busy")
@@ -24,8 +30,8 @@ type ask struct {
 // as the reading has left them; none are all. Points that the device tells by itself are
 // as it told them last. What is read is published as by a poll. An error wraps
 // [ErrNoDevice], [ErrBusy] or ctx's, or says that there is no such point, why the device
-// is offline, or what became of the question: [ErrLost], a time-out. Any goroutine may
-// call it.
+// is offline, or what became of the question: [ErrLost], a time-out. A device that does
+// not answer is tried at once, but every few seconds at most. Any goroutine may call it.
 func (h *Host) Ask(ctx context.Context, device string, points []string) ([]PointStatus, error) {
 	s, err := h.place(device)
 	if err != nil {
@@ -79,6 +85,11 @@ func (x *session) readNow(ctx context.Context, a ask) error {
 		a.done <- err
 		return nil
 	}
+	silent, pause, probe := x.silent, x.pause, x.schedule.probe
+	if d, ok := x.dev.(Insister); ok && silent && time.Since(x.insisted) >= askEvery {
+		x.insisted = time.Now()
+		d.Insist()
+	}
 	readings, err := x.read(ctx, points)
 	if ctx.Err() != nil {
 		a.done <- errClosing
@@ -87,6 +98,9 @@ func (x *session) readNow(ctx context.Context, a ask) error {
 	x.slot.take(ctx, x.entry, readings, origin{})
 	if err != nil {
 		lost := x.unanswered(ctx, err) // before the answer, so that who asks on sees it
+		if silent {                    // who asks does not put off the next try
+			x.pause, x.schedule.probe = pause, probe
+		}
 		a.done <- err
 		return lost
 	}

@@ -17,12 +17,11 @@ type Awaiter interface {
 }
 
 // rest refuses commands for so long, or until the device that was lost because of
-// why has come back, which it reports.
-func (s *slot) rest(ctx context.Context, e *entry, d time.Duration, why error) bool {
+// why has come back, or somebody asks for it, which it reports.
+func (s *slot) rest(ctx context.Context, e *entry, d time.Duration, why error) (came, asked bool) {
 	a, ok := e.driver.(Awaiter)
 	if !ok {
-		s.idle(ctx, d)
-		return false
+		return false, s.idle(ctx, d)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	back := make(chan bool, 1)
@@ -39,7 +38,7 @@ func (s *slot) rest(ctx context.Context, e *entry, d time.Duration, why error) b
 		}()
 		came = a.Await(ctx, e.cfg, why) == nil
 	}()
-	s.idle(ctx, d)
+	asked = s.idle(ctx, d)
 	cancel()
-	return <-back
+	return <-back, asked
 }

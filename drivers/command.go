@@ -110,7 +110,7 @@ func (r *run) enqueue(m message.Message) (why string, s *slot) {
 	case s.cmds <- command{msg: m, point: t.point}:
 		return "", s
 	default:
-		return "busy", s
+		return fmt.Sprintf("busy: %d commands wait for the device already", cap(s.cmds)), s
 	}
 }
 

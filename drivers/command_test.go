@@ -240,7 +240,11 @@ func TestCommandTime(t *testing.T) {
 			for range 5 {
 				h.publish(message.Message{Topic: "home/lamp/on/set", Payload: []byte("1")})
 			}
-			h.want("home/lamp/on/set/result", `{"ok":false,"error":"busy"}`, `{"ok":false,"error":"busy"}`)
+			const busy = `{"ok":false,"error":"busy: 3 commands wait for the device already"}`
+			h.want("home/lamp/on/set/result", busy, busy)
+			if n := h.status("lamp").Counters.Refused; n != 2 {
+				t.Errorf("want two counted, got %d", n)
+			}
 			h.after(time.Minute)
 			if len(f.writes) != 3 {
 				t.Errorf("want three writes, got %q", f.writes)

@@ -20,15 +20,16 @@ type slot struct {
 	name   string
 	origin string
 	log    *slog.Logger
-	cmds   chan command // bounded by Options.Queue; full is answered "busy"
+	cmds   chan command // bounded by Options.Queue; full is answered "busy: ..."
 	asks   chan ask     // bounded by maxAsks; likewise
 
 	current *entry             // guarded by Host.mu; nil ends the slot
 	stop    context.CancelFunc // guarded by Host.mu; ends the serving of current
 	serving context.Context    // guarded by Host.mu; that of current, nil before the first
 
-	reports   reports // the slot's goroutine only
-	announced string  // what the status topic says, for statusTopic; likewise
+	reports   reports   // the slot's goroutine only
+	tried     time.Time // when the device was opened last, or could not be; likewise
+	announced string    // what the status topic says, for statusTopic; likewise
 	statusOf  string
 	detailed  []byte // what the topic of its detail says
 	props     properties
@@ -106,6 +107,7 @@ func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 	pause := backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
 	for ctx.Err() == nil {
 		began := time.Now()
+		s.tried = began
 		err := s.session(ctx, e, leave)
 		if ctx.Err() != nil {
 			return
@@ -118,14 +120,20 @@ func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 		if time.Since(began) > pause.last {
 			pause.reset()
 		}
-		if s.rest(ctx, e, pause.next(), err) {
+		before := pause
+		switch came, asked := s.rest(ctx, e, pause.next(), err); {
+		case came:
 			pause.reset()
+		case asked: // who asks does not make the pause longer
+			pause = before
 		}
 	}
 }
 
 // idle refuses commands for so long; 0 is until ctx ends.
-func (s *slot) idle(ctx context.Context, d time.Duration) {
+// It ends also as somebody asks for the device, if it was not tried just now, and says so;
+// the question is answered when it has been tried again.
+func (s *slot) idle(ctx context.Context, d time.Duration) (asked bool) {
 	var over <-chan time.Time
 	if d > 0 {
 		timer := time.NewTimer(d)
@@ -135,12 +143,19 @@ func (s *slot) idle(ctx context.Context, d time.Duration) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return false
 		case <-over:
-			return
+			return false
 		case c := <-s.cmds:
 			s.refuse(ctx, c, "device is offline: "+s.reason())
 		case a := <-s.asks:
+			if d > 0 && time.Since(s.tried) >= askEvery {
+				select {
+				case s.asks <- a:
+					return true
+				default: // the place has been taken meanwhile
+				}
+			}
 			a.done <- errors.New("it is offline: " + s.reason())
 		}
 	}
@@ -214,7 +229,8 @@ type session struct {
 	pushed   <-chan Pushed // nil if the device does not speak by itself
 	schedule *schedule
 	pause    backoff
-	silent   bool // the device does not answer
+	silent   bool      // the device does not answer
+	insisted time.Time // last
 
 	unconfirmed confirmations // commands that were asked back
 	fed         *fed          // nil if the device shows no topics

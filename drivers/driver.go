@@ -49,6 +49,14 @@ type Device interface {
 	Close() error
 }
 
+// Insister is a Device that leaves equipment alone for a while which does not answer.
+type Insister interface {
+	Device
+	// Insist has the next Read ask it nevertheless, once, and without making the pause
+	// longer if that is in vain.
+	Insist()
+}
+
 // GroupWriter is a Device that can write several points in one request.
 type GroupWriter interface {
 	Device

@@ -106,6 +106,9 @@ func (d *device) Close() error {
 	return nil
 }
 
+// Insist implements drivers.Insister.
+func (d *device) Insist() { d.bus.insist(d.spec.unit) }
+
 // probe asks the unit for a point, and for another one if it does not answer.
 func (d *device) probe(ctx context.Context) error {
 	_, _, err := d.fetch(ctx, d.spans[0], 1)

@@ -40,6 +40,7 @@ type health struct {
 	latency   time.Duration // smoothed
 	variation time.Duration // of the latency, smoothed
 	longest   time.Duration // latency, decaying slowly
+	insisted  bool          // the next request is let through, though it is dead
 	revivals  int           // how often it was dead, and answered again
 }
 
@@ -48,10 +49,17 @@ func (b *bus) mayAsk(unit uint8) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := &b.units[unit]
-	if time.Now().Before(h.until) {
+	if time.Now().Before(h.until) && !h.insisted {
 		return deadError{h.why}
 	}
 	return nil
+}
+
+// insist lets the next request to a unit through.
+func (b *bus) insist(unit uint8) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.units[unit].insisted = time.Now().Before(b.units[unit].until)
 }
 
 // deadError is an errDead in the words of the failure before it: the reason of a device
@@ -116,13 +124,17 @@ func (h *health) answered(wasAway bool) {
 	if wasAway {
 		h.revivals++
 	}
-	h.strikes, h.backOff, h.until, h.why = 0, 0, time.Time{}, nil
+	h.strikes, h.backOff, h.until, h.why, h.insisted = 0, 0, time.Time{}, nil, false
 }
 
 // strike counts a failure; enough of them and the unit is left alone for longer and
 // longer, for least at least.
 func (h *health) strike(n int, now time.Time, least time.Duration, why error) {
 	h.why = why
+	if h.insisted { // a person asked: that is no reason to wait longer
+		h.insisted = false
+		return
+	}
 	if h.strikes += n; h.strikes < deadStrikes {
 		return
 	}

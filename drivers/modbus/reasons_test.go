@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,6 +38,50 @@ func TestReasonsStayTheSame(t *testing.T) {
 			}
 			if asked := line.asked(1); asked < 5 || asked > 30 {
 				t.Errorf("want it left alone most of the time, got it asked %d times", asked)
+			}
+		})
+	})
+	t.Run("of a unit whose time-out was learnt", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			line := newFakeLine(1, time.Second, 1)
+			dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), rtuFile(1, time.Second, fakePoints()[:1]))
+			for range 20 {
+				wantRead(t, dev, map[string]string{fakePoints()[0].name(): fakePoints()[0].want(1)})
+			}
+			line.with(1, func(u *fakeUnit) { u.dead = true })
+			reasons := map[string]int{}
+			for range 60 {
+				_, err := dev.Read(t.Context(), names(fakePoints()[:1]))
+				reasons[err.Error()]++
+				later(3 * time.Second)
+			}
+			if got := slices.Collect(maps.Keys(reasons)); !slices.Equal(got, []string{"no answer within 1s"}) {
+				t.Errorf("want one reason, got %q", got)
+			}
+		})
+	})
+	t.Run("of devices whose address accepts and never answers", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var ends sync.WaitGroup
+			defer ends.Wait()
+			d := newDriver(t, modbus.Options{Dial: func(context.Context, string, string) (net.Conn, error) {
+				near, far := net.Pipe()
+				ends.Go(func() { _, _ = io.Copy(io.Discard, far) })
+				return near, nil
+			}})
+			c := dial(t, d, modbus.Target{TCP: "plc"}) // has the connection open in between
+			reasons := map[string]int{}
+			for i := range 60 {
+				file := strings.Replace(tcpFile(time.Second, fakePoints()[:1]), "unit: 1", fmt.Sprintf("unit: %d", 1+i%3), 1)
+				_, err := d.Open(t.Context(), config(t, file))
+				reasons[strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot open unit %d: ", 1+i%3))]++
+				if _, err := c.ReadRegisters(t.Context(), 4, modbus.ReadHoldingRegisters, 0, 1); i%5 == 0 {
+					reasons[err.Error()]++
+				}
+				later(3 * time.Second)
+			}
+			if got := slices.Collect(maps.Keys(reasons)); !slices.Equal(got, []string{"no answer within 1s"}) {
+				t.Errorf("want one reason, got %q", got)
 			}
 		})
 	})
@@ -128,6 +175,45 @@ func TestAddressIsNotCalledForWhatIsNotThere(t *testing.T) {
 		}
 		if calls != 1 {
 			t.Errorf("want one call within 250 ms, got %d", calls)
+		}
+	})
+}
+
+// Who insists has a unit asked once that is left alone, which is not left alone for longer
+// because of that.
+func TestInsistOnAUnitThatDoesNotAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		back := func(insist bool) time.Duration {
+			line := newFakeLine(1, time.Second, 1)
+			dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), rtuFile(1, time.Second, fakePoints()[:1]))
+			line.with(1, func(u *fakeUnit) { u.dead = true })
+			read := func() (asked int) {
+				before := line.asked(1)
+				if _, err := dev.Read(t.Context(), names(fakePoints()[:1])); err == nil {
+					t.Error("a dead unit answers")
+				}
+				return line.asked(1) - before
+			}
+			next := func() {
+				for read() == 0 {
+					later(100 * time.Millisecond)
+				}
+			}
+			for range 6 { // tries, of which the pause behind the last is long
+				next()
+			}
+			start := time.Now()
+			if insist {
+				dev.(drivers.Insister).Insist()
+				if first, second := read(), read(); first != 1 || second != 0 {
+					t.Errorf("want it asked once, got %d and %d times", first, second)
+				}
+			}
+			next()
+			return time.Since(start)
+		}
+		if left, insisted := back(false), back(true); left < 5*time.Second || insisted > left+2*time.Second {
+			t.Errorf("it is asked again after %v, and after %v where somebody insisted", left, insisted)
 		}
 	})
 }

@@ -98,6 +98,17 @@ func errLost(doing string, cause error) error {
 	return fmt.Errorf("%w: %s: %w", drivers.ErrLost, doing, cause)
 }
 
+// deadLink is that nothing has come for so long that the connection must be dead: an
+// errSilent and a drivers.ErrLost in the words of any other silence, so that the reason of
+// a device that accepts and never answers stays the same.
+type deadLink struct{ timeout time.Duration }
+
+// Error implements error.
+func (d deadLink) Error() string { return fmt.Sprintf("%v within %v", errSilent, d.timeout) }
+
+// Unwrap gives what it is.
+func (deadLink) Unwrap() []error { return []error{drivers.ErrLost, errSilent} }
+
 // reply is what a link gives back.
 type reply struct {
 	data    []byte        // of a read; it belongs to the link until the next exchange
@@ -195,7 +206,7 @@ func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, er
 	if r.unit == broadcast {
 		return reply{odd: odd}, pause(ctx, turnaround+time.Until(sent))
 	}
-	f, first, err := l.receive(ctx, r, sent, t.timeout)
+	f, first, err := l.receive(ctx, r, sent, t)
 	l.noise.strays += f.strays
 	if l.noise.broken += f.broken; f.used < len(l.heard) {
 		l.noise.broken++
@@ -291,14 +302,14 @@ func (l *lineLink) settle(ctx context.Context, t timing) (odd bool, err error) {
 
 // receive waits for the answer. First is when its first byte came, or that of noise
 // before it.
-func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeout time.Duration) (f find, first time.Time, err error) {
+func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, t timing) (f find, first time.Time, err error) {
 	l.heard = l.heard[:0]
 	// An answer that has begun in time may end.
 	chars, char := l.mode.chars(r.mostLen()), l.char
 	if l.stream {
 		chars, char = chars+len(l.frame), streamChar
 	}
-	deadline := sent.Add(timeout + time.Duration(chars)*char)
+	deadline := sent.Add(t.timeout + time.Duration(chars)*char)
 	if err := l.await(ctx, r, sent); err != nil {
 		return f, first, err
 	}
@@ -323,7 +334,7 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeo
 		case n == 0 && f.hunted:
 			return f, first, nil
 		case n == 0 && wait == 0: // who was kept from looking until now has looked, too
-			return f, first, l.failure(timeout)
+			return f, first, l.failure(t.latest())
 		case n == 0:
 			continue
 		}
@@ -344,7 +355,7 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, timeo
 func (l *lineLink) failure(timeout time.Duration) error {
 	if len(l.heard) == 0 {
 		if l.silent++; l.stream && l.silent >= maxSilence {
-			return errLost("the connection is dead", fmt.Errorf("%w within %v, %d times", errSilent, timeout, l.silent))
+			return deadLink{timeout}
 		}
 		return fmt.Errorf("%w within %v", errSilent, timeout)
 	}

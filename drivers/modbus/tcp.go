@@ -77,7 +77,7 @@ func (l *tcpLink) converse(ctx context.Context, r request, t timing) (reply, err
 		return reply{}, errLost("cannot write to the connection", err)
 	}
 	sent := time.Now()
-	got, err := l.receive(ctx, r, sent.Add(t.timeout), t.timeout)
+	got, err := l.receive(ctx, r, sent.Add(t.timeout), t.latest())
 	l.used, l.fresh = time.Now(), false
 	if err != nil {
 		return reply{}, err
@@ -174,7 +174,7 @@ func (l *tcpLink) failure(ctx context.Context, err error, heard bool, timeout ti
 		return fmt.Errorf("%w within %v, only late ones", errGarbled, timeout)
 	}
 	if l.silent++; l.silent >= maxSilence {
-		return errLost("the connection is dead", fmt.Errorf("%w within %v, %d times", errSilent, timeout, l.silent))
+		return deadLink{timeout}
 	}
 	return fmt.Errorf("%w within %v", errSilent, timeout)
 }
