@@ -144,6 +144,18 @@ func (x *session) show(ctx context.Context, f *fed, readings []Reading) error {
 	if len(readings) == 0 {
 		return nil
 	}
+	x.slot.rawFed(x.entry, readings)
+	if server, ok := f.server.(Fitter); ok {
+		for i := range readings {
+			r := &readings[i]
+			if r.Quality == Bad {
+				continue
+			}
+			if err := server.Fits(r.Point, r.Value); err != nil {
+				r.Value, r.Quality, r.Err = Value{}, Bad, err
+			}
+		}
+	}
 	x.slot.noteFed(x.entry, readings)
 	ctx, cancel := context.WithTimeout(ctx, x.slot.host.opts.CallTimeout)
 	defer cancel()
@@ -163,13 +175,11 @@ func (x *session) feedDevice(ctx context.Context, f *fed, readings []Reading) (e
 	return f.server.Feed(ctx, readings)
 }
 
-// noteFed keeps values of topics and makes them those that the device knows: the
-// number of a name; of a value that cannot be, a bad reading.
-func (s *slot) noteFed(e *entry, readings []Reading) {
-	now := time.Now()
+// rawFed makes values of topics those that the device knows: the number of a name; of a
+// value that cannot be, a bad reading.
+func (s *slot) rawFed(e *entry, readings []Reading) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.counters.Reads++
 	for i := range readings {
 		r := &readings[i]
 		pt, p := &e.points[e.index[r.Point]], &s.state.points[e.index[r.Point]]
@@ -182,7 +192,18 @@ func (s *slot) noteFed(e *entry, readings []Reading) {
 				r.Value, r.Quality, r.Err = Value{}, Bad, err
 			}
 		}
-		s.keep(pt, p, r, now)
+	}
+}
+
+// noteFed keeps values of topics. Of one that is bad the last one before it stays.
+func (s *slot) noteFed(e *entry, readings []Reading) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.counters.Reads++
+	for i := range readings {
+		at := e.index[readings[i].Point]
+		s.keep(&e.points[at], &s.state.points[at], &readings[i], now)
 	}
 }
 
@@ -245,7 +266,7 @@ func (x *session) obey(ctx context.Context, a Asked, ok bool) error {
 	}
 	if err != nil {
 		if n, due := x.slot.reports.due("asked"); due {
-			x.slot.log.Warn("a foreign client's write was refused", "error", err, "count", n)
+			x.slot.log.Warn("a foreign client's write was refused", "error", brief(err), "count", n)
 		}
 		return nil
 	}

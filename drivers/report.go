@@ -1,6 +1,9 @@
 package drivers
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // reports keeps errors that repeat from filling the log: the first of a kind is
 // logged at once, then one a period, with how many there were.
@@ -12,6 +15,18 @@ type reports struct {
 type report struct {
 	at    time.Time
 	count int
+}
+
+// maxLogged bounds what a log says of an error that may name what was to be written.
+const maxLogged = 200
+
+// brief is the beginning of an error, for a log.
+func brief(err error) string {
+	said := err.Error()
+	if len(said) > maxLogged {
+		said = strings.ToValidUTF8(said[:maxLogged], "") + "…"
+	}
+	return said
 }
 
 // due counts an error of a kind and says whether to log it now, and how many came

@@ -31,6 +31,13 @@ type Server interface {
 	Asked() <-chan Asked
 }
 
+// Fitter is a Server that can tell which values a point of it cannot show: they are bad,
+// with the error as the reason.
+type Fitter interface {
+	Server
+	Fits(point string, v Value) error
+}
+
 // Asked is what a foreign client wants to write: each value goes to the topic Set of its
 // point's feed. All are judged before any is published.
 type Asked struct {

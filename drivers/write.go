@@ -100,7 +100,7 @@ func (x *session) write(ctx context.Context, c command, writes []pointWrite) (n 
 	})
 	if err != nil {
 		if times, due := x.slot.reports.due("write"); due {
-			x.slot.log.Warn("point was not written", "point", writes[0].point, "error", err, "count", times)
+			x.slot.log.Warn("point was not written", "point", writes[0].point, "error", brief(err), "count", times)
 		}
 	}
 	return n, err

@@ -205,3 +205,16 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 			`{"ok":false,"error":"the payload is over 65536 bytes"}`)
 	})
 }
+
+// What was to be written may be long, and is not for a log.
+func TestWriteThatFailsIsLoggedInShort(t *testing.T) {
+	f := &fake{writeErr: errors.New(strings.Repeat("x", 5000) + " does not fit")}
+	inHouse(t, one(f), lamp(), func(h *house) {
+		if got := h.set("home/lamp/level/set", "7"); !strings.Contains(got, "does not fit") {
+			t.Errorf("want all of it in the answer, got %.100s", got)
+		}
+		if n := strings.Count(h.log.String(), "x"); n < 100 || n > 300 {
+			t.Errorf("want the beginning in the log, got %d characters", n)
+		}
+	})
+}

@@ -172,6 +172,16 @@ func (s *server) Feed(_ context.Context, readings []drivers.Reading) error {
 	return nil
 }
 
+// Fits implements drivers.Fitter.
+func (s *server) Fits(point string, v drivers.Value) error {
+	i, ok := s.index[point]
+	if !ok {
+		return fmt.Errorf("%w: %q", errNoPoint, point)
+	}
+	_, err := s.points[i].encodeRounded(v, true)
+	return err
+}
+
 // store is that of the registers: it asks the Host, and waits for its word.
 func (s *server) store(to span, data, mask []byte) Code {
 	asked, code := s.values(to, data, mask)

@@ -334,6 +334,16 @@ func TestServerInTheHost(t *testing.T) {
 	say("hall/t", "21.5")
 	eventually("[215]", temperature)
 	eventually("exception 11", temperature) // it has grown too old
+	say("hall/t", "99999")                  // does not fit: bad, and the last value stays
+	eventually("bad 21.5 99999 does not fit int16", func() (any, error) {
+		for _, p := range host.Status()[0].Points {
+			if p.Name == "t" {
+				return fmt.Sprint(p.Quality, " ", p.Value, " ", p.Error), nil
+			}
+		}
+		return nil, errors.New("there is no point t")
+	})
+	eventually("exception 11", temperature)
 	say("fan", `{"speed": 65538}`)
 	eventually("[1 2]", func() (any, error) { return c.ReadRegisters(ctx, 1, modbus.ReadHoldingRegisters, 0, 2) })
 	if err := c.WriteRegisters(ctx, 1, 0, []uint16{1, 3}); err != nil {
