@@ -122,24 +122,16 @@ func (p *pub) keep() *message.Message {
 	return p.kept
 }
 
-// item is a place in the queue of s for the message. One for a subscriber inside, which
-// soon has it, is made together with the copy.
+// item is a place in the queue of s, whose lock the caller holds, for the message. One for
+// a subscriber inside, which soon has had it, is made in memory that is used again.
 func (p *pub) item(s *Session) *item {
-	if p.kept != nil || s.bus == nil || s.stored {
+	if s.bus == nil || s.stored {
 		return &item{msg: p.keep()}
 	}
-	both := &struct {
-		item
-		msg message.Message
-	}{}
-	if p.borrowed {
-		p.msg.CloneTo(&both.msg)
-	} else {
-		both.msg = p.msg
-	}
-	p.kept = &both.msg
-	both.item.msg = p.kept
-	return &both.item
+	p.own()
+	it := s.bus.item()
+	*it.msg = *p.current()
+	return it
 }
 
 // current is the message: the copy if there is one, so that it is encoded once.

@@ -29,6 +29,39 @@ type subscriber struct {
 	wake     chan struct{} // capacity 1
 	qos      message.QoS
 	retained bool
+	free     []*item // of the session's mu; see reuse
+}
+
+// keepItems is how many places in its queue a subscriber keeps to be used again.
+const keepItems = 512
+
+// item is a place for a message, with memory for that. The caller holds the session's mu.
+func (r *subscriber) item() *item {
+	if n := len(r.free); n > 0 {
+		it := r.free[n-1]
+		r.free[n-1] = nil
+		r.free = r.free[:n-1]
+		it.lone = true
+		return it
+	}
+	both := &struct {
+		item
+		msg message.Message
+	}{}
+	both.item.msg, both.lone = &both.msg, true
+	return &both.item
+}
+
+// reuse takes back a place that has left the queue, if nobody else has it. The caller holds
+// the session's mu.
+func (r *subscriber) reuse(it *item) {
+	if !it.lone || it.share != "" || len(r.free) >= keepItems {
+		return
+	}
+	m := it.msg
+	*m = message.Message{}
+	*it = item{msg: m}
+	r.free = append(r.free, it)
 }
 
 func newSubscriber() *subscriber { return &subscriber{wake: make(chan struct{}, 1)} }
@@ -437,9 +470,17 @@ func (srv *Server) next(s *Session, room []message.Message) (batch []message.Mes
 
 // takeUpTo removes what stands in the queue up to a position. The caller holds mu.
 func (s *Session) takeUpTo(b *batch, last uint64) {
-	for s.q.len() > 0 && s.q.plain.position() <= last {
-		s.dequeue(b, s.pop())
-	}
+	s.q.together(func() {
+		for s.q.len() > 0 && s.q.plain.position() <= last {
+			it := s.q.front() // nil: only the store has it
+			s.dequeue(b, s.q.pop())
+			if it != nil {
+				s.bus.reuse(it)
+			}
+		}
+	})
+	s.falls()
+	s.weigh()
 }
 
 // consumed removes what the handler has had, up to the position last. It reports

@@ -108,6 +108,65 @@ func TestBusCarriesMessagesWhole(t *testing.T) {
 	}
 }
 
+// TestBusMessagesStayAsTheyCame has handlers that keep all that they heard, with the places
+// of the queues and the memory of what was read used again in between.
+func TestBusMessagesStayAsTheyCame(t *testing.T) {
+	s := brokertest.Start(t, options())
+	all := []*listener{
+		listen(t, s, message.Subscription{Name: "a", Filters: []string{"in/#"}}),
+		listen(t, s, message.Subscription{Name: "b", Filters: []string{"#", "in/+"}, QoS: 2}),
+		listen(t, s, message.Subscription{Name: "c", Filters: []string{"in/+"}, QoS: 1, Durable: true}),
+	}
+	c := brokertest.Dial(t, s, &packet.Connect{Version: packet.V5, ClientID: "x", Clean: true})
+	const rounds, each = 40, 30
+	for r := range rounds {
+		for i := range each {
+			m := &packet.Publish{Topic: fmt.Sprint("in/", r, "-", i), Payload: fmt.Append(nil, r, "-", i), Retain: i%7 == 0}
+			if i%4 > 0 {
+				m.Properties.UserProperties = []message.Property{{Key: "n", Value: fmt.Sprint(i)}}
+			}
+			if i%5 == 0 {
+				m.QoS, m.ID = 1, uint16(i+1)
+			}
+			if err := c.Send(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := 0; i < each; i += 5 { // the acknowledgements
+			if _, err := c.ReadPatiently(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, l := range all {
+			l.payloads(t, (r+1)*each)
+		}
+	}
+	eventually(t, "nothing is counted as queued", func() bool {
+		at := s.Stats()
+		return at.Queued == 0 && at.QueuedBytes == 0 && at.QueuedInMemory == 0
+	})
+	for k, l := range all {
+		if l.payloads(t, rounds*each); len(l.heard) != rounds*each {
+			t.Errorf("subscriber %d heard %d messages", k, len(l.heard))
+		}
+		for n, m := range l.heard {
+			r, i := n/each, n%each
+			properties := ""
+			if i%4 > 0 {
+				properties = fmt.Sprint(i)
+			}
+			got := ""
+			for _, p := range m.UserProperties {
+				got += p.Value
+			}
+			if text := fmt.Sprint(r, "-", i); m.Topic != "in/"+text || string(m.Payload) != text || got != properties || m.Origin != "client/x" {
+				t.Fatalf("subscriber %d: message %d is %+v", k, n, m)
+			}
+		}
+		l.stop(t)
+	}
+}
+
 func TestBusKeepsOrderAcrossQoS(t *testing.T) {
 	s := brokertest.Start(t, options())
 	l := listen(t, s, message.Subscription{Name: "rules", Filters: []string{"x"}, QoS: 2})

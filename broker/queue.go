@@ -41,6 +41,7 @@ type item struct {
 	refused bool // the store did not take it
 	again   bool // it comes again if it is refused: a delayed message
 	wait    bool // for an in-process subscriber: not safe in the store yet
+	lone    bool // nobody else has it, or the memory of its message: see subscriber.reuse
 }
 
 // queue is what waits to be sent to one session, oldest first. It is plain state
@@ -114,6 +115,20 @@ func (q *queue) keepIn(it *item, n int) {
 	if q.all != nil {
 		q.all.memory.Add(bytes)
 	}
+}
+
+// together counts what f does to the queue in the totals at once.
+func (q *queue) together(f func()) {
+	all, n, bytes, memory := q.all, q.n, q.bytes[kind(false)], q.memory
+	q.all = nil
+	defer func() {
+		if q.all = all; all != nil {
+			all.messages.Add(int64(q.n - n))
+			all.bytes.Add(q.bytes[kind(false)] - bytes)
+			all.memory.Add(q.memory - memory)
+		}
+	}()
+	f()
 }
 
 // uncount takes the queue out of the totals, for good.

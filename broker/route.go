@@ -47,7 +47,8 @@ func (srv *Server) intercepts(name string) bool {
 // own gives the message memory of its own.
 func (p *pub) own() {
 	if p.borrowed {
-		p.msg = *p.msg.Clone()
+		m := p.msg
+		m.CloneTo(&p.msg)
 		p.borrowed = false
 	}
 }
@@ -280,12 +281,12 @@ func (b *batch) deliver(p *pub, t *target, later bool) bool {
 		return true
 	}
 	if qos > 0 || s.bus != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		it := p.item(s)
 		it.qos, it.retain, it.ids, it.share = qos, retain, t.ids, t.share
 		it.waits, it.moves, it.again = t.waits, t.moves, p.tried
 		it.class = b.srv.classOf(s, p)
-		s.mu.Lock()
-		defer s.mu.Unlock()
 		return s.put(b, it, later)
 	}
 	c := s.conn.Load()

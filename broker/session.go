@@ -137,12 +137,12 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 	if !it.moves {
 		s.limit(b)
 	}
-	s.behind.Store(s.q.zero > 0)
+	s.falls()
 	if s.bus == nil {
 		return true
 	}
 	if later {
-		it.wait = true
+		it.wait, it.lone = true, false
 		s.await(b, emit{s: s, it: it})
 	}
 	b.wake(s.bus, it)
@@ -152,8 +152,18 @@ func (s *Session) put(b *batch, it *item, later bool) bool {
 // weigh notes how much the session has before it, for the choice of a group's
 // member.
 func (s *Session) weigh() {
-	s.load.Store(int64(s.q.len() + s.inFlight.len()))
-	s.flights.Store(int64(s.inFlight.len()))
+	flights := int64(s.inFlight.len())
+	s.load.Store(int64(s.q.len()) + flights)
+	if s.flights.Load() != flights { // to read costs less than to write
+		s.flights.Store(flights)
+	}
+}
+
+// falls notes whether messages of QoS 0 must queue.
+func (s *Session) falls() {
+	if behind := s.q.zero > 0; s.behind.Load() != behind {
+		s.behind.Store(behind)
+	}
 }
 
 // refuses drops a message that is not to be queued, because the queue is full and

@@ -17,7 +17,22 @@ const MaxLength = 65535
 // ([MQTT-4.7.0-1], [MQTT-4.7.3-1], [MQTT-4.7.3-2], [MQTT-4.7.3-3], [MQTT3-4.7.1-1],
 // [MQTT3-4.7.3-1], [MQTT3-4.7.3-2], [MQTT3-4.7.3-3]).
 func ValidName(s string) bool {
-	return validText(s) && !strings.ContainsAny(s, "+#")
+	return isPlain(s) || validText(s) && !strings.ContainsAny(s, "+#")
+}
+
+// isPlain reports whether s is short and of nothing but ASCII that may stand in a name:
+// most are, and one pass tells.
+func isPlain(s string) bool {
+	const short = MaxLevels // no more levels than that, whatever they are
+	if s == "" || len(s) >= short {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c == 0 || c >= 0x80 || c == '+' || c == '#' {
+			return false
+		}
+	}
+	return true
 }
 
 // ValidFilter reports whether s is a topic filter: as [ValidName], but a level may
