@@ -152,7 +152,7 @@ func (l *lane) feed(ctx context.Context, u *unit) {
 		var calls []Call
 		for _, j := range u.rules {
 			if j.Stage == stage && (stage == Watch || j.Retained) {
-				calls = append(calls, l.retainedFor(bus, j)...)
+				calls = append(calls, l.engine.retainedFor(bus, j)...)
 			}
 		}
 		slices.SortStableFunc(calls, func(a, b Call) int { return cmp.Compare(a.Message.Topic, b.Message.Topic) })
@@ -166,9 +166,28 @@ func (l *lane) feed(ctx context.Context, u *unit) {
 	}
 }
 
+// prime shows the Watch rules of units that are Early what is retained, before the units
+// come into force: Before rules run at once, and do not wait for the lane.
+func (e *Engine) prime(ctx context.Context, units []*unit) {
+	bus, ok := e.currentBus().(RetainedBus)
+	if !ok {
+		return
+	}
+	for _, u := range units {
+		for _, j := range u.rules {
+			if j.Stage != Watch || !j.Early {
+				continue
+			}
+			for part := range slices.Chunk(e.retainedFor(bus, j), 256) {
+				e.runProgram(ctx, u, part, e.opts.AfterTimeout)
+			}
+		}
+	}
+}
+
 // retainedFor makes the calls of one rule for what is retained.
-func (l *lane) retainedFor(bus RetainedBus, j *judge) (calls []Call) {
-	now, seen := l.engine.clock.Now(), make(map[string]bool)
+func (e *Engine) retainedFor(bus RetainedBus, j *judge) (calls []Call) {
+	now, seen := e.clock.Now(), make(map[string]bool)
 	for _, f := range j.Filters {
 		for _, m := range bus.Retained(f, mostRetained) {
 			if seen[m.Topic] {
@@ -176,7 +195,7 @@ func (l *lane) retainedFor(bus RetainedBus, j *judge) (calls []Call) {
 			}
 			seen[m.Topic] = true
 			m.Retain = true
-			calls = append(calls, Call{Trigger: OnMessage, Rule: j.index, Message: &m, Now: now})
+			calls = append(calls, Call{Trigger: OnMessage, Rule: j.index, Message: &m, Unordered: j.Stage == Watch, Now: now})
 		}
 	}
 	return calls

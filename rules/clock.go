@@ -18,3 +18,12 @@ type machineClock struct{}
 
 func (machineClock) Now() time.Time                         { return time.Now() }
 func (machineClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
+
+// CameBefore reports whether a message that came at a was there before one that came at b.
+// Where one of the two has no monotonic reading, as what was kept over a restart, nobody
+// knows, and it is false: wall clocks are set.
+func CameBefore(a, b time.Time) bool {
+	return monotonic(a) && monotonic(b) && a.Before(b)
+}
+
+func monotonic(t time.Time) bool { return t != t.Round(0) }

@@ -178,6 +178,7 @@ func (e *Engine) Run(ctx context.Context, bus message.Bus) error {
 	}
 	e.setBus(bus)
 	defer e.setBus(nil)
+	e.prime(ctx, e.set.Load().units)
 	var group sync.WaitGroup
 	for _, l := range e.lanes {
 		group.Go(func() { e.supervise(ctx, "rule language", l.lang.Name(), l.lang.Run) })

@@ -365,7 +365,7 @@ func (l *lane) judge(own context.Context, s *ruleSet, b *batch) error {
 	ctx, after := b.ctx, s.stage(l.index, b.ear)
 	l.ran = true
 	l.out.mark()
-	l.gather(after, l.ears[b.ear].history, b.msgs)
+	l.gather(after, b.ear, b.msgs)
 	l.effects = l.effects[:0]
 	for i := range l.groups {
 		g := &l.groups[i]
@@ -421,8 +421,8 @@ func (o *Outcome) acts() bool {
 }
 
 // gather makes the calls of a batch, grouped by program.
-func (l *lane) gather(after *stage, past *history, msgs []message.Message) {
-	now := l.engine.clock.Now()
+func (l *lane) gather(after *stage, ear int, msgs []message.Message) {
+	now, past := l.engine.clock.Now(), l.ears[ear].history
 	for len(l.groups) < len(after.spans) {
 		l.groups = append(l.groups, group{})
 	}
@@ -450,6 +450,7 @@ func (l *lane) gather(after *stage, past *history, msgs []message.Message) {
 			if j.Prev {
 				call.Prev = prev
 			}
+			call.Unordered = j.Stage == Watch && ear == keptEar
 			g.calls, g.order = append(g.calls, call), append(g.order, place{msg: i, rule: k})
 		}
 	}

@@ -330,6 +330,7 @@ func (e *Engine) swap(ctx context.Context, files map[string]*file, fresh []*unit
 			}
 		}
 	}
+	e.prime(ctx, fresh)
 	e.mu.Lock()
 	e.files = files
 	e.mu.Unlock()

@@ -19,7 +19,8 @@ const (
 	Before
 	// Watch rules hear what stands on topics, for the other rules of their file to read.
 	// They run before these, hear what is retained when they come into force, and are
-	// neither counted nor shown; their outcome is to be empty.
+	// neither counted nor shown; their outcome is to be empty. Beside rules that ask for a
+	// QoS above 0 they hear each message twice, in the order of either subscription.
 	Watch
 )
 
@@ -61,6 +62,9 @@ type Rule struct {
 	// Hooks are the names of the webhooks that run it: the message of such a call has
 	// the topic $hook/NAME (After only).
 	Hooks []string
+	// Early says that it may run at any time, also before the program is started, so that
+	// what is retained is known to the first Before rule that runs (Watch only).
+	Early bool
 	// Shadow says that what it would publish and request is told, not done (After only).
 	Shadow bool
 	// Hidden says that it is a part of another rule of the file, the one of Outcome.For: it
@@ -181,9 +185,12 @@ type Call struct {
 	Rule    int              // index in Program.Rules, for OnMessage and OnSchedule
 	Message *message.Message // for OnMessage
 	Prev    *message.Message // the topic's previous message, if Rule.Prev and there is one
-	Timer   string           // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
-	Name    string           // for OnTimer and OnReply, as the program gave it with Data
-	Data    []byte
+	// Unordered says that a message to a Watch rule may have come before one of its topic
+	// that it has heard: then it is to be passed over. CameBefore tells.
+	Unordered bool
+	Timer     string // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
+	Name      string // for OnTimer and OnReply, as the program gave it with Data
+	Data      []byte
 	// Schedule is what a call OnSchedule is due by, as its String says it, or "start".
 	Schedule string
 	// Late is how long ago a timer with a Name was due, or a schedule, that went by while

@@ -57,6 +57,19 @@ func newUnit(file string, lane int, hash string, prog Program, state *State) *un
 	return u
 }
 
+// hearsBy reports whether a rule of the unit hears by a subscription. A Watch rule hears by
+// both if one of the others is kept: what stands on a topic is known before what came
+// after it is judged.
+func (u *unit) hearsBy(r *Rule, ear int) bool {
+	switch {
+	case r.Stage == Before:
+		return false
+	case r.Stage == Watch && ear == keptEar:
+		return slices.ContainsFunc(u.rules, func(j *judge) bool { return j.ear() == keptEar && len(j.Filters) > 0 })
+	}
+	return r.ear() == ear
+}
+
 // outdated reports whether the program was compiled from what was remembered, wrongly.
 func (u *unit) outdated() bool {
 	p, ok := u.prog.(Provisional)
@@ -100,7 +113,7 @@ func newSet(units []*unit, languages int) *ruleSet {
 		u.refs.Add(1)
 		s.before.add(u, func(r *Rule) bool { return r.Stage == Before })
 		for ear := range ears {
-			s.stage(u.lane, ear).add(u, func(r *Rule) bool { return r.Stage != Before && r.ear() == ear })
+			s.stage(u.lane, ear).add(u, func(r *Rule) bool { return u.hearsBy(r, ear) })
 		}
 	}
 	s.before.rank()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/expr-lang/expr/ast"
 
@@ -34,6 +35,7 @@ type memory struct {
 type remembered struct {
 	topic   string
 	payload []byte
+	at      time.Time // when it came
 	decoded bool
 	value   any // never written to once it is decoded
 	numbers numbers
@@ -79,11 +81,14 @@ func hears(filter, topic string) bool {
 }
 
 // hear remembers a message. An empty payload is none, as that of a retained message
-// which is taken away.
-func (m *memory) hear(msg *message.Message) {
+// which is taken away. One that is unordered may be older than what is known.
+func (m *memory) hear(msg *message.Message, unordered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := m.topics[msg.Topic]
+	if unordered && at != nil && rules.CameBefore(msg.At, at.Value.(*remembered).at) {
+		return
+	}
 	if len(msg.Payload) == 0 || len(msg.Payload) > maxStatePayload {
 		m.forget(at)
 		return
@@ -100,7 +105,7 @@ func (m *memory) hear(msg *message.Message) {
 	if cap(r.payload) > 2*len(msg.Payload)+64 {
 		r.payload = nil // what a longer one took is not counted any more
 	}
-	r.payload = append(r.payload[:0], msg.Payload...)
+	r.payload, r.at = append(r.payload[:0], msg.Payload...), msg.At
 	r.decoded, r.value = false, nil
 	for len(m.topics) > maxStateTopics || m.bytes > maxStateBytes {
 		m.forget(m.order.Front())
@@ -159,7 +164,7 @@ func (f *ruleFile) watch() *compiled {
 	for f.names[name] > 0 {
 		name += " "
 	}
-	return &compiled{Rule: rules.Rule{Name: name, Line: 1, Stage: rules.Watch, Filters: own.watched}, watch: own.memory}
+	return &compiled{Rule: rules.Rule{Name: name, Line: 1, Stage: rules.Watch, Early: true, Filters: own.watched}, watch: own.memory}
 }
 
 // hears notes the filter that hears what a slot gives.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -82,6 +83,32 @@ func TestStateOfTopics(t *testing.T) {
 				t.Errorf("it came to %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// What is told out of order does not take the place of what came later.
+func TestStateOfTopicsOutOfOrder(t *testing.T) {
+	p, came := compile(t, ruleIf(`state("a") == "new"`)), time.Now()
+	watch := func(payload string, at time.Time, unordered bool) {
+		m := &message.Message{Topic: "a", Payload: []byte(payload), At: at}
+		p.Run(t.Context(), []rules.Call{{Rule: watchOf(p), Message: m, Unordered: unordered, Now: noon}})
+	}
+	for _, c := range []struct {
+		name, payload string
+		at            time.Time
+		unordered     bool
+		want          string
+	}{
+		{"the first", "new", came, false, "yes"},
+		{"one before it", "old", came.Add(-1), true, "yes"},
+		{"one before it, in order", "other", came.Add(-1), false, "no"},
+		{"one after it", "new", came.Add(1), true, "yes"},
+		{"one of a former process", "old", came.Round(0), true, "no"},
+	} {
+		watch(c.payload, c.at, c.unordered)
+		if got := verdict(ask(t, p, "home/hall/x", `{}`, "-")); got != c.want {
+			t.Errorf("%s: it came to %q, want %q", c.name, got, c.want)
+		}
 	}
 }
 

@@ -73,6 +73,32 @@ func TestWatchOverVersions(t *testing.T) {
 	}
 }
 
+// TestWatchOutOfOrder: what is told out of order does not take the place of what came later,
+// neither here nor in the worker.
+func TestWatchOutOfOrder(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `watch('a'); on('ask', () => publish('a', last('a').text))`)
+	came := time.Now()
+	for _, c := range []struct {
+		payload   string
+		at        time.Time
+		unordered bool
+		want      string
+	}{
+		{"new", came, false, "new"},
+		{"old", came.Add(-1), true, "new"},
+		{"back", came.Add(-1), false, "back"},
+		{"later", came.Add(1), true, "later"},
+	} {
+		call := s.call(0, "a", c.payload)
+		call.Message.At, call.Unordered = c.at, c.unordered
+		s.run(t, p, call)
+		if got, want := show(s.hear(t, p, 1, "ask", "")), fmt.Sprintf("publish a %q q0", c.want); got != want {
+			t.Errorf("after %q: %s, want %s", c.payload, got, want)
+		}
+	}
+}
+
 // TestWatchIsBounded: what was heard longest ago goes first, in the worker and here.
 func TestWatchIsBounded(t *testing.T) {
 	s := start(t, patient)

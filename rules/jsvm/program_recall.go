@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
 )
 
@@ -67,6 +68,14 @@ func (k *keptRecall) note(out *wireOutcome, watched *wireMessage) bool {
 		k.pace(c)
 	}
 	return true
+}
+
+// knowsLater reports whether a message that came after m was heard on its topic.
+func (k *keptRecall) knowsLater(m *message.Message) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	last := k.recall.last(m.Topic)
+	return last != nil && rules.CameBefore(m.At, last.At)
 }
 
 // restore takes over what a former version or process has saved, at a steady time. It
