@@ -14,7 +14,7 @@ const mostReads = 200
 // once, so that all see the same. It belongs to whoever holds loading, and its goroutines.
 type library struct {
 	engine   *Engine
-	fsys     fs.FS
+	fsys     fs.FS        // nil if all that there is was seen
 	recalled func() error // waits until what rules keep is there
 
 	mu   sync.Mutex
@@ -40,6 +40,9 @@ func (l *library) read(name string) ([]byte, error) {
 	defer l.mu.Unlock()
 	if was, ok := l.seen[name]; ok {
 		return was.text, was.err
+	}
+	if l.fsys == nil {
+		return nil, noFile(name)
 	}
 	text, skip, err := l.engine.readFile(l.fsys, name)
 	if skip || err == nil && text == nil {

@@ -40,7 +40,8 @@ type found struct {
 // Files in sub folders count; those that begin with a dot, tests (*.test.yaml) and
 // type declarations (*.d.ts) do not; a folder that is missing is empty. A file with
 // the same content keeps its program, its timers and its counters. A file that is
-// broken keeps the version that was in force, while the changes of the other files
+// broken keeps the version that was in force, or, in a new process, the one that was if
+// the folder is a [FormerFS], while the changes of the other files
 // take effect. A file that is gone is taken out; its state stays.
 //
 // The error joins an [Error] for each thing that is wrong with a file. If the
@@ -174,6 +175,9 @@ func (e *Engine) compileAll(ctx context.Context, lib *library, texts map[string]
 	made := make([]*file, len(names))
 	eachAtOnce(len(names), func(i int) {
 		made[i] = e.makeFile(ctx, lib, names[i], texts[names[i]], old[names[i]])
+		if made[i].unit == nil && ctx.Err() == nil {
+			made[i].unit = e.makeFormer(ctx, lib, names[i], texts[names[i]].lane)
+		}
 	})
 	for i, name := range names {
 		f := made[i]
@@ -229,20 +233,27 @@ func (e *Engine) makeFile(ctx context.Context, lib *library, name string, text f
 	if f.unit != nil && f.unit.hash == hash && f.unit.lane == f.lane && lib.same(f.unit.reads) && !f.unit.outdated() {
 		return f
 	}
+	unit, err := e.makeUnit(ctx, lib, name, text)
+	if err != nil {
+		return f.broken(err)
+	}
+	f.unit = unit
+	return f
+}
+
+func (e *Engine) makeUnit(ctx context.Context, lib *library, name string, text found) (u *unit, err error) {
+	sum := sha256.Sum256(text.text)
 	reads := make(map[string]string)
 	prog, err := e.compile(ctx, lib, name, text, reads)
 	if err != nil {
-		return f.broken(err)
+		return nil, err
 	}
 	err = guarded(ctx, func(context.Context) error {
-		f.unit = newUnit(name, f.lane, hash, prog, e.stateOf(name))
+		u = newUnit(name, text.lane, hex.EncodeToString(sum[:]), prog, e.stateOf(name))
+		u.reads = reads
 		return nil
 	})
-	if err != nil {
-		return f.broken(err)
-	}
-	f.unit.reads = reads
-	return f
+	return u, err
 }
 
 // broken notes what is wrong with the newest version.

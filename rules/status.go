@@ -67,6 +67,20 @@ func (e *Engine) Status() []FileStatus {
 	return all
 }
 
+// Broken are the files of the folder whose newest version is not right, by name.
+func (e *Engine) Broken() (names []string) {
+	e.mu.Lock()
+	files := e.files
+	e.mu.Unlock()
+	for name, f := range files {
+		if f.err != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // InForce goes through the rules in force that are shown, by file: what they are without
 // what they did, for less than a Status. They are not to be changed.
 func (e *Engine) InForce(yield func(file string, r *Rule) bool) {

@@ -341,7 +341,7 @@ func (g *Gateway) loadRules(ctx context.Context) error {
 		if g.up.Load() {
 			g.ruleFiles.settle(ctx, cfg.Rules.Folder)
 		}
-		err := g.rules.Load(ctx, os.DirFS(cfg.Rules.Folder))
+		err := g.rules.Load(ctx, g.ruleFolder(cfg.Rules.Folder))
 		if g.ruleLoads.Add(1) > 1 { // else the rules wait for it; the watch of the folder loads it once more soon
 			g.keepVersion(ctx, cfg.Rules.Folder, err)
 		}
