@@ -152,7 +152,11 @@ func (l *lane) feed(ctx context.Context, u *unit) {
 		var calls []Call
 		for _, j := range u.rules {
 			if j.Stage == stage && (stage == Watch || j.Retained) {
-				calls = append(calls, l.engine.retainedFor(bus, j)...)
+				found := l.engine.retainedFor(bus, j)
+				calls = append(calls, found...)
+				if stage == After {
+					j.fed = newFed(found, l.engine.clock.Now())
+				}
 			}
 		}
 		slices.SortStableFunc(calls, func(a, b Call) int { return cmp.Compare(a.Message.Topic, b.Message.Topic) })

@@ -443,7 +443,7 @@ func (l *lane) gather(after *stage, ear int, msgs []message.Message) {
 			if m.Hops >= deep && j.round(&j.deep, mostDeep, now) {
 				l.engine.suspend(j, m.Topic, now)
 			}
-			if j.suspended(now) {
+			if j.suspended(now) || j.fed != nil && j.heardAgain(m, now) {
 				continue
 			}
 			call := Call{Trigger: OnMessage, Rule: j.index, Message: m, Explain: j.wantsFacts(now, l.engine.opts.Limits.Explained), Now: now}

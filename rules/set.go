@@ -40,6 +40,7 @@ type judge struct {
 	origin string
 	bundle *bundle       // nil: it is asked about each message
 	picked atomic.Uint64 // messages that went through the bundle's sieve to it
+	fed    *fed          // of whoever holds the lane; nil if nothing of it may come again
 	tally
 }
 

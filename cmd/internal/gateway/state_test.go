@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,5 +59,88 @@ rules:
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// A rule that comes into force while its topic is published hears what is retained, and
+// then every message once.
+func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
+	const versions, ahead = 20, 50
+	rule := func(n int) string {
+		return fmt.Sprintf("rules:\n  - {name: seq, on: seq, retained: true, do: [{publish: out/%d, payload: '${payload}'}]}\n", n)
+	}
+	h := newHouse(t, map[string]string{"users": "", "acl.yaml": ""})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var most atomic.Int64 // that came out
+	moved, watched, stood := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
+	heard := make(map[string][]int)
+	ended, sent := make(chan error, 1), make(chan error, 1)
+	go func() {
+		ended <- h.g.broker.Subscribe(ctx, message.Subscription{Name: "test", Filters: []string{"out/+"}, Ready: func() { close(stood) }},
+			func(_ context.Context, msgs []message.Message) error {
+				for _, m := range msgs {
+					n, err := strconv.Atoi(string(m.Payload))
+					if err != nil {
+						return err
+					}
+					heard[m.Topic] = append(heard[m.Topic], n)
+					most.Store(max(most.Load(), int64(n)))
+				}
+				for _, c := range []chan struct{}{moved, watched} {
+					select {
+					case c <- struct{}{}:
+					default:
+					}
+				}
+				return nil
+			})
+	}()
+	<-stood
+	sending, stop := context.WithCancel(ctx)
+	go func() {
+		for n := int64(1); sending.Err() == nil; n++ {
+			if err := h.g.broker.Publish(ctx, message.Message{Topic: "seq", Payload: fmt.Appendf(nil, "%d", n), Retain: true}); err != nil {
+				sent <- err
+				return
+			}
+			for n-most.Load() > ahead && sending.Err() == nil {
+				select {
+				case <-moved:
+				case <-sending.Done():
+				}
+			}
+		}
+		sent <- nil
+	}()
+	for n := range versions {
+		write(t, filepath.Join(h.cfg.Rules.Folder, "a.yaml"), rule(n))
+		if err := h.g.loadRules(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for before := most.Load(); most.Load() <= before+ahead && ctx.Err() == nil; {
+			select {
+			case <-watched:
+			case <-ctx.Done():
+			}
+		}
+	}
+	stop()
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if len(heard) != versions {
+		t.Errorf("%d versions heard anything, not %d", len(heard), versions)
+	}
+	for topic, all := range heard {
+		for i := 1; i < len(all); i++ {
+			if all[i] != all[i-1]+1 {
+				t.Fatalf("%s: %d came after %d", topic, all[i], all[i-1])
+			}
+		}
 	}
 }
