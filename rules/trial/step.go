@@ -25,6 +25,7 @@ var verbs = []struct {
 	{"set clock", readSetClock},
 	{"hook", readHook},
 	{"reply", readReply},
+	{"function", readFunction},
 	{"expect request", readExpectRequest},
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Options say what a [World] is made of.
 type Options struct {
-	// Engine is what engines are made of; its Clock, Keeper and Fetcher are the world's. Its
+	// Engine is what engines are made of; its Clock, Keeper, Fetcher and Funcs are the world's. Its
 	// Languages must run while the world does: see [Shared].
 	Engine rules.Options
 	// Folder is the folder of rules. Required.
@@ -47,6 +47,7 @@ type World struct {
 	bus    *Bus
 	keeper *Keeper
 	web    fetcher
+	funcs  funcs
 	seen   []bool // by place among the messages that were routed
 	now    *engine
 }
@@ -93,6 +94,7 @@ func (w *World) start(ctx context.Context) error {
 	life := &engine{keeping: &keeping{Keeper: w.keeper}, ended: make(chan error, 1)}
 	opt.Languages = observed(opt.Languages, w.opt.Observe)
 	opt.Clock, opt.Keeper, opt.Fetcher, opt.Limits.Explained = w.clock, life.keeping, &w.web, -1
+	opt.Funcs = &w.funcs
 	var err error
 	if life.Engine, err = rules.New(opt); err != nil {
 		return err
