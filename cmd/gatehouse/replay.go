@@ -59,55 +59,37 @@ func (f *replayFlags) replay(ctx context.Context, out io.Writer, name string) er
 			return fmt.Errorf("%s is not a folder of rules", folder)
 		}
 	}
-	recording, err := readRecording(name)
-	if err != nil {
-		return err
-	}
-	var old, now []trial.Action
-	err = gateway.Try(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()}, func(ctx context.Context, o rules.Options) error {
-		var err error
-		if old, err = trial.Replay(ctx, trial.Options{Engine: o, Folder: os.DirFS(f.old)}, recording); err != nil {
-			return fmt.Errorf("the rules in %s: %w", f.old, err)
-		}
-		if now, err = trial.Replay(ctx, trial.Options{Engine: o, Folder: os.DirFS(f.rules)}, recording); err != nil {
-			return fmt.Errorf("the rules in %s: %w", f.rules, err)
+	var sides [2]*trial.Replayed
+	err = gateway.Try(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()}, func(ctx context.Context, o rules.Options) (err error) {
+		for i, folder := range []string{f.old, f.rules} {
+			if sides[i], err = replayed(ctx, trial.Options{Engine: o, Folder: os.DirFS(folder)}, name); err != nil {
+				return fmt.Errorf("%s, with the rules in %s: %w", name, folder, err)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	differences := trial.Compare(old, now)
+	old, now := sides[0], sides[1]
+	differences := trial.Compare(old.Actions, now.Actions)
 	tellDifferences(out, differences)
-	last := recording[len(recording)-1].At.Sub(recording[0].At)
 	fmt.Fprintf(out, "%d messages in %v: %d actions of the old rules, %d of the new ones, %d differences\n",
-		messagesOf(recording), last.Round(time.Second), len(old), len(now), len(differences))
+		now.Messages, now.To.Sub(now.From).Round(time.Second), len(old.Actions), len(now.Actions), len(differences))
 	if len(differences) > 0 {
 		return errTold
 	}
 	return nil
 }
 
-func readRecording(name string) (recording []trial.Entry, err error) {
+// replayed has one folder of rules hear a recording, which is read as it goes.
+func replayed(ctx context.Context, o trial.Options, name string) (r *trial.Replayed, err error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	if recording, err = trial.ReadRecording(file); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return recording, nil
-}
-
-// messagesOf is how many messages a recording has.
-func messagesOf(recording []trial.Entry) (n int) {
-	for i := range recording {
-		if recording[i].Topic != "" && !recording[i].Was {
-			n++
-		}
-	}
-	return n
+	return trial.Replay(ctx, o, trial.Entries(file))
 }
 
 func tellDifferences(out io.Writer, all []trial.Difference) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 	"unicode/utf8"
 
@@ -89,41 +90,54 @@ func (e *Entry) Message() message.Message {
 // maxLine bounds a line of a recording, in bytes: what a message may have at most, encoded.
 const maxLine = 512 << 20
 
-// ReadRecording reads a recording. A last line that is not whole is left out: the machine
-// went off. Any other that is not right is an error with its number.
-func ReadRecording(r io.Reader) ([]Entry, error) {
-	var all []Entry
-	in := newLineReader(r)
-	for n := 1; ; n++ {
-		line, whole, err := in.next()
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("line %d: %w", n, err)
-		case len(line) == 0 && !whole:
-			if len(all) == 0 {
-				return nil, errors.New("the recording is empty")
+// Entries reads a recording, entry by entry, and ends with an error if a line is not right,
+// which it names. A last line that is not whole is left out: the machine went off.
+func Entries(r io.Reader) iter.Seq2[*Entry, error] {
+	return func(yield func(*Entry, error) bool) {
+		in := newLineReader(r)
+		for n := 1; ; n++ {
+			line, whole, err := in.next()
+			switch {
+			case err != nil:
+				yield(nil, fmt.Errorf("line %d: %w", n, err))
+				return
+			case len(line) == 0 && !whole:
+				if n == 1 {
+					yield(nil, errors.New("the recording is empty"))
+				}
+				return
 			}
-			return all, nil
-		}
-		var e Entry
-		if err := json.Unmarshal(line, &e); err != nil {
-			if !whole && n > 1 {
-				return all, nil //nolint:nilerr // it was being written when the machine went off
+			e := &Entry{}
+			if err := json.Unmarshal(line, e); err != nil {
+				if whole || n == 1 { // else it was being written when the machine went off
+					yield(nil, fmt.Errorf("line %d is not one of a recording: %w", n, err))
+				}
+				return
 			}
-			return nil, fmt.Errorf("line %d is not one of a recording: %w", n, err)
+			if err := e.check(n); err != nil {
+				yield(nil, err)
+				return
+			}
+			if !yield(e, nil) {
+				return
+			}
 		}
-		switch {
-		case n == 1 && e.Recording != Form:
-			return nil, fmt.Errorf("line 1 is not the head of a recording that can be read: its form is %d, not %d", e.Recording, Form)
-		case n > 1 && e.Topic == "" && e.Lost == 0 && !e.End:
-			return nil, fmt.Errorf("line %d has no topic", n)
-		case e.QoS > message.ExactlyOnce:
-			return nil, fmt.Errorf("line %d: there is no QoS %d", n, e.QoS)
-		case !inRange(e.At):
-			return nil, fmt.Errorf("line %d: the time %v cannot be", n, e.At)
-		}
-		all = append(all, e)
 	}
+}
+
+// check looks whether an entry can be that of a line, from 1.
+func (e *Entry) check(n int) error {
+	switch {
+	case n == 1 && e.Recording != Form:
+		return fmt.Errorf("line 1 is not the head of a recording that can be read: its form is %d, not %d", e.Recording, Form)
+	case n > 1 && e.Topic == "" && e.Lost == 0 && !e.End:
+		return fmt.Errorf("line %d has no topic", n)
+	case e.QoS > message.ExactlyOnce:
+		return fmt.Errorf("line %d: there is no QoS %d", n, e.QoS)
+	case !inRange(e.At):
+		return fmt.Errorf("line %d: the time %v cannot be", n, e.At)
+	}
+	return nil
 }
 
 // lineReader reads lines of at most maxLine bytes.

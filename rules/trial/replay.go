@@ -3,7 +3,9 @@ package trial
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -17,51 +19,76 @@ type Action struct {
 	Text string // without the time: what was published, or became of a message
 }
 
-// Replay has the rules of o hear a recording, in virtual time, and returns what they did,
-// in order. What rules have published when it was recorded is left out: these do so now,
-// or not. Requests get no reply. Options.Start and Retained are those of the recording.
-func Replay(ctx context.Context, o Options, recording []Entry) ([]Action, error) {
-	var all []Action
-	if len(recording) == 0 || recording[0].Recording != Form {
-		return nil, fmt.Errorf("the recording has no head")
+// Replayed is what came of a replay.
+type Replayed struct {
+	Actions  []Action // in order
+	Messages int      // of the recording, but for those that were retained when it began
+	From, To time.Time
+}
+
+// Replay has the rules of o hear a recording, as [Entries] gives it, in virtual time, and
+// returns what they did. What rules have published when it was recorded is left out: these
+// do so now, or not. Requests get no reply. Options.Start and Retained are those of the
+// recording, of which no more than these and one entry are held.
+func Replay(ctx context.Context, o Options, recording iter.Seq2[*Entry, error]) (*Replayed, error) {
+	next, stop := iter.Pull2(recording)
+	defer stop()
+	e, err, there := next()
+	switch {
+	case err != nil:
+		return nil, err
+	case !there || e.Recording != Form:
+		return nil, errors.New("the recording has no head")
 	}
-	o.Start, o.Retained = recording[0].At, nil
+	done := &Replayed{From: e.At, To: e.At}
+	o.Start, o.Retained = e.At, nil
 	if o.Engine.Zone != nil {
 		o.Start = o.Start.In(o.Engine.Zone)
 	}
-	for i := range recording {
-		if e := &recording[i]; e.Was && e.Topic != "" {
-			o.Retained = append(o.Retained, e.Message())
-		}
+	e, err, there = next()
+	for ; there && err == nil && e.Was; e, err, there = next() {
+		o.Retained = append(o.Retained, e.Message())
 	}
-	err := Run(ctx, o, func(ctx context.Context, w *World) error {
-		all = w.acted(all)
-		for i := range recording[1:] {
-			e := &recording[i+1]
-			if e.Was {
-				continue
+	runErr := Run(ctx, o, func(ctx context.Context, w *World) error {
+		done.Actions = w.acted(nil)
+		for n := 1; there && err == nil; n++ {
+			if err := done.step(ctx, w, e); err != nil {
+				return fmt.Errorf("message %d: %w", n, err)
 			}
-			if err := w.Advance(ctx, max(0, e.At.Sub(w.Now()))); err != nil {
-				return err
-			}
-			all = w.acted(all)
-			if e.Topic == "" || e.Hops > 0 || strings.HasPrefix(e.Origin, "rule/") {
-				continue
-			}
-			m := e.Message()
-			v, err := w.Publish(ctx, m)
-			if err != nil {
-				return fmt.Errorf("message %d: %w", i+1, err)
-			}
-			if v.Action == message.Drop || v.Action == message.Reject {
-				all = append(all, Action{w.Now(), became(v) + ": " + told(&m)})
-			}
-			all = w.acted(all)
+			e, err, there = next()
 		}
-		return nil
+		return err
 	})
-	slices.SortStableFunc(all, func(a, b Action) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Text, b.Text)) })
-	return all, err
+	slices.SortStableFunc(done.Actions, func(a, b Action) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Text, b.Text)) })
+	return done, runErr
+}
+
+// step has the rules hear one entry.
+func (r *Replayed) step(ctx context.Context, w *World, e *Entry) error {
+	r.To = e.At
+	if e.Was {
+		return nil
+	}
+	if e.Topic != "" {
+		r.Messages++
+	}
+	if err := w.Advance(ctx, max(0, e.At.Sub(w.Now()))); err != nil {
+		return err
+	}
+	r.Actions = w.acted(r.Actions)
+	if e.Topic == "" || e.Hops > 0 || strings.HasPrefix(e.Origin, "rule/") {
+		return nil
+	}
+	m := e.Message()
+	v, err := w.Publish(ctx, m)
+	if err != nil {
+		return err
+	}
+	if v.Action == message.Drop || v.Action == message.Reject {
+		r.Actions = append(r.Actions, Action{w.Now(), became(v) + ": " + told(&m)})
+	}
+	r.Actions = w.acted(r.Actions)
+	return nil
 }
 
 // acted adds what rules have done since it was last asked.

@@ -2,6 +2,8 @@ package trial_test
 
 import (
 	"bytes"
+	"io"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,28 @@ import (
 	"github.com/gatehouse/gatehouse/rules/exprlang"
 	"github.com/gatehouse/gatehouse/rules/trial"
 )
+
+// readRecording reads all of a recording.
+func readRecording(r io.Reader) (all []trial.Entry, err error) {
+	for e, err := range trial.Entries(r) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *e)
+	}
+	return all, nil
+}
+
+// entries are those of a recording that is there already.
+func entries(all []trial.Entry) iter.Seq2[*trial.Entry, error] {
+	return func(yield func(*trial.Entry, error) bool) {
+		for i := range all {
+			if !yield(&all[i], nil) {
+				return
+			}
+		}
+	}
+}
 
 var began = time.Date(2026, 11, 25, 18, 0, 0, 0, time.UTC)
 
@@ -27,7 +51,7 @@ func TestAnEntryIsItsMessage(t *testing.T) {
 	} {
 		e := trial.EntryOf(&m)
 		head := trial.Entry{At: began, Recording: trial.Form}
-		read, err := trial.ReadRecording(bytes.NewReader(e.Append(head.Append(nil))))
+		read, err := readRecording(bytes.NewReader(e.Append(head.Append(nil))))
 		if err != nil || len(read) != 2 {
 			t.Fatalf("%v, %v", read, err)
 		}
@@ -50,7 +74,7 @@ func TestARecordingThatIsTornIsReadAsFarAsItGoes(t *testing.T) {
 	}
 	lines := 0
 	for cut := 1; cut <= len(whole); cut++ {
-		read, err := trial.ReadRecording(bytes.NewReader(whole[:cut]))
+		read, err := readRecording(bytes.NewReader(whole[:cut]))
 		if cut < bytes.IndexByte(whole, '\n') {
 			if err == nil {
 				t.Fatalf("cut at %d: half a head is read", cut)
@@ -74,7 +98,7 @@ func TestARecordingThatIsTornIsReadAsFarAsItGoes(t *testing.T) {
 		string(head.Append(nil)) + `{"topic":"a"}` + "\n":           "line 2: the time",
 		string(head.Append(nil)) + "{\n" + string(head.Append(nil)): "line 2 is not one of a recording",
 	} {
-		if _, err := trial.ReadRecording(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := readRecording(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -93,6 +117,38 @@ func TestCompareCountsWhatIsDoneTwice(t *testing.T) {
 	}
 }
 
+// Of a recording no more is read than is replayed: it may be larger than the memory.
+func TestAReplayReadsAsItGoes(t *testing.T) {
+	const messages = 100
+	ran, most := 0, 0 // by one goroutine at a time, which waits for the rules
+	o := trial.Options{
+		Folder:  folder("a.yaml", "rules:\n  - {name: r, on: in, do: [{publish: out}]}\n"),
+		Engine:  rules.Options{Languages: []rules.Language{exprlang.New()}},
+		Observe: func(trial.Ran) { ran++ },
+	}
+	recording := func(yield func(*trial.Entry, error) bool) {
+		if !yield(&trial.Entry{At: began, Recording: trial.Form}, nil) {
+			return
+		}
+		for i := range messages {
+			most = max(most, i-ran)
+			if !yield(&trial.Entry{At: began.Add(time.Duration(i) * time.Second), Topic: "in"}, nil) {
+				return
+			}
+		}
+	}
+	r, err := trial.Replay(t.Context(), o, recording)
+	if err != nil || len(r.Actions) != messages || r.Messages != messages || r.To.Sub(r.From) != (messages-1)*time.Second {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if most > 1 {
+		t.Errorf("%d messages were read ahead", most)
+	}
+	if _, err := trial.Replay(t.Context(), o, trial.Entries(strings.NewReader(`{"at":"2026-11-25T18:00:00Z","recording":1}`+"\n{}\n"))); err == nil || err.Error() != "line 2 has no topic" {
+		t.Errorf("a recording that is not right: %v", err)
+	}
+}
+
 // However long a recording is, what has been told of is forgotten.
 func BenchmarkReplay(b *testing.B) {
 	recording := []trial.Entry{{At: began, Recording: trial.Form}}
@@ -105,18 +161,18 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if actions, err := trial.Replay(b.Context(), o, recording); err != nil || len(actions) != 10_000 {
-			b.Fatalf("%d actions, %v", len(actions), err)
+		if r, err := trial.Replay(b.Context(), o, entries(recording)); err != nil || len(r.Actions) != 10_000 {
+			b.Fatalf("%+v, %v", r, err)
 		}
 	}
 }
 
-func FuzzReadRecording(f *testing.F) {
+func FuzzEntries(f *testing.F) {
 	head := trial.Entry{At: began, Recording: trial.Form}
 	e := trial.Entry{At: began, Topic: "a", Bytes: []byte{0xff}}
 	f.Add(e.Append(head.Append(nil)))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		entries, err := trial.ReadRecording(bytes.NewReader(text))
+		entries, err := readRecording(bytes.NewReader(text))
 		if err != nil {
 			return
 		}
@@ -124,7 +180,7 @@ func FuzzReadRecording(f *testing.F) {
 		for i := range entries {
 			again = entries[i].Append(again)
 		}
-		twice, err := trial.ReadRecording(bytes.NewReader(again))
+		twice, err := readRecording(bytes.NewReader(again))
 		if err != nil || len(twice) != len(entries) {
 			t.Errorf("%d lines, %d again, %v", len(entries), len(twice), err)
 		}
