@@ -260,7 +260,10 @@ declare function plugin<T = any>(name: string, ...args: any[]): T;
  */
 declare function http(url: string, options?: RequestOptions): Promise<Reply>;
 declare namespace http {
-  /** The same for a reply that is wanted in any case: at least once, across restarts. */
+  /**
+   * The same for a reply that is wanted in any case: at least once, across restarts. In a
+   * shadow rule the request is shown, not sent, and no reply is handled.
+   */
   function later(url: string, options: LaterOptions): void;
 }
 /** Handles replies to {@link http.later}; data is what that was given. */

@@ -1,6 +1,7 @@
 package jsvm
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -87,6 +88,9 @@ func (s *script) jsHTTPLater(call goja.FunctionCall) goja.Value {
 	}
 	q.ID, q.Name, q.Data = fmt.Sprintf("http %q %s", name, id), name, data
 	s.ask(q)
+	if s.shadow { // the handler is a rule of its own, whose actions would be taken
+		s.fact("shadow", []byte("the request is shown, not sent, and reply(\""+name+"\") is not called"))
+	}
 	return goja.Undefined()
 }
 
@@ -96,7 +100,7 @@ func (s *script) ask(q rules.Request) {
 		panic(s.rt.NewTypeError("an event may make at most %d requests", maxRequests))
 	}
 	s.keptCap("http", len(q.ID)+len(q.Name)+len(q.Data))
-	s.fact(strings.TrimSpace("http "+q.Method+" "+q.URL), q.Body)
+	s.fact("http "+cmp.Or(q.Method, "GET")+" "+q.URL, q.Body)
 	e.requests = append(e.requests, q)
 }
 

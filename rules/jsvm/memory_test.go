@@ -368,3 +368,16 @@ http POST https://example.org/ = b`
 		t.Errorf("facts that nobody asked for: %v", o.Facts)
 	}
 }
+
+// The reply of a request that a shadow rule shows is handled by nobody, which it tells.
+func TestFactsOfAShadowRequest(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `reply('r', () => publish('real', 1)); on('a', { shadow: true }, () => http.later('http://x/', { name: 'r' }))`)
+	c := s.call(1, "a", "")
+	c.Explain = true
+	out := s.run(t, p, c)
+	want := []rules.Fact{{What: "http GET http://x/"}, {What: "shadow", Value: `the request is shown, not sent, and reply("r") is not called`}}
+	if diff := cmp.Diff(want, out.Facts); diff != "" || out.Err != nil || len(out.Requests) != 1 {
+		t.Errorf("it came to %v: %s", show(out), diff)
+	}
+}
