@@ -26,6 +26,16 @@ type ask struct {
 	done   chan error      // capacity 1
 }
 
+// abandoned reports whether nobody waits for the answer any more: the line is for others.
+func (a ask) abandoned() bool {
+	select {
+	case <-a.gone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Ask reads points of a device now, in the device's turn on its line, and returns them
 // as the reading has left them; none are all. Points that the device tells by itself are
 // as it told them last. What is read is published as by a poll. An error wraps
@@ -75,10 +85,8 @@ func (h *Host) hand(s *slot, a ask) error {
 // readNow reads what somebody waits for. It returns an error if the device must be opened
 // again.
 func (x *session) readNow(ctx context.Context, a ask) error {
-	select {
-	case <-a.gone: // the line is for others
+	if a.abandoned() {
 		return nil
-	default:
 	}
 	points, err := x.readable(a.points)
 	if err != nil || len(points) == 0 {

@@ -64,6 +64,33 @@ func TestAskForADeviceThatDoesNotAnswer(t *testing.T) {
 			h.end()
 		})
 	})
+	t.Run("and takes long to fail", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{openErr: errors.New("refused"), opening: 10 * time.Second}
+			o := one(f)
+			o.RetryFirst, o.RetryMost = time.Hour, time.Hour
+			h := startHouse(t, o, file)
+			<-time.After(time.Minute)
+			for range 2 {
+				for _, patience := range []time.Duration{20 * time.Second, time.Second} { // the second does not wait for it
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					began := time.Now()
+					_, err := h.host.Ask(ctx, "p", nil)
+					if took := time.Since(began); err == nil || took != min(patience, 10*time.Second) {
+						t.Errorf("want why after one try, got %v after %v", err, took)
+					}
+					cancel()
+					<-time.After(time.Minute)
+				}
+			}
+			f.change(func(f *fake) {
+				if f.opens != 5 {
+					t.Errorf("want it tried once a question, got %d times", f.opens)
+				}
+			})
+			h.end()
+		})
+	})
 	t.Run("and cannot be opened", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			f := &fake{openErr: errors.New("refused")}

@@ -28,7 +28,7 @@ type slot struct {
 	serving context.Context    // guarded by Host.mu; that of current, nil before the first
 
 	reports   reports   // the slot's goroutine only
-	tried     time.Time // when the device was opened last, or could not be; likewise
+	tried     time.Time // when the device had been opened last, or could not be; likewise
 	announced string    // what the status topic says, for statusTopic; likewise
 	statusOf  string
 	detailed  []byte // what the topic of its detail says
@@ -107,7 +107,6 @@ func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 	pause := backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
 	for ctx.Err() == nil {
 		began := time.Now()
-		s.tried = began
 		err := s.session(ctx, e, leave)
 		if ctx.Err() != nil {
 			return
@@ -149,6 +148,9 @@ func (s *slot) idle(ctx context.Context, d time.Duration) (asked bool) {
 		case c := <-s.cmds:
 			s.refuse(ctx, c, "device is offline: "+s.reason())
 		case a := <-s.asks:
+			if a.abandoned() {
+				continue
+			}
 			if d > 0 && time.Since(s.tried) >= askEvery {
 				select {
 				case s.asks <- a:
@@ -201,6 +203,7 @@ func (s *slot) panicked(p any) error {
 func (s *slot) open(ctx context.Context, e *entry) (Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.host.opts.OpenTimeout)
 	defer cancel()
+	defer func() { s.tried = time.Now() }() // not as it began: it may take longer than askEvery
 	s.count(func(c *Counters) { c.Opens++ })
 	dev, err := e.driver.Open(ctx, e.cfg)
 	if err == nil && dev == nil {

@@ -37,6 +37,7 @@ type fake struct {
 	meters    bool             // devices count
 	panics    string           // "check", "open", "read", "write", "close"
 	delay     time.Duration    // of a read or write
+	opening   time.Duration    // of an open
 	closing   time.Duration    // of a close
 	clamp     map[string]drivers.Value
 	reads     []string
@@ -103,6 +104,12 @@ func (f *fake) Check(cfg drivers.Config) ([]drivers.Point, error) {
 
 func (f *fake) Open(_ context.Context, cfg drivers.Config) (drivers.Device, error) {
 	f.trip("open")
+	f.mu.Lock()
+	opening := f.opening
+	f.mu.Unlock()
+	if opening > 0 {
+		<-time.After(opening)
+	}
 	points, err := f.Check(cfg)
 	if err != nil {
 		return nil, err
