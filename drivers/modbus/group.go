@@ -59,16 +59,15 @@ func (d *device) neighbors(writes []drivers.PointWrite) (n int, block span) {
 			}
 			taken[p.addr+k] = true
 		}
-		if i == 0 {
-			all = p.span
-		} else {
-			end := max(all.end(), p.end())
-			all.addr = min(all.addr, p.addr)
-			all.count = uint16(end - int(all.addr))
+		from, end := p.addr, p.end()
+		if i > 0 {
+			from, end = min(all.addr, from), max(all.end(), end)
 		}
-		if int(all.count) > min(maxWriteRegisters, d.spec.limits.of(ReadHoldingRegisters)) {
+		count := end - int(from) // of registers 0 and 65535 more than a span can have
+		if count > min(maxWriteRegisters, d.spec.limits.of(ReadHoldingRegisters)) {
 			break
 		}
+		all = span{fn: p.fn, addr: from, count: uint16(count)}
 		knows = knows || p.count > 1 || p.write == writeMultiple
 		if knows && len(taken) == int(all.count) && !d.isApart(all) {
 			n, block = i+1, all

@@ -18,7 +18,8 @@ import (
 const groupFile = "driver: modbus\nserial: {port: /dev/fake}\npoints:\n" +
 	"  a: {holding: 200, writable: true}\n  b: {holding: 201, writable: true}\n  c: {holding: 202, type: uint32, writable: true}\n" +
 	"  part: {holding: 204, bits: 0..3, writable: true}\n  single: {holding: 205, writable: true, write: single}\n" +
-	"  again: {holding: 200, writable: true}\n  far: {holding: 300, writable: true}\n  near: {holding: 302, writable: true, write: multiple}\n  between: {holding: 301, writable: true}\n"
+	"  again: {holding: 200, writable: true}\n  far: {holding: 300, writable: true}\n  near: {holding: 302, writable: true, write: multiple}\n  between: {holding: 301, writable: true}\n" +
+	"  zero: {holding: 0, writable: true}\n  last: {holding: 65535, writable: true}\n  two: {holding: 2, writable: true}\n"
 
 // inGroups writes points as the Host does, "a=1 b=2", until one fails.
 func inGroups(t *testing.T, dev drivers.Device, points string) error {
@@ -55,6 +56,7 @@ func TestNeighborsAreWrittenAtOnce(t *testing.T) {
 		{name: "not where function 16 is not known to be", points: "a=1 b=2", want: []modbus.Function{6, 6}, holds: map[uint16]uint16{200: 1, 201: 2}},
 		{name: "where it is known", first: "c=1", points: "a=1 b=2", want: []modbus.Function{16}, holds: map[uint16]uint16{200: 1, 201: 2}},
 		{name: "not over a gap", points: "far=1 near=3", want: []modbus.Function{6, 16}, holds: map[uint16]uint16{300: 1, 301: 0, 302: 3}},
+		{name: "not from one end of the table to the other", first: "c=1", points: "zero=1 last=2 two=3", want: []modbus.Function{6, 6, 6}, holds: map[uint16]uint16{0: 1, 65535: 2, 2: 3}},
 		{name: "not a register twice", first: "c=1", points: "a=1 b=2 again=5", want: []modbus.Function{16, 6}, holds: map[uint16]uint16{200: 5, 201: 2}},
 		{name: "not a part of one, nor what is written singly", points: "c=196612 part=5 single=6", want: []modbus.Function{16, 22, 6}, holds: map[uint16]uint16{203: 4, 204: 5, 205: 6}},
 	} {
