@@ -1,7 +1,8 @@
 // Package host is a driver for the computer that the gateway runs on: temperature, load,
 // memory, disks, network, and what a Raspberry Pi and its storage say of their health.
-// It reads /proc and /sys of Linux. What it starts are looks at file systems, which may
-// hang: at most one a path, which Close waits for.
+// It reads /proc and /sys of Linux. What it starts are looks at file systems, at most one
+// a path. One that hangs cannot be ended: Close waits for it for three seconds, and the
+// next device of that path takes it over.
 //
 //	driver: host
 //	every: 30s

@@ -62,13 +62,13 @@ func (l *looks) begin(path string) *look {
 	return one
 }
 
-// wait waits for the look at a path that is under way, if one is.
+// wait waits for the look at a path that is under way, if one is, as long as a reading does.
 func (l *looks) wait(path string) {
 	l.mu.Lock()
 	one := l.underWay[path]
 	l.mu.Unlock()
 	if one != nil {
-		<-one.done
+		_, _ = one.result(context.Background(), path) // nobody wants to know
 	}
 }
 

@@ -313,7 +313,8 @@ func (d *device) Write(_ context.Context, name string, _ drivers.Value) error {
 	return fmt.Errorf("point %q is not writable", name)
 }
 
-// Close implements drivers.Device. It waits for a file system that does not answer.
+// Close implements drivers.Device. It waits for a look at a file system as long as a
+// reading does: the device of the next file, which may do without that one, waits for it.
 func (d *device) Close() error {
 	for _, p := range d.order {
 		if p.quantity.disk != nil {
