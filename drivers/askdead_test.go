@@ -111,7 +111,11 @@ func TestAskForADeviceThatDoesNotAnswer(t *testing.T) {
 					t.Errorf("question %d: want it tried %d times, got %d", i, want, n)
 				}
 			}
-			f.change(func(f *fake) { f.openErr = nil })
+			f.change(func(f *fake) {
+				if f.openErr = nil; f.insisted != 2 {
+					t.Errorf("want the driver told twice, got %d", f.insisted)
+				}
+			})
 			<-time.After(30 * time.Second)
 			if _, err := h.host.Ask(t.Context(), "p", nil); err != nil {
 				t.Errorf("want it read as soon as it is back, got %v", err)

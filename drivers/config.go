@@ -23,6 +23,9 @@ type Config struct {
 	Text []byte
 	// Included are the files that it names, by the name there, for an [Includer].
 	Included map[string]Included
+	// Insist has Open ask equipment nevertheless that is left alone for a while because it
+	// did not answer, as [Insister].Insist does for a Read: somebody asks for it.
+	Insist bool
 
 	file *ast.File
 }

@@ -105,9 +105,10 @@ func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 		return
 	}
 	pause := backoff{first: s.host.opts.RetryFirst, most: s.host.opts.RetryMost}
+	asked := false
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.session(ctx, e, leave)
+		err := s.session(ctx, e, asked, leave)
 		if ctx.Err() != nil {
 			return
 		}
@@ -120,7 +121,8 @@ func (s *slot) serve(ctx context.Context, e *entry, leave func()) {
 			pause.reset()
 		}
 		before := pause
-		switch came, asked := s.rest(ctx, e, pause.next(), err); {
+		var came bool
+		switch came, asked = s.rest(ctx, e, pause.next(), err); {
 		case came:
 			pause.reset()
 		case asked: // who asks does not make the pause longer
@@ -163,14 +165,15 @@ func (s *slot) idle(ctx context.Context, d time.Duration) (asked bool) {
 	}
 }
 
-// session opens the device, runs it, and closes it. It returns why it ended.
-func (s *slot) session(ctx context.Context, e *entry, leave func()) (err error) {
+// session opens the device, perhaps because somebody asks for it, runs it, and closes it.
+// It returns why it ended.
+func (s *slot) session(ctx context.Context, e *entry, asked bool, leave func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = s.panicked(p)
 		}
 	}()
-	dev, err := s.open(ctx, e)
+	dev, err := s.open(ctx, e, asked)
 	if err != nil {
 		return err
 	}
@@ -200,12 +203,14 @@ func (s *slot) panicked(p any) error {
 	return fmt.Errorf("the driver panicked: %v: %w", p, ErrLost)
 }
 
-func (s *slot) open(ctx context.Context, e *entry) (Device, error) {
+func (s *slot) open(ctx context.Context, e *entry, asked bool) (Device, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.host.opts.OpenTimeout)
 	defer cancel()
 	defer func() { s.tried = time.Now() }() // not as it began: it may take longer than askEvery
 	s.count(func(c *Counters) { c.Opens++ })
-	dev, err := e.driver.Open(ctx, e.cfg)
+	cfg := e.cfg
+	cfg.Insist = asked
+	dev, err := e.driver.Open(ctx, cfg)
 	if err == nil && dev == nil {
 		err = errors.New("the driver opened nothing")
 	}

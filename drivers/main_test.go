@@ -44,6 +44,7 @@ type fake struct {
 	readAt    []time.Time
 	writes    []string
 	opens     int
+	insisted  int // opens because somebody asks
 	closes    int
 	silent    map[string]bool // points that a Read has no reading for
 	bad       map[string]error
@@ -117,6 +118,9 @@ func (f *fake) Open(_ context.Context, cfg drivers.Config) (drivers.Device, erro
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.opens++
+	if cfg.Insist {
+		f.insisted++
+	}
 	if f.openErr != nil {
 		return nil, f.openErr
 	}

@@ -86,6 +86,9 @@ func (d *Driver) Open(ctx context.Context, cfg drivers.Config) (drivers.Device, 
 	}
 	b.setDelay(spec.unit, spec.delay)
 	dev := newDevice(spec, b)
+	if cfg.Insist {
+		dev.Insist()
+	}
 	if err := dev.probe(ctx); err != nil {
 		b.release()
 		return nil, fmt.Errorf("cannot open unit %d: %w", spec.unit, err)

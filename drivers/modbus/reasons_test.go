@@ -217,3 +217,28 @@ func TestInsistOnAUnitThatDoesNotAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A unit that could not be opened is left alone, too, but not when somebody asks for it.
+func TestOpenForOneWhoInsists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		line.with(1, func(u *fakeUnit) { u.dead = true })
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		cfg := config(t, rtuFile(1, time.Second, fakePoints()[:1]))
+		open := func(insist bool) (asked int) {
+			before := line.asked(1)
+			cfg.Insist = insist
+			if _, err := d.Open(t.Context(), cfg); err == nil {
+				t.Fatal("a dead unit is opened")
+			}
+			return line.asked(1) - before
+		}
+		_ = open(false)
+		if n := open(false); n != 0 {
+			t.Errorf("want the unit left alone, got it asked %d times", n)
+		}
+		if n := open(true); n == 0 {
+			t.Error("want it asked")
+		}
+	})
+}
