@@ -71,6 +71,7 @@ func TestDeviceToolsBehindAnAddress(t *testing.T) {
 		"ascii_tcp": "--ascii-tcp " + listening(t, "ascii_tcp"),
 	} {
 		t.Run(kind, func(t *testing.T) {
+			flags += " --timeout 5s"
 			for _, s := range []said{
 				{"device read holding:3 coil:3 " + flags, true, `coil:3 +true\s+holding:3 +22\s`},
 				{"device write --unit 2 holding:5 4660 " + flags, true, `holding:5 +4660`},
@@ -80,7 +81,7 @@ func TestDeviceToolsBehindAnAddress(t *testing.T) {
 			} {
 				s.check(t)
 			}
-			out, code := run(t, "", binary, strings.Fields("device scan --timeout 5s --units 1-2 "+flags)...)
+			out, code := run(t, "", binary, strings.Fields("device scan --units 1-2 "+flags)...)
 			_, file, found := strings.Cut(out, "# unit 2: ")
 			if code != 0 || !found || !regexp.MustCompile(`unit 1: Pymodbus Peer`).MatchString(out) {
 				t.Fatalf("exit code %d, want units 1 and 2:\n%s", code, out)
@@ -111,7 +112,7 @@ func TestDeviceToolsTrustNobodyBehindTLS(t *testing.T) {
 func TestDeviceToolsInASCIIMode(t *testing.T) {
 	theirEnd, ourEnd := ptys(t)
 	start(t, debianPython, pymodbusPeer, "ascii", theirEnd)
-	line := " --mode ascii --port " + ourEnd
+	line := " --timeout 5s --mode ascii --port " + ourEnd
 	eventually(t, "the server answers", func() bool {
 		_, code := run(t, "", binary, strings.Fields("device read --unit 2 holding:0"+line)...)
 		return code == 0
@@ -120,7 +121,7 @@ func TestDeviceToolsInASCIIMode(t *testing.T) {
 		{"device read --unit 2 --data-bits 8 --parity none holding:3" + line, true, `holding:3 +23\s`},
 		{"device raw --unit 2 03 0003 0001" + line, true, `^03 02 00 17\n`},
 		{
-			"device scan --timeout 5s --units 2" + line, true,
+			"device scan --units 2" + line, true,
 			`12 settings of the line.*unit 2 at 9600 baud, parity even, 7 data bits, 1 stop bits: Pymodbus Peer.*` +
 				`serial: \{port: "\S+", mode: "ascii", baud: 9600, parity: "even", data_bits: 7, stop_bits: 1\}\nunit: 2\n`,
 		},

@@ -368,6 +368,7 @@ func (n *edgeNode) catchUp(ctx context.Context) {
 	const most = 200 // metrics a message
 	backlog := n.backlog
 	n.backlog, n.dropped = nil, 0
+	slices.SortStableFunc(backlog, func(a, b late) int { return a.at.Compare(b.at) })
 	byDevice := make(map[string][]metric)
 	flush := func(device string) {
 		if all := byDevice[device]; len(all) > 0 {

@@ -19,9 +19,12 @@ const maxApart = 64
 // of several registers or with write: multiple is among them, or one was written before.
 func (d *device) WriteGroup(ctx context.Context, writes []drivers.PointWrite) (n int, err error) {
 	n, s := d.neighbors(writes)
-	data, err := d.encodeGroup(ctx, s, writes[:n])
-	if n < 2 || err != nil { // whose value is wrong is told when it has its turn
+	if n < 2 {
 		return 1, d.Write(ctx, writes[0].Point, writes[0].Value)
+	}
+	data, err := d.encodeGroup(ctx, s, writes[:n])
+	if err != nil { // of one: the others are not written without it
+		return n, err
 	}
 	err = d.send(ctx, request{unit: d.spec.unit, fn: WriteMultipleRegisters, addr: s.addr, count: s.count, data: data})
 	var e Exception
@@ -42,10 +45,10 @@ func (d *device) WriteGroup(ctx context.Context, writes []drivers.PointWrite) (n
 	return n, err
 }
 
-// neighbors finds the most points from the first on that can be written as one block.
+// neighbors finds the most points from the first on that can be written as one block: each
+// begins where the one before ends, since a unit may do what its registers say in their order.
 func (d *device) neighbors(writes []drivers.PointWrite) (n int, block span) {
 	var all span
-	taken := map[uint16]bool{}
 	knows := d.severally
 	for i, w := range writes {
 		at, ok := d.index[w.Point]
@@ -53,23 +56,15 @@ func (d *device) neighbors(writes []drivers.PointWrite) (n int, block span) {
 			break
 		}
 		p := &d.spec.points[at]
-		for k := range p.count {
-			if taken[p.addr+k] { // which of the two is last matters
-				return n, block
-			}
-			taken[p.addr+k] = true
+		if i == 0 {
+			all = span{fn: p.fn, addr: p.addr}
 		}
-		from, end := p.addr, p.end()
-		if i > 0 {
-			from, end = min(all.addr, from), max(all.end(), end)
-		}
-		count := end - int(from) // of registers 0 and 65535 more than a span can have
-		if count > min(maxWriteRegisters, d.spec.limits.of(ReadHoldingRegisters)) {
+		if int(p.addr) != all.end() || int(all.count)+int(p.count) > min(maxWriteRegisters, d.spec.limits.of(ReadHoldingRegisters)) {
 			break
 		}
-		all = span{fn: p.fn, addr: from, count: uint16(count)}
+		all.count += p.count
 		knows = knows || p.count > 1 || p.write == writeMultiple
-		if knows && len(taken) == int(all.count) && !d.isApart(all) {
+		if knows && !d.isApart(all) {
 			n, block = i+1, all
 		}
 	}
@@ -98,7 +93,7 @@ func (d *device) encodeGroup(ctx context.Context, block span, writes []drivers.P
 		i := d.index[w.Point]
 		b, err := d.encode(ctx, i, w.Value)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("cannot write point %q: %w", w.Point, err)
 		}
 		copy(data[2*(d.spec.points[i].addr-block.addr):], b)
 	}

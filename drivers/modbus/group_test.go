@@ -51,8 +51,8 @@ func TestNeighborsAreWrittenAtOnce(t *testing.T) {
 		holds        map[uint16]uint16
 	}{
 		{name: "beside a point of two registers", points: "a=1 b=2 c=196612", want: []modbus.Function{16}, holds: map[uint16]uint16{200: 1, 201: 2, 202: 3, 203: 4}},
-		{name: "in any order", points: "c=196612 a=1 b=2", want: []modbus.Function{16}, holds: map[uint16]uint16{200: 1, 201: 2, 202: 3, 203: 4}},
-		{name: "beside one with write: multiple", points: "far=1 near=3 between=2", want: []modbus.Function{16}, holds: map[uint16]uint16{300: 1, 301: 2, 302: 3}},
+		{name: "not against the order of the registers", points: "c=196612 b=2 a=1", want: []modbus.Function{16, 6, 6}, holds: map[uint16]uint16{200: 1, 201: 2, 202: 3, 203: 4}},
+		{name: "beside one with write: multiple", points: "far=1 between=2 near=3", want: []modbus.Function{16}, holds: map[uint16]uint16{300: 1, 301: 2, 302: 3}},
 		{name: "not where function 16 is not known to be", points: "a=1 b=2", want: []modbus.Function{6, 6}, holds: map[uint16]uint16{200: 1, 201: 2}},
 		{name: "where it is known", first: "c=1", points: "a=1 b=2", want: []modbus.Function{16}, holds: map[uint16]uint16{200: 1, 201: 2}},
 		{name: "not over a gap", points: "far=1 near=3", want: []modbus.Function{6, 16}, holds: map[uint16]uint16{300: 1, 301: 0, 302: 3}},
@@ -94,8 +94,8 @@ func TestBlockThatIsRefused(t *testing.T) {
 		line := newFakeLine(1, time.Second, 1)
 		line.units[1].memory = newMemory()
 		dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), groupFile)
-		const wrong = "a=1 c=238 b=3" // 238 is refusedByte
-		for _, want := range [][]modbus.Function{{16, 6, 16}, {6, 16}} {
+		const wrong = "a=1 b=3 c=238" // 238 is refusedByte
+		for _, want := range [][]modbus.Function{{16, 6, 6, 16}, {6, 6, 16}} {
 			line.with(1, func(u *fakeUnit) { u.written = nil })
 			var e modbus.Exception
 			if err := inGroups(t, dev, wrong); !errors.As(err, &e) || !strings.Contains(err.Error(), `point "c"`) {
@@ -107,7 +107,16 @@ func TestBlockThatIsRefused(t *testing.T) {
 				}
 			})
 		}
-		line.with(1, func(u *fakeUnit) { u.written, u.asked = nil, 0 })
+		line.with(1, func(u *fakeUnit) { u.written = nil })
+		if err := inGroups(t, dev, "far=1 between=70000 near=3"); err == nil || !strings.Contains(err.Error(), `point "between"`) {
+			t.Errorf("want the point named whose value does not fit, got %v", err)
+		}
+		line.with(1, func(u *fakeUnit) {
+			if len(u.written) > 0 {
+				t.Errorf("functions %v though one value does not fit", u.written)
+			}
+			u.written, u.asked = nil, 0
+		})
 		line.strike(faultUnheard)
 		if err := inGroups(t, dev, "far=1 between=2 near=3"); !errors.Is(err, drivers.ErrUncertain) || !strings.Contains(err.Error(), `points "far", "between", "near"`) {
 			t.Errorf("want it uncertain, got %v", err)
