@@ -153,6 +153,37 @@ func TestStateOfMessagesAtQoS0IsKeptOnceASecond(t *testing.T) {
 	})
 }
 
+// Messages that a kept subscription brings for a rule that only watches do not have what else
+// waits kept each time.
+func TestWhatIsWatchedKeepsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		p := counter(rules.After)
+		p.rules = append(p.rules, rules.Rule{Name: "ask", Filters: []string{"ask"}, QoS: message.AtLeastOnce}, rules.Rule{Name: "watch", Stage: rules.Watch, Filters: []string{"home/#"}})
+		count := p.run
+		p.run = func(ctx context.Context, src rules.Source, c rules.Call) rules.Outcome {
+			if c.Rule > 0 {
+				return rules.Outcome{}
+			}
+			return count(ctx, src, c)
+		}
+		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.run()
+		for range 35 { // 3.5 s
+			h.publish(msg("in", ""))
+			synctest.Wait()
+			h.publish(message.Message{Topic: "home/hall", QoS: message.AtLeastOnce}, message.Message{Topic: "ask", QoS: message.AtLeastOnce})
+			wait(101 * time.Millisecond)
+		}
+		h.stop()
+		if diff := cmp.Diff([]string{"state/a.toy/n=1", "state/a.toy/n=10", "state/a.toy/n=20", "state/a.toy/n=30", "state/a.toy/n=35"}, k.log); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestRulesGoOnWhenNothingIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := &logBook{}

@@ -391,7 +391,9 @@ func (l *lane) judge(own context.Context, s *ruleSet, b *batch) error {
 	slices.SortFunc(l.effects, func(a, b effect) int {
 		return cmp.Or(cmp.Compare(a.msg, b.msg), cmp.Compare(a.rule, b.rule))
 	})
-	l.out.urgent = l.out.urgent || b.ear == keptEar && l.out.on
+	// What else waits need not be kept now for messages that came to nothing, as most do
+	// that are only watched.
+	l.out.urgent = l.out.urgent || b.ear == keptEar && l.out.on && len(l.effects) > 0
 	done := l.commit(ctx)
 	l.reuse()
 	l.launch(own) // a request outlives the delivery
