@@ -186,7 +186,7 @@ type Call struct {
 	Message *message.Message // for OnMessage
 	Prev    *message.Message // the topic's previous message, if Rule.Prev and there is one
 	// Unordered says that a message to a Watch rule may have come before one of its topic
-	// that it has heard: then it is to be passed over. CameBefore tells.
+	// that it has heard: then it is to be passed over. PassedOver tells.
 	Unordered bool
 	Timer     string // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
 	Name      string // for OnTimer and OnReply, as the program gave it with Data

@@ -143,3 +143,26 @@ func TestCameBefore(t *testing.T) {
 		}
 	}
 }
+
+// Of two messages that were routed in the other order than they came in, the last one that
+// was routed stays, whichever subscription is ahead.
+func TestPassedOver(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name             string
+		m, known, latest time.Time
+		want             bool
+	}{
+		{"the same", now, now, now, false},
+		{"one before", now.Add(-1), now, now, true},
+		{"one after", now.Add(1), now, now, false},
+		{"the latest, which another was routed after", now, now.Add(-1), now, true},
+		{"that other", now.Add(-1), now.Add(-1), now, true},
+		{"one after both", now.Add(1), now.Add(-1), now, false},
+		{"one of a former process", now.Add(-time.Hour).Round(0), now, now, false},
+	} {
+		if got := rules.PassedOver(c.m, c.known, c.latest); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}

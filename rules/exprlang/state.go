@@ -36,6 +36,7 @@ type remembered struct {
 	topic   string
 	payload []byte
 	at      time.Time // when it came
+	latest  time.Time // when the latest came that was heard
 	decoded bool
 	value   any // never written to once it is decoded
 	numbers numbers
@@ -86,8 +87,10 @@ func (m *memory) hear(msg *message.Message, unordered bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := m.topics[msg.Topic]
-	if unordered && at != nil && rules.CameBefore(msg.At, at.Value.(*remembered).at) {
-		return
+	if unordered && at != nil {
+		if r := at.Value.(*remembered); rules.PassedOver(msg.At, r.at, r.latest) {
+			return
+		}
 	}
 	if len(msg.Payload) == 0 || len(msg.Payload) > maxStatePayload {
 		m.forget(at)
@@ -106,6 +109,9 @@ func (m *memory) hear(msg *message.Message, unordered bool) {
 		r.payload = nil // what a longer one took is not counted any more
 	}
 	r.payload, r.at = append(r.payload[:0], msg.Payload...), msg.At
+	if !rules.CameBefore(r.at, r.latest) {
+		r.latest = r.at
+	}
 	r.decoded, r.value = false, nil
 	for len(m.topics) > maxStateTopics || m.bytes > maxStateBytes {
 		m.forget(m.order.Front())

@@ -102,6 +102,7 @@ func TestStateOfTopicsOutOfOrder(t *testing.T) {
 		{"the first", "new", came, false, "yes"},
 		{"one before it", "old", came.Add(-1), true, "yes"},
 		{"one before it, in order", "other", came.Add(-1), false, "no"},
+		{"again, that which was routed before", "new", came, true, "no"},
 		{"one after it", "new", came.Add(1), true, "yes"},
 		{"one of a former process", "old", came.Round(0), true, "no"},
 	} {

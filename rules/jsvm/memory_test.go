@@ -88,6 +88,7 @@ func TestWatchOutOfOrder(t *testing.T) {
 		{"new", came, false, "new"},
 		{"old", came.Add(-1), true, "new"},
 		{"back", came.Add(-1), false, "back"},
+		{"new", came, true, "back"}, // which was routed before it
 		{"later", came.Add(1), true, "later"},
 	} {
 		call := s.call(0, "a", c.payload)

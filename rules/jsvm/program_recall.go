@@ -70,12 +70,13 @@ func (k *keptRecall) note(out *wireOutcome, watched *wireMessage) bool {
 	return true
 }
 
-// knowsLater reports whether a message that came after m was heard on its topic.
+// knowsLater reports whether m, which is unordered, is to be passed over: a later one was
+// heard on its topic.
 func (k *keptRecall) knowsLater(m *message.Message) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	last := k.recall.last(m.Topic)
-	return last != nil && rules.CameBefore(m.At, last.At)
+	return last != nil && rules.PassedOver(m.At, last.At, last.latest)
 }
 
 // restore takes over what a former version or process has saved, at a steady time. It

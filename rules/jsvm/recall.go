@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gatehouse/gatehouse/broker/message"
+	"github.com/gatehouse/gatehouse/rules"
 )
 
 // Bounds of what one script remembers beside its state. What was touched longest ago
@@ -77,7 +78,14 @@ func newRecall() *recall {
 // hear remembers a message; one without a payload takes back what was there. The
 // payload is not kept: clone says who needs a copy.
 func (r *recall) hear(m *wireMessage) {
+	latest := m.At
+	if rules.CameBefore(latest, m.latest) { // it is of a former version's memory
+		latest = m.latest
+	}
 	if at := r.topics[m.Topic]; at != nil {
+		if was := at.Value.(*wireMessage).latest; rules.CameBefore(latest, was) {
+			latest = was
+		}
 		r.forgetTopic(at)
 	}
 	if len(m.Payload) == 0 {
@@ -86,7 +94,7 @@ func (r *recall) hear(m *wireMessage) {
 	kept := &wireMessage{Message: message.Message{
 		Topic: strings.Clone(m.Topic), Payload: slices.Clone(m.Payload), QoS: m.QoS, Retain: m.Retain,
 		Origin: strings.Clone(m.Origin), At: m.At, UTF8: m.UTF8,
-	}}
+	}, latest: latest}
 	r.topics[kept.Topic] = r.order.PushBack(kept)
 	r.bytes += len(kept.Topic) + len(kept.Payload)
 	for len(r.topics) > maxWatched || r.bytes > maxWatchedBytes {

@@ -123,6 +123,7 @@ type hoardRecord struct {
 type wireMessage struct {
 	message.Message
 	Expiry time.Duration
+	latest time.Time // of one that is remembered: when the latest of its topic came; not on the pipe
 }
 
 // fault is an error at a place in the script.
