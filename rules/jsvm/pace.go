@@ -194,10 +194,14 @@ func (s *script) burstOf(rule int) (p int, ok bool) {
 // nothing.
 func (s *script) jsThrottle(call goja.FunctionCall) goja.Value {
 	p := s.paceOf("throttle", call)
+	passing := s.passingThrottle(p)
 	if !s.top {
-		return s.rt.ToValue(s.passingThrottle(p))
+		return s.rt.ToValue(passing)
 	}
 	return s.rt.ToValue(func(call goja.FunctionCall) goja.Value {
+		if s.shadow { // it must not hold back what another rule does
+			return passing(call)
+		}
 		s.vary()
 		key := s.keyOf(p, call)
 		if was, ran := s.pauseOf(p.index, key); ran && !p.over(was.At, s.steady) {

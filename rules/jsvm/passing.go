@@ -34,7 +34,7 @@ func (s *script) passingDebounce(p *pace) native {
 	}
 }
 
-// passingThrottle is the same for throttle.
+// passingThrottle is the same for throttle: a shadow rule goes by its own.
 func (s *script) passingThrottle(p *pace) native {
 	ran := make(map[string]int64)
 	return func(call goja.FunctionCall) goja.Value {
