@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"context"
 	"io/fs"
 	"iter"
@@ -26,9 +27,12 @@ func (e *Engine) makeFormer(ctx context.Context, lib *library, name string, lane
 	if !ok {
 		return nil
 	}
-	tried := 0
+	tried, last := 0, []byte(nil)
 	for texts := range folder.Former(name) {
-		if tried++; tried > mostFormer || ctx.Err() != nil {
+		if text := texts[name]; tried == 0 || !bytes.Equal(text, last) { // else only other files differ
+			tried, last = tried+1, text
+		}
+		if tried > mostFormer || ctx.Err() != nil {
 			break
 		}
 		u, err := e.makeUnit(ctx, lib.former(texts), name, found{lane: lane, text: texts[name]})

@@ -95,9 +95,14 @@ func TestTheLastGoodVersionServesAfterARestart(t *testing.T) {
 // What no version makes a program of is broken as before.
 func TestNoFormerVersionIsRight(t *testing.T) {
 	h := newHouse(t, rules.Options{Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"good": echo("good", "in")}}}})
-	old := texts("a.toy", "bad")
-	err := h.engine.Load(t.Context(), versioned{folder("a.toy", "wrong"), []map[string][]byte{old, old, old, texts("a.toy", "good")}})
+	bad := func(text string) map[string][]byte { return texts("a.toy", "bad\n"+text) }
+	err := h.engine.Load(t.Context(), versioned{folder("a.toy", "wrong"), []map[string][]byte{bad("1"), bad("2"), bad("3"), texts("a.toy", "good")}})
 	if s := h.engine.Status()[0]; err == nil || s.Err == nil || len(s.Rules) != 0 {
+		t.Errorf("the error is %v, the status %+v", err, s)
+	}
+	// Versions of the folder that differ in other files count once.
+	err = h.engine.Load(t.Context(), versioned{folder("a.toy", "wrong"), []map[string][]byte{bad("1"), bad("1"), bad("1"), bad("2"), texts("a.toy", "good")}})
+	if s := h.engine.Status()[0]; err == nil || s.Err == nil || len(s.Rules) != 1 {
 		t.Errorf("the error is %v, the status %+v", err, s)
 	}
 	if err := h.engine.Close(); err != nil {

@@ -14,6 +14,7 @@ const inboxTimers = 10_000
 type inbox struct {
 	timers []leftTimer
 	state  map[leftKey]bool
+	saves  map[*unit]bool // of which Outcome.Save has come
 }
 
 type leftTimer struct {
@@ -33,7 +34,7 @@ type leftKey struct {
 
 // hand leaves what a filter's call did, besides judging, for the lane.
 func (l *lane) hand(u *unit, call *Call, out *Outcome) {
-	keep := l.engine.opts.Keeper != nil && len(out.State) > 0
+	keep := l.engine.opts.Keeper != nil && (len(out.State) > 0 || out.Save)
 	if len(out.Timers) == 0 && !keep {
 		return
 	}
@@ -45,7 +46,10 @@ func (l *lane) hand(u *unit, call *Call, out *Outcome) {
 	}
 	if keep {
 		if l.inbox.state == nil {
-			l.inbox.state = make(map[leftKey]bool)
+			l.inbox.state, l.inbox.saves = make(map[leftKey]bool), make(map[*unit]bool)
+		}
+		if out.Save {
+			l.inbox.saves[u] = true
 		}
 		for _, c := range out.State {
 			l.inbox.state[leftKey{u.file, u.state, c.Key}] = true
@@ -70,6 +74,11 @@ func (l *lane) takeInbox(ctx context.Context, s *ruleSet) {
 	}
 	for k := range in.state {
 		l.out.keep(recordState, k.file, k.key, k.state.Value(k.key))
+	}
+	for u := range in.saves {
+		if s.holds(u) {
+			l.save(u, l.keepingOf(u.file, l.engine.clock.Now()))
+		}
 	}
 	l.out.mark() // it is nobody's to take back
 	if l.out.urgent {

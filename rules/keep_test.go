@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -181,6 +182,34 @@ func TestWhatIsWatchedKeepsNothing(t *testing.T) {
 		if diff := cmp.Diff([]string{"state/a.toy/n=1", "state/a.toy/n=10", "state/a.toy/n=20", "state/a.toy/n=30", "state/a.toy/n=35"}, k.log); diff != "" {
 			t.Error(diff)
 		}
+	})
+}
+
+// What a filter asks to be saved is kept by the lane, though the lane itself runs nothing.
+func TestWhatAFilterSavesIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		var passed atomic.Bool
+		p := before("in", rules.RejectOnError, func(rules.Call) rules.Outcome {
+			passed.Store(true)
+			return rules.Outcome{Save: true}
+		})
+		p.save = func(put func(string, []byte)) {
+			if passed.Swap(false) {
+				put("passed", []byte("1"))
+			}
+		}
+		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.run()
+		wait(time.Minute) // what the start has done is kept
+		h.publish(msg("in", ""))
+		wait(2 * time.Second)
+		if diff := cmp.Diff([]string{"memory/a.toy/passed=1"}, k.lines()); diff != "" {
+			t.Error(diff)
+		}
+		h.stop()
 	})
 }
 

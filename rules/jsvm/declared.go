@@ -50,7 +50,7 @@ func (p *program) saveDeclared(put func(key string, value []byte)) {
 
 // remember makes the program one that declares what it is known to, without the worker;
 // false if nothing is known of it.
-func (p *program) remember() bool {
+func (p *program) remember(saved func() map[string][]byte) bool {
 	options := &p.link.options
 	if options.Build == "" {
 		return false
@@ -62,7 +62,7 @@ func (p *program) remember() bool {
 		}
 	}
 	var kept []byte // asked for last: at a start it waits for the store
-	return json.Unmarshal(p.src.Kept()[declaredKey], &kept) == nil && p.declares(kept, options.Build)
+	return json.Unmarshal(saved()[declaredKey], &kept) == nil && p.declares(kept, options.Build)
 }
 
 // declares takes over what was appended by appendDeclared, if it is of the same script.

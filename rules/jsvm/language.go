@@ -106,12 +106,16 @@ func (l *Language) Compile(ctx context.Context, src rules.Source) (rules.Program
 	if err != nil {
 		return nil, err
 	}
+	kept := src.Kept
+	if kept == nil {
+		kept = func() map[string][]byte { return nil }
+	}
 	p := newProgram(link, l.scripts.Add(1), src, files)
 	p.former = link.versionBefore(p)
-	if p.former == nil && p.remember() {
+	if p.former == nil && p.remember(kept) {
 		return p, nil
 	}
-	_ = p.src.Kept() // the state, which the top level finds, is whole then
+	_ = kept() // the state, which the top level finds, is whole then
 	if err := p.load(ctx, time.Time{}); err != nil {
 		_ = p.Close()
 		return nil, err

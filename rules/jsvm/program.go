@@ -52,9 +52,7 @@ func newProgram(l *link, id uint32, src rules.Source, files []wireFile) *program
 	if src.State == nil {
 		src.State = rules.NewState(nil)
 	}
-	if src.Kept == nil {
-		src.Kept = func() map[string][]byte { return nil }
-	}
+	src.Read, src.Kept = nil, nil // which are for Compile, and hold what it has read
 	if src.Log == nil {
 		src.Log = l.options.Log
 	}
