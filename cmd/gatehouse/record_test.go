@@ -70,6 +70,7 @@ filters:
 	if code != 0 || codeOther != 1 {
 		t.Errorf("the exit codes are %d and %d", code, codeOther)
 	}
+	said{"replay /dev/null --config " + config + " --rules " + filepath.Join(g.dir, "new"), false, "/dev/null is read twice: it must be a file"}.check(t)
 
 	// It has its size, and no file is written over.
 	small := filepath.Join(g.dir, "small.jsonl")

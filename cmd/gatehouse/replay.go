@@ -62,8 +62,8 @@ func (f *replayFlags) replay(ctx context.Context, out io.Writer, name string) er
 	var sides [2]*trial.Replayed
 	err = gateway.Try(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()}, func(ctx context.Context, o rules.Options) (err error) {
 		for i, folder := range []string{f.old, f.rules} {
-			if sides[i], err = replayed(ctx, trial.Options{Engine: o, Folder: os.DirFS(folder)}, name); err != nil {
-				return fmt.Errorf("%s, with the rules in %s: %w", name, folder, err)
+			if sides[i], err = replayed(ctx, o, folder, name); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -83,13 +83,30 @@ func (f *replayFlags) replay(ctx context.Context, out io.Writer, name string) er
 }
 
 // replayed has one folder of rules hear a recording, which is read as it goes.
-func replayed(ctx context.Context, o trial.Options, name string) (r *trial.Replayed, err error) {
+func replayed(ctx context.Context, engine rules.Options, folder, name string) (r *trial.Replayed, err error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	return trial.Replay(ctx, o, trial.Entries(file))
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is read twice: it must be a file", name))
+	}
+	var wrong error // with the recording
+	r, err = trial.Replay(ctx, trial.Options{Engine: engine, Folder: os.DirFS(folder)}, func(yield func(*trial.Entry, error) bool) {
+		for e, err := range trial.Entries(file) {
+			if wrong = err; !yield(e, err) {
+				return
+			}
+		}
+	})
+	switch {
+	case wrong != nil:
+		return nil, fmt.Errorf("%s: %w", name, wrong)
+	case err != nil:
+		return nil, fmt.Errorf("the rules in %s: %w", folder, err)
+	}
+	return r, nil
 }
 
 func tellDifferences(out io.Writer, all []trial.Difference) {

@@ -309,8 +309,8 @@ func TestWindowsByTheClock(t *testing.T) {
 
 func TestRefusedWindows(t *testing.T) {
 	for window, want := range map[string]string{
-		"{w: {avg: payload.c}}": "the window has no end",
-		"{w: {last: 3}}":        "the window calculates nothing",
+		"{w: {avg: payload.c}}":                               "the window has no end",
+		"{w: {last: 3}}":                                      "the window calculates nothing",
 		"{w: {avg: payload.c, sum: payload.c, last: 3}}":      `the window has "avg" already`,
 		"{w: {avg: payload.c, last: 3, over: 1m}}":            `the window has "last" already`,
 		"{w: {avg: payload.c, last: 0}}":                      "last is a number of messages, 1 to 1000",
