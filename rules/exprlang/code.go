@@ -250,7 +250,10 @@ func (c *coder) choose(s *action) {
 }
 
 func (c *coder) repeat(s *action) {
-	if c.loops >= maxLoopDepth || len(s.bodies) == 0 {
+	if len(s.bodies) == 0 { // it cannot be read, which has been told
+		return
+	}
+	if c.loops >= maxLoopDepth {
 		c.f.errorf(s.at, "repeats are nested deeper than %d levels", maxLoopDepth)
 		return
 	}
