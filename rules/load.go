@@ -54,9 +54,6 @@ func (e *Engine) Load(ctx context.Context, fsys fs.FS) error {
 	}
 	defer func() { <-e.loading }()
 	recalled := sync.OnceValue(func() error { return e.recall(ctx) })
-	var wait sync.WaitGroup
-	defer wait.Wait()
-	wait.Go(func() { _ = recalled() }) // a start compiles meanwhile
 	texts, err := e.scan(fsys)
 	if err != nil {
 		return fmt.Errorf("cannot read the folder of rules: %w", err)
@@ -173,7 +170,12 @@ func (e *Engine) compileAll(ctx context.Context, lib *library, texts map[string]
 	}
 	slices.Sort(names)
 	made := make([]*file, len(names))
-	eachAtOnce(len(names), func(i int) {
+	eachAtOnce(1+len(names), func(i int) {
+		if i == 0 { // it counts as one of them, so that a start leaves the store a processor
+			_ = lib.recalled() // Load tells the error
+			return
+		}
+		i--
 		made[i] = e.makeFile(ctx, lib, names[i], texts[names[i]], old[names[i]])
 		if made[i].unit == nil && ctx.Err() == nil {
 			made[i].unit = e.makeFormer(ctx, lib, names[i], texts[names[i]].lane)
