@@ -239,7 +239,8 @@ declare function timer<T = any>(
 ): void;
 /**
  * Sets the timer of that name and id ("" if absent), instead of one that stands. data
- * is JSON, 64 KiB at most.
+ * is JSON, 64 KiB at most. In a shadow rule this is shown, not done, unless the handler
+ * of the timer is one, too.
  */
 declare function after(interval: Interval, name: string, data?: any, options?: { id?: string }): void;
 /** Stops the timer of that name and id. */

@@ -44,8 +44,22 @@ func (s *script) jsAfter(call goja.FunctionCall) goja.Value {
 	t := rules.TimerChange{ID: afterID(name, id), After: d, Name: name, Data: s.dataOf("after", call.Argument(2))}
 	s.keptCap("after", len(t.ID)+len(t.Name)+len(t.Data))
 	s.fact(t.ID+" in "+d.String(), t.Data)
+	if s.ofAnother(name) {
+		s.fact("shadow", []byte("the timer is shown, not set: timer("+strconv.Quote(name)+") is no shadow"))
+		return goja.Undefined()
+	}
 	e.timers = append(e.timers, t)
 	return goja.Undefined()
+}
+
+// ofAnother reports whether a shadow rule asks for a timer that a rule handles which is
+// none: its actions would be taken.
+func (s *script) ofAnother(timer string) bool {
+	if !s.shadow {
+		return false
+	}
+	i, ok := s.handlerOf(kindTimer, timer)
+	return !ok || !s.rules[i].Shadow
 }
 
 // jsCancel is cancel(name, [id]).
@@ -59,6 +73,10 @@ func (s *script) jsCancel(call goja.FunctionCall) goja.Value {
 		panic(s.rt.NewTypeError("more than %d timers in an event", 2*maxTimers))
 	}
 	s.fact("cancel "+afterID(name, id), nil)
+	if s.ofAnother(name) {
+		s.fact("shadow", []byte("this is shown, not done: timer("+strconv.Quote(name)+") is no shadow"))
+		return goja.Undefined()
+	}
 	e.timers = append(e.timers, rules.TimerChange{ID: afterID(name, id), Name: name})
 	return goja.Undefined()
 }

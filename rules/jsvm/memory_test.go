@@ -370,6 +370,34 @@ http POST https://example.org/ = b`
 	}
 }
 
+// A shadow rule neither sets nor stops a timer whose handler would act, which it tells.
+func TestFactsOfAShadowTimer(t *testing.T) {
+	s := start(t)
+	p := s.compile(t, "a.js", `timer('real', () => publish('real', 1)); timer('shown', { shadow: true }, () => publish('shown', 1))
+on('a', { shadow: true }, () => { after('1m', 'real', 1); cancel('real'); after('1m', 'shown', 2) })
+on('a', () => after('1m', 'real', 3))`)
+	for rule, want := range map[int]struct {
+		facts  []rules.Fact
+		timers int
+	}{
+		2: {[]rules.Fact{
+			{What: `after "real"  in 1m0s`, Value: "1"},
+			{What: "shadow", Value: `the timer is shown, not set: timer("real") is no shadow`},
+			{What: `cancel after "real" `},
+			{What: "shadow", Value: `this is shown, not done: timer("real") is no shadow`},
+			{What: `after "shown"  in 1m0s`, Value: "2"},
+		}, 1},
+		3: {[]rules.Fact{{What: `after "real"  in 1m0s`, Value: "3"}}, 1},
+	} {
+		c := s.call(rule, "a", "")
+		c.Explain = true
+		out := s.run(t, p, c)
+		if diff := cmp.Diff(want.facts, out.Facts); diff != "" || out.Err != nil || len(out.Timers) != want.timers {
+			t.Errorf("rule %d came to %v: %s", rule, show(out), diff)
+		}
+	}
+}
+
 // The reply of a request that a shadow rule shows is handled by nobody, which it tells.
 func TestFactsOfAShadowRequest(t *testing.T) {
 	s := start(t)
