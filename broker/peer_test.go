@@ -111,6 +111,11 @@ var differences = []struct {
 		statement: "MQTT 5.0 §3.8.4: the Server MUST replace the existing Subscription with a new one [MQTT-3.8.4-3]",
 	},
 	{
+		what:      "UNSUBACK for a filter with a first level beginning with $ that no client has subscribed to yet",
+		reason:    "mosquitto 2.0.11 answers with the reason code that happens to be in its memory; newPeer subscribes to such a level first",
+		statement: "MQTT 5.0 §3.11.3: 0x11, No matching Topic Filter is being used by the Client",
+	},
+	{
 		what:      "own retained messages at a subscription with no local",
 		reason:    "mosquitto 2.0.11 sends them",
 		statement: "MQTT 5.0 §3.8.3.1: messages MUST NOT be forwarded to the ClientID that published them [MQTT-3.8.3-3]",
@@ -380,7 +385,7 @@ func newPeer(t *rapid.T, name, address string, version packet.Version) *peer {
 	p := &peer{name: name, address: address, version: version, clients: make(map[string]*brokertest.Client), wills: make(map[string]bool)}
 	p.observer = p.dial(t, &packet.Connect{Version: version, ClientID: "observer", Clean: true})
 	p.now = &observed{Heard: make(map[string][]hearing)}
-	p.send(t, p.observer, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "w/+"}}})
+	p.send(t, p.observer, &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "w/+"}, {Filter: "$odd"}}}) // see differences
 	p.drain(t, "observer", p.observer)
 	return p
 }
