@@ -57,7 +57,7 @@ func (c *Client) sunSpecModels(ctx context.Context, unit uint8, at int) ([]SunSp
 			return models, nil
 		}
 		m := SunSpecModel{ID: head[0], Address: uint16(at), Length: head[1]}
-		if kind := m.kind(); kind != nil && kind.stride > 0 {
+		if kind := m.kind(); kind != nil && kind.stride > 0 && kind.count < int(m.Length)+2 {
 			n, err := c.ReadRegisters(ctx, unit, ReadHoldingRegisters, uint16(at+kind.count), 1)
 			if err != nil {
 				return models, fmt.Errorf("cannot read SunSpec model %d: %w", m.ID, err)
@@ -74,7 +74,7 @@ func (c *Client) sunSpecModels(ctx context.Context, unit uint8, at int) ([]SunSp
 type sunSpecPoint struct {
 	name   string
 	offset int
-	kind   string // uint16, int16, acc32, acc64, float32, enum16, bitfield16, bitfield32, string
+	kind   string // uint16 to uint64, int16, int32, acc32, acc64, float32, enum16, bitfield16, bitfield32, string
 	factor int    // offset of the scale factor; 0 is none
 	unit   string
 	more   string // further keys of a device file
@@ -89,15 +89,16 @@ type sunSpecKind struct {
 	count  int            // offset of how many modules there are
 	first  int            // offset of the first module
 	stride int            // registers a module; 0 is that there are none
+	prefix string         // of a module's points, before its number
 	module []sunSpecPoint // offsets count from the module
 }
 
 // length is how many registers a point takes.
 func (p *sunSpecPoint) length() int {
 	switch p.kind {
-	case "acc32", "float32", "bitfield32":
+	case "acc32", "float32", "bitfield32", "uint32", "int32":
 		return 2
-	case "acc64":
+	case "acc64", "uint64":
 		return 4
 	case "string":
 		return 16
@@ -136,6 +137,9 @@ func SunSpecPoints(models []SunSpecModel) []string {
 			name = fmt.Sprintf("%s_%d", strings.TrimRight(name, "_0123456789"), n)
 		}
 		taken[name] = true
+		if p.factor >= int(m.Length)+2 {
+			p.factor = 0 // an older version of the model has none
+		}
 		lines = append(lines, name+": {"+p.keys(int(m.Address), base)+"}")
 	}
 	for _, m := range models {
@@ -151,7 +155,7 @@ func SunSpecPoints(models []SunSpecModel) []string {
 		modules := min(int(m.Modules), (int(m.Length)+2-kind.first)/max(1, kind.stride))
 		for n := range modules {
 			for _, p := range kind.module {
-				add(m, p, int(m.Address)+kind.first+n*kind.stride, fmt.Sprintf("pv%d_", n+1))
+				add(m, p, int(m.Address)+kind.first+n*kind.stride, fmt.Sprintf("%s%d_", kind.prefix, n+1))
 			}
 		}
 	}
@@ -175,8 +179,12 @@ func (p *sunSpecPoint) keys(model, base int) string {
 		keys = append(keys, "type: uint32")
 	case "acc64":
 		keys = append(keys, "type: uint64")
-	case "bitfield32":
+	case "uint32", "bitfield32":
 		keys = append(keys, "type: uint32", "no_value: 0xFFFFFFFF")
+	case "int32":
+		keys = append(keys, "type: int32", "no_value: 0x80000000")
+	case "uint64":
+		keys = append(keys, "type: uint64", "no_value: 0xFFFFFFFFFFFFFFFF")
 	case "float32": // one that is no number is no value
 		keys = append(keys, "type: float32")
 	case "string":

@@ -1,5 +1,7 @@
 package modbus
 
+import "slices"
+
 // sunSpecState are the operating states of inverters.
 const sunSpecState = "names: {1: off, 2: sleeping, 3: starting, 4: mppt, 5: throttled, 6: shutting_down, 7: fault, 8: standby}"
 
@@ -14,7 +16,10 @@ const (
 // sunSpecKinds are the models that are known: their points as the SunSpec Alliance
 // publishes them (github.com/sunspec/models, json/model_N.json). What sets something is
 // written after a confirmation only.
-var sunSpecKinds = []sunSpecKind{
+var sunSpecKinds = slices.Concat(sunSpecInverters, sunSpecDER)
+
+// sunSpecInverters are the models of inverters and meters.
+var sunSpecInverters = []sunSpecKind{
 	{ids: []uint16{1}, name: "common", points: []sunSpecPoint{
 		{name: "manufacturer", offset: 2, kind: "string"},
 		{name: "model", offset: 18, kind: "string"},
@@ -141,7 +146,7 @@ var sunSpecKinds = []sunSpecKind{
 		},
 	}},
 	{
-		ids: []uint16{160}, name: "mppt", count: 8, first: 10, stride: 20,
+		ids: []uint16{160}, name: "mppt", count: 8, first: 10, stride: 20, prefix: "pv",
 		module: []sunSpecPoint{
 			{name: "current", offset: 9, kind: "uint16", factor: 2, unit: "A"},
 			{name: "voltage", offset: 10, kind: "uint16", factor: 3, unit: "V"},
