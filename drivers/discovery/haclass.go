@@ -7,20 +7,23 @@ import (
 )
 
 // Home Assistant's classes of sensors, of which each allows certain units
-// (https://www.home-assistant.io/integrations/sensor/#device-class).
+// (https://www.home-assistant.io/integrations/sensor/#device-class). It refuses an entity
+// whose class does not allow its unit; so what only its newest versions allow, such as
+// kVA, has no class.
 var unitClasses = map[string]string{
 	"°C": "temperature", "°F": "temperature", "K": "temperature",
-	"W": "power", "kW": "power", "MW": "power", "mW": "power",
-	"VA": "apparent_power", "kVA": "apparent_power", "var": "reactive_power", "kvar": "reactive_power",
+	"W": "power", "kW": "power", "MW": "power", "GW": "power", "mW": "power",
+	"VA": "apparent_power", "var": "reactive_power", "kvar": "reactive_power",
 	"Wh": "energy", "kWh": "energy", "MWh": "energy", "GWh": "energy", "GJ": "energy", "MJ": "energy",
 	"V": "voltage", "mV": "voltage", "kV": "voltage", "A": "current", "mA": "current",
 	"Hz": "frequency", "kHz": "frequency", "MHz": "frequency", "GHz": "frequency",
 	"Pa": "pressure", "hPa": "pressure", "kPa": "pressure", "bar": "pressure", "mbar": "pressure", "psi": "pressure",
-	"lx": "illuminance", "W/m²": "irradiance", "dB": "sound_pressure", "dBm": "signal_strength",
+	"lx": "illuminance", "W/m²": "irradiance", "dB": "sound_pressure", "dBA": "sound_pressure", "dBm": "signal_strength",
 	"m³/h": "volume_flow_rate", "L/min": "volume_flow_rate", "L/h": "volume_flow_rate", "m³/s": "volume_flow_rate",
+	"L/s": "volume_flow_rate", "mL/s": "volume_flow_rate",
 	"m/s": "speed", "km/h": "speed", "kn": "speed", "mm/s": "speed",
 	"mm": "distance", "cm": "distance", "m": "distance", "km": "distance",
-	"g": "weight", "kg": "weight",
+	"mg": "weight", "g": "weight", "kg": "weight", "m²": "area",
 	"ms": "duration", "s": "duration", "min": "duration", "h": "duration", "d": "duration",
 	"B": "data_size", "kB": "data_size", "MB": "data_size", "GB": "data_size", "TB": "data_size",
 	"KiB": "data_size", "MiB": "data_size", "GiB": "data_size",
@@ -28,12 +31,18 @@ var unitClasses = map[string]string{
 	"mm/h": "precipitation_intensity",
 }
 
+// stored are words of an energy that is there, and not counted.
+var stored = []string{"stored", "storage", "capacity", "available", "remaining", "rated"}
+
 // namedClasses are those that a unit alone does not tell: the class of a unit whose
 // point has one of the words in its name.
 var namedClasses = []struct {
 	unit, class string
 	words       []string
 }{
+	{"Wh", "energy_storage", stored},
+	{"kWh", "energy_storage", stored},
+	{"MWh", "energy_storage", stored},
 	{"%", "humidity", []string{"humidity", "humid", "rh"}},
 	{"%", "battery", []string{"battery", "soc"}},
 	{"%", "moisture", []string{"moisture"}},
@@ -61,23 +70,36 @@ var namedClasses = []struct {
 }
 
 // growing are the classes that a meter counts up; Home Assistant allows them no other
-// state class.
-var growing = []string{"energy", "gas", "water", "volume"}
+// state class than totals. Units that it has no class for, or had none until lately, are
+// counted up as well.
+var (
+	growing      = []string{"energy", "gas", "water", "volume"}
+	growingUnits = []string{"varh", "kvarh", "Mvarh", "VAh", "kVAh", "MVAh"}
+)
+
+// net are words of a total that goes down, too, as that of a meter which runs backwards.
+var net = []string{"net", "balance", "saldo"}
 
 // numberClass is the device class and state class of a number.
 func numberClass(name, unit string) (class, state string) {
 	named := words(name)
+	has := func(some []string) bool {
+		return slices.ContainsFunc(some, func(w string) bool { return slices.Contains(named, w) })
+	}
 	class = unitClasses[unit]
 	for _, n := range namedClasses {
-		if n.unit == unit && (n.words == nil || slices.ContainsFunc(n.words, func(w string) bool { return slices.Contains(named, w) })) {
+		if n.unit == unit && (n.words == nil || has(n.words)) {
 			class = n.class
 			break
 		}
 	}
-	if slices.Contains(growing, class) {
-		return class, "total_increasing"
+	switch {
+	case !slices.Contains(growing, class) && !slices.Contains(growingUnits, unit):
+		return class, "measurement"
+	case has(net):
+		return class, "total"
 	}
-	return class, "measurement"
+	return class, "total_increasing"
 }
 
 // binaryClasses are the device classes of what is on or off, by a word of the point's

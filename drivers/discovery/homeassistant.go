@@ -347,24 +347,14 @@ func switchEntity(e haComponent, d *device, p *point) haComponent {
 func numberEntity(e haComponent, d *device, p *point) haComponent {
 	e.Unit = p.Unit
 	e.DeviceClass, e.StateClass = numberClass(p.Name, p.Unit)
-	if !p.settable() {
+	if p.Min.Equal(p.Max) && !p.Min.IsNull() { // there is nothing to set
+		e.CommandTopic, e.CommandTemplate = "", ""
+	}
+	if e.CommandTopic == "" {
 		e.Platform = "sensor"
 		return e
 	}
-	// Without bounds Home Assistant would take 1 to 100 in steps of 1.
-	low, high, step := -1e9, 1e9, 0.001
-	if p.kind != number {
-		step = 1
-	}
-	for _, bound := range []struct {
-		of drivers.Value
-		to *float64
-	}{{p.Min, &low}, {p.Max, &high}, {p.Step, &step}} {
-		if f, ok := bound.of.Float(); ok {
-			*bound.to = f
-		}
-	}
-	step = max(step, 0.001) // the least that it takes
+	low, high, step := bounds(p)
 	e.Platform, e.StateClass, e.Mode = "number", "", "box"
 	e.Min, e.Max, e.Step = &low, &high, &step
 	e.CommandTemplate = ""
@@ -372,6 +362,31 @@ func numberEntity(e haComponent, d *device, p *point) haComponent {
 		e.CommandTemplate = "{{ {" + quote(p.Name) + ": value} | to_json }}"
 	}
 	return e
+}
+
+// bounds are those of a number that is set, as Home Assistant takes them: the lower one
+// below the upper one, and no finer steps than thousandths. Without them it would take 1
+// to 100 in steps of 1.
+func bounds(p *point) (low, high, step float64) {
+	low, high, step = -1e9, 1e9, 0.001
+	if p.kind != number {
+		step = 1
+	}
+	least, hasLow := p.Min.Float()
+	most, hasHigh := p.Max.Float()
+	if hasLow {
+		low, high = least, max(high, 2*least)
+	}
+	if hasHigh {
+		high = most
+	}
+	if hasHigh && !hasLow {
+		low = min(low, 2*most)
+	}
+	if f, ok := p.Step.Float(); ok {
+		step = f
+	}
+	return low, high, max(step, 0.001)
 }
 
 // flagEntities are a binary sensor a flag. Flags are written as an object, which no

@@ -101,7 +101,7 @@ var sunSpecDER = []sunSpecKind{
 	{ids: []uint16{704}, name: "control", points: derControls},
 	{ids: []uint16{713}, name: "storage", points: []sunSpecPoint{
 		{name: "battery_energy_rated", offset: 2, kind: "uint16", factor: 7, unit: "Wh", more: sunSpecRating},
-		{name: "battery_energy", offset: 3, kind: "uint16", factor: 7, unit: "Wh", more: sunSpecSlow},
+		{name: "battery_energy_available", offset: 3, kind: "uint16", factor: 7, unit: "Wh", more: sunSpecSlow},
 		{name: "battery_soc", offset: 4, kind: "uint16", factor: 8, unit: "%", more: sunSpecSlow},
 		{name: "battery_soh", offset: 5, kind: "uint16", factor: 8, unit: "%", more: "every: 1m"},
 		{name: "battery_status", offset: 6, kind: "enum16", more: "names: {0: ok, 1: warning, 2: error}"},
