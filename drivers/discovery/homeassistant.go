@@ -20,7 +20,6 @@ type homeAssistant struct {
 	run     *run
 	opts    HomeAssistantOptions
 	told    map[string][]byte // what stands on each configuration topic
-	ids     map[string]string // of devices
 	begun   bool              // the gateway itself has been told
 	waiting bool              // to speak again, after a birth message
 }
@@ -92,18 +91,13 @@ func (h *homeAssistant) topic(id string) string { return h.opts.Prefix + "/devic
 // gatewayStatus is the topic that says whether the gateway itself is there.
 func (h *homeAssistant) gatewayStatus() string { return h.run.opts.Node + "/gateway/status" }
 
-func (h *homeAssistant) id(d *device) string { return h.run.opts.Node + "_" + h.ids[d.Name] }
+func (h *homeAssistant) id(d *device) string { return h.run.opts.Node + "_" + h.run.id(h, d) }
 
 func (h *homeAssistant) filters([]*device) []string {
 	return []string{h.opts.Prefix + "/status", h.topic("+")}
 }
 
 func (h *homeAssistant) announce(ctx context.Context, devices []*device) {
-	var names []string
-	for _, d := range h.run.of(h) {
-		names = append(names, d.Name)
-	}
-	h.ids = identify(names, wordID, "_")
 	if !h.begun {
 		h.begun = true
 		h.run.publish(ctx, retained(h.gatewayStatus(), []byte("online")))

@@ -1,6 +1,8 @@
 package discovery_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -196,17 +198,57 @@ func TestHomeAssistantIDs(t *testing.T) {
 		h.say("2/door", "true")
 		h.say("3/door", "true")
 		h.start()
-		for _, topic := range []string{"a_b", "a_b_648fa9b3", "3732e264"} {
+		for _, topic := range []string{"a_b", "a_b_c8687a08", "3732e264"} {
 			if h.bus.Retained("homeassistant/device/gatehouse_"+topic+"/config") == "" {
 				t.Errorf("want a device %s, got %v", topic, topics(h, "homeassistant/device/+/config"))
 			}
 		}
-		get := tree(t, h.bus.Retained("homeassistant/device/gatehouse_a_b/config"))
-		if get("cmps.x_y.stat_t") != "1/x/y" {
-			t.Errorf("want x/y as x_y, got %v", get("cmps"))
+		get := tree(t, h.bus.Retained("homeassistant/device/gatehouse_a_b_c8687a08/config"))
+		if get("cmps.x_y.stat_t") != "1/x_y" {
+			t.Errorf("want x_y as itself, got %v", get("cmps"))
 		}
 		if n := len(get("cmps").(map[string]any)); n != 2 {
 			t.Errorf("want two components, got %d", n)
+		}
+	})
+}
+
+// A device keeps its identifier from another one that comes later, or both get a mark.
+func TestDevicesThatAreCalledAlike(t *testing.T) {
+	in(t, discovery.Conventions(), func(t *testing.T, h *house) {
+		device := func(name string) drivers.Description {
+			topic := fmt.Sprintf("%x", name)
+			h.say(topic+"/status", "online")
+			h.say(topic+"/x", "1")
+			return drivers.Description{Name: name, Topic: topic, Points: []drivers.Point{{Name: "x"}}}
+		}
+		first := []drivers.Description{device("hall.1"), device("温1"), device("b+c")}
+		h.have(first...)
+		h.start()
+		h.have(append(first, device("hall 1"), device("水1"), device("b#c"))...)
+		for _, topic := range []string{
+			"homeassistant/device/gatehouse_hall_1_8a8e2c4b/config", "homeassistant/device/gatehouse_hall_1_e59b34d3/config",
+			"homeassistant/device/gatehouse_1_634b4e89/config", "homeassistant/device/gatehouse_1_0cd5a7fd/config",
+			"homie/5/gatehouse-hall-1-8a8e2c4b/$state", "homie/5/gatehouse-hall-1-e59b34d3/$state",
+		} {
+			if h.bus.Retained(topic) == "" {
+				t.Errorf("want %s, got %v", topic, topics(h, "+/+/+/#"))
+			}
+		}
+		for _, topic := range []string{"homeassistant/device/gatehouse_hall_1/config", "homie/5/gatehouse-hall-1/$state"} {
+			if got := h.bus.Retained(topic); got != "" {
+				t.Errorf("want nothing on %s any more, got %s", topic, got)
+			}
+		}
+		var told []string
+		for _, topic := range topics(h, "spBv1.0/Gatehouse/+/gatehouse/#") {
+			if strings.Contains(topic, "b_c") {
+				told = append(told, strings.TrimPrefix(topic, "spBv1.0/Gatehouse/"))
+			}
+		}
+		want := []string{"DBIRTH/gatehouse/b_c", "DBIRTH/gatehouse/b_c_32c513c1", "DDEATH/gatehouse/b_c", "DBIRTH/gatehouse/b_c_214abfc4"}
+		if diff := cmp.Diff(want, told); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
 }

@@ -81,14 +81,9 @@ func (h *homie) filters([]*device) []string {
 
 // announce tells of devices, children before the root, as the convention advises.
 func (h *homie) announce(ctx context.Context, devices []*device) {
-	var names []string
-	for _, d := range h.run.of(h) {
-		names = append(names, d.Name)
-	}
-	ids := identify(names, homieID, "-")
 	for _, d := range devices {
 		if len(d.known()) > 0 {
-			h.tell(ctx, d, h.root+"-"+ids[d.Name])
+			h.tell(ctx, d, h.root+"-"+h.run.id(h, d))
 		}
 	}
 	for id, was := range h.leftover {

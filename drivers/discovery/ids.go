@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
+	"unicode"
 )
 
 // wordID is a name of letters, digits, "_" and "-", as Home Assistant has them in
@@ -43,19 +44,30 @@ func levelID(name string) string {
 	}, name)
 }
 
-// identify gives each name an identifier of its own: that of clean, or, if that is
-// empty or another's already, one with a mark that is made of the name. So identifiers
-// stay what they are while the names and their order do.
+// identify gives each name an identifier of its own: that of clean, or one with a mark
+// that is made of the name, where others could be meant by that of clean: another name
+// has the same or is it, or letters were lost. So the identifier of one name is never
+// given to another one that comes: at most, both get a mark.
 func identify(names []string, clean func(string) string, separator string) map[string]string {
 	ids := make(map[string]string, len(names))
-	taken := make(map[string]bool, len(names))
+	claims := make(map[string]int, len(names))
 	for _, name := range names {
-		id := clean(name)
-		if strings.Trim(id, "_-") == "" || taken[id] {
+		ids[name] = clean(name)
+		claims[ids[name]]++
+	}
+	for name, id := range ids {
+		if id != name && (claims[id] > 1 || lost(name, id)) || strings.Trim(id, "_-") == "" {
 			sum := sha256.Sum256([]byte(name))
-			id = strings.TrimLeft(id+separator+hex.EncodeToString(sum[:4]), separator)
+			ids[name] = strings.TrimLeft(id+separator+hex.EncodeToString(sum[:4]), separator)
 		}
-		ids[name], taken[id] = id, true
 	}
 	return ids
+}
+
+// lost reports whether letters or digits of the name, not only signs, are missing in its
+// identifier.
+func lost(name, id string) bool {
+	return strings.ContainsFunc(name, func(r rune) bool {
+		return r > unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsNumber(r)) && !strings.ContainsRune(id, r)
+	})
 }

@@ -22,10 +22,11 @@ type run struct {
 	conventions []convention
 
 	devices map[string]*device
-	routes  map[string]*device // by value topic
-	states  map[string]*device // by status topic
-	details map[string]*device // by the topic of the status in detail
-	changed map[*device]bool   // to be announced
+	routes  map[string]*device           // by value topic
+	states  map[string]*device           // by status topic
+	details map[string]*device           // by the topic of the status in detail
+	changed map[*device]bool             // to be announced
+	ids     map[string]map[string]string // of devices, by convention and name
 	timers  timers
 
 	commands, values *hearing
@@ -115,8 +116,40 @@ func (r *run) adopt(ctx context.Context, described []drivers.Description, pause 
 			}
 		}
 	}
+	r.identify(pause)
 	r.hearFilters(ctx)
 }
+
+// identify gives the devices their identifiers. One that has another one than before, as
+// a name has come that is like its own, is announced anew.
+func (r *run) identify(pause time.Duration) {
+	before := r.ids
+	r.ids = make(map[string]map[string]string)
+	for _, c := range r.conventions {
+		devices := r.of(c)
+		names := make([]string, len(devices))
+		for i, d := range devices {
+			names[i] = d.Name
+		}
+		clean := cleaners[c.name()]
+		ids := identify(names, clean.name, clean.separator)
+		for _, d := range devices {
+			if was := before[c.name()][d.Name]; was != "" && was != ids[d.Name] {
+				r.announceLater(d, pause)
+			}
+		}
+		r.ids[c.name()] = ids
+	}
+}
+
+// cleaners say what identifiers of devices are.
+var cleaners = map[string]struct {
+	name      func(string) string
+	separator string
+}{HomeAssistant: {wordID, "_"}, Sparkplug: {levelID, "_"}, Homie: {homieID, "-"}}
+
+// id is the identifier of a device by a convention.
+func (r *run) id(c convention, d *device) string { return r.ids[c.name()][d.Name] }
 
 // topics are those of the device's values.
 func (d *device) topics() []string {

@@ -168,7 +168,7 @@ func (n *edgeNode) rebirth(ctx context.Context) {
 // deviceBirth publishes the DBIRTH of a device that is online and of which something is
 // known.
 func (n *edgeNode) deviceBirth(ctx context.Context, d *device) {
-	nd := n.adopt(d)
+	nd := n.adopt(ctx, d)
 	if known := d.known(); !n.born || !d.online || len(known) == 0 {
 		return
 	}
@@ -191,13 +191,11 @@ func inOrder(metrics []metric) []metric {
 }
 
 // adopt makes or changes what is known of a device here. Aliases are kept.
-func (n *edgeNode) adopt(d *device) *nodeDevice {
-	var names []string
-	for _, d := range n.run.of(n) {
-		names = append(names, d.Name)
+func (n *edgeNode) adopt(ctx context.Context, d *device) *nodeDevice {
+	id, before := n.run.id(n, d), n.devices[d.Name]
+	if before != nil && before.id != id { // [tck-id-topic-structure-namespace-unique-device-id]
+		n.deviceDeath(ctx, before)
 	}
-	id := identify(names, levelID, "_")[d.Name]
-	before := n.devices[d.Name]
 	nd := &nodeDevice{device: d, id: id, metrics: make(map[string]*nodeMetric)}
 	if before != nil {
 		nd.born = before.born
