@@ -52,11 +52,13 @@ type session struct {
 	Alive bool `json:"alive"`
 }
 
-// hostState is the payload of a STATE message (§6.4.25).
+// hostState is the payload of a STATE message (§6.4.25). One without online says nothing.
 type hostState struct {
-	Online    bool  `json:"online"`
+	Online    *bool `json:"online"`
 	Timestamp int64 `json:"timestamp"`
 }
+
+func (h hostState) online() bool { return h.Online != nil && *h.Online }
 
 // nodeDevice is a device as it was last born.
 type nodeDevice struct {
@@ -79,6 +81,7 @@ type late struct {
 	device, point string
 	at            time.Time
 	value         drivers.Value
+	quality       drivers.Quality
 }
 
 func newEdgeNode(r *run) *edgeNode {
@@ -126,7 +129,7 @@ func (n *edgeNode) announce(ctx context.Context, devices []*device) {
 }
 
 // mayPublish reports whether the primary host is there, if one is wanted.
-func (n *edgeNode) mayPublish() bool { return n.opts.PrimaryHost == "" || n.host.Online }
+func (n *edgeNode) mayPublish() bool { return n.opts.PrimaryHost == "" || n.host.online() }
 
 // birth begins a session: the death of one that was not ended, NBIRTH and each DBIRTH
 // ([tck-id-payloads-dbirth-order]).
@@ -235,7 +238,7 @@ func sparkplugType(p *point) dataType {
 
 // birthProperties say what a point is, by the names that Ignition knows.
 func birthProperties(p *point) []property {
-	all := qualityOf(p)
+	all := qualityOf(p.quality)
 	if p.Unit != "" {
 		all = append(all, property{"engUnit", p.Unit})
 	}
@@ -250,8 +253,8 @@ func birthProperties(p *point) []property {
 
 // qualityOf is the Quality property, which only a value has that is not good
 // ([tck-id-payloads-propertyset-quality-value-value]).
-func qualityOf(p *point) []property {
-	switch p.quality {
+func qualityOf(q drivers.Quality) []property {
+	switch q {
 	case drivers.Stale:
 		return []property{{"Quality", int32(qualityStale)}}
 	case drivers.Bad:
@@ -332,7 +335,7 @@ func (n *edgeNode) values(ctx context.Context, d *device, changed []*point) {
 	nd := n.devices[d.Name]
 	if !n.born && n.heard && n.opts.PrimaryHost != "" {
 		for _, p := range changed {
-			n.putBack(late{device: d.Name, point: p.Name, at: p.at, value: p.value})
+			n.putBack(late{device: d.Name, point: p.Name, at: p.at, value: p.value, quality: p.quality})
 		}
 		return
 	}
@@ -342,7 +345,7 @@ func (n *edgeNode) values(ctx context.Context, d *device, changed []*point) {
 	var metrics []metric
 	for _, p := range changed {
 		if m := nd.metrics[p.Name]; m != nil && m.point == p && m.kind == sparkplugType(p) {
-			metrics = append(metrics, metric{alias: m.alias, at: p.at, kind: m.kind, value: p.value, properties: qualityOf(p)})
+			metrics = append(metrics, metric{alias: m.alias, at: p.at, kind: m.kind, value: p.value, properties: qualityOf(p.quality)})
 		}
 	}
 	if len(metrics) > 0 {
@@ -380,7 +383,9 @@ func (n *edgeNode) catchUp(ctx context.Context) {
 			continue
 		}
 		m := nd.metrics[l.point]
-		byDevice[l.device] = append(byDevice[l.device], metric{alias: m.alias, at: l.at, kind: m.kind, value: l.value, historical: true})
+		byDevice[l.device] = append(byDevice[l.device], metric{
+			alias: m.alias, at: l.at, kind: m.kind, value: l.value, historical: true, properties: qualityOf(l.quality),
+		})
 		if len(byDevice[l.device]) == most {
 			flush(l.device)
 		}
@@ -413,15 +418,15 @@ func (n *edgeNode) hear(ctx context.Context, m *message.Message) {
 // a will that comes late.
 func (n *edgeNode) hearHost(ctx context.Context, payload []byte) {
 	var state hostState
-	if json.Unmarshal(payload, &state) != nil || state.Timestamp < n.host.Timestamp {
-		return
+	if json.Unmarshal(payload, &state) != nil || state.Online == nil || state.Timestamp < n.host.Timestamp {
+		return // [tck-id-message-flow-edge-node-birth-publish-phid-wait-online]
 	}
-	was := n.host.Online
+	was := n.host.online()
 	n.host = state
 	switch {
-	case state.Online && !was:
+	case state.online() && !was:
 		n.birth(ctx)
-	case !state.Online && was:
+	case !state.online() && was:
 		n.death(ctx) // [tck-id-operational-behavior-primary-application-state-with-multiple-servers-walk]
 	}
 }
@@ -453,7 +458,13 @@ func (n *edgeNode) deviceCommand(ctx context.Context, id string, m *message.Mess
 			n.run.log.Warn("a Sparkplug command was refused", "topic", m.Topic, "metric", c.name, "alias", c.alias, "error", err)
 			continue
 		}
-		n.run.publish(ctx, target.owner.device.command(target.point, c.valueFor(target.kind), m))
+		v := c.valueFor(target.kind)
+		if target.point.kind == object { // it was told as a text
+			if o, err := drivers.ParseValue([]byte(v.String())); err == nil {
+				v = o
+			}
+		}
+		n.run.publish(ctx, target.owner.device.command(target.point, v, m))
 	}
 }
 

@@ -24,7 +24,7 @@ type spoken struct {
 }
 
 // sparkplug runs f in a house with Sparkplug, then returns what was said, as Tahu's
-// library understands it.
+// library understands it, after it was judged.
 func sparkplug(t *testing.T, f func(t *testing.T, h *house)) []spoken {
 	t.Helper()
 	var said []message.Message
@@ -52,6 +52,7 @@ func sparkplug(t *testing.T, f func(t *testing.T, h *house)) []spoken {
 		}
 		all[i] = spoken{verb: strings.Join(append(levels[2:3:3], levels[4:]...), " "), msg: said[i], spPayload: p}
 	}
+	wantSparkplug(t, all)
 	return all
 }
 
@@ -385,4 +386,69 @@ func TestSparkplugPrimaryHost(t *testing.T) {
 	}); len(said) > 0 {
 		t.Errorf("want nothing said while the host is not there, got %v", lines(said))
 	}
+}
+
+// What the primary host missed keeps its quality: a value that was not good does not
+// come as good ([tck-id-payloads-propertyset-quality-value-value]).
+func TestSparkplugMissedQuality(t *testing.T) {
+	said := sparkplug(t, func(t *testing.T, h *house) {
+		h.opts.Sparkplug.PrimaryHost = "scada"
+		h.have(pump())
+		h.sayPump()
+		h.start()
+		h.order("spBv1.0/STATE/scada", `{"online":true,"timestamp":1}`)
+		h.order("spBv1.0/STATE/scada", `{"online":false,"timestamp":1}`)
+		h.say("pump/speed", "1450", message.Property{Key: "quality", Value: "stale"})
+		h.say("pump/speed", "null", message.Property{Key: "quality", Value: "bad"})
+		h.say("pump/speed", "1500")
+		h.order("spBv1.0/STATE/scada", `{"online":true,"timestamp":2}`)
+	})
+	want := "DDATA pump seq=2 :1=1450(historical)(quality Int32 500) :1=1450(historical)(quality Int32 0) :1=1500(historical)"
+	if got := lines(said); !slices.Contains(got, want) {
+		t.Errorf("want %s in\n%s", want, strings.Join(got, "\n"))
+	}
+}
+
+// A STATE that does not say in a boolean whether the host is there says nothing
+// ([tck-id-message-flow-edge-node-birth-publish-phid-wait-online]).
+func TestSparkplugStateThatSaysNothing(t *testing.T) {
+	said := sparkplug(t, func(t *testing.T, h *house) {
+		h.opts.Sparkplug.PrimaryHost = "scada"
+		h.have(pump())
+		h.sayPump()
+		h.start()
+		h.order("spBv1.0/STATE/scada", `{"online":true,"timestamp":1}`)
+		for _, payload := range []string{`{"timestamp":9}`, `{"online":null,"timestamp":9}`, `{"online":0,"timestamp":9}`, "OFFLINE", ""} {
+			h.order("spBv1.0/STATE/scada", payload)
+		}
+		h.say("pump/speed", "3")
+		h.order("spBv1.0/STATE/scada", `{"online":false,"timestamp":5}`) // 9 was not heard
+	})
+	want := []string{"NBIRTH seq=0 bdSeq=0", pumpBirth, "DDATA pump seq=2 :1=3", "NDEATH seq= bdSeq=0"}
+	if diff := cmp.Diff(want, lines(said)); diff != "" {
+		t.Errorf("messages (-want +got):\n%s", diff)
+	}
+}
+
+// Flags are told as the text of an object, and written so
+// ([tck-id-operational-behavior-data-commands-dcmd-metric-value]).
+func TestSparkplugFlags(t *testing.T) {
+	order := encodePayloads(t, `{"timestamp":1,"metrics":[{"name":"relays","type":"String","value":"{\"fan\":true}"},{"name":"label","type":"String","value":"{\"fan\":true}"}]}`)[0]
+	sparkplug(t, func(t *testing.T, h *house) {
+		d := pump()
+		d.Points = []drivers.Point{
+			{Name: "relays", Writable: true, Flags: drivers.Flags{{Bit: 0, Name: "fan"}}}, {Name: "label", Writable: true},
+		}
+		h.have(d)
+		h.say("pump/status", "online")
+		h.say("pump/relays", `{"fan":false}`)
+		h.say("pump/label", `"x"`)
+		h.start()
+		h.publish(message.Message{Topic: "spBv1.0/Gatehouse/DCMD/gatehouse/pump", Payload: order, Origin: "client/host"})
+		for topic, want := range map[string]string{"pump/relays/set": `{"fan":true}`, "pump/label/set": `"{\"fan\":true}"`} {
+			if got := h.bus.Payloads(topic); len(got) != 1 || got[0] != want {
+				t.Errorf("%s: want %s, got %v", topic, want, got)
+			}
+		}
+	})
 }
