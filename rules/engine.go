@@ -88,7 +88,20 @@ type Engine struct {
 
 	historyMu sync.Mutex
 	history   *history // of Before rules
+
+	ran func(Ran) // see Tell
 }
+
+// Ran is one run that was counted.
+type Ran struct {
+	File  string
+	Rule  *Rule // without a Name if the run is the file's own
+	Entry TraceEntry
+}
+
+// Tell has f told of each run as it is counted, before what it did is out. F is called by
+// whoever runs rules, several at once: it must not block. Tell is called before Load.
+func (e *Engine) Tell(f func(Ran)) { e.ran = f }
 
 // New checks the options. It starts nothing.
 func New(opts Options) (*Engine, error) {

@@ -129,6 +129,9 @@ func (u *unit) judgeOf(call *Call, out *Outcome) *judge {
 func (e *Engine) note(j *judge, t TraceEntry, out *Outcome) {
 	if !j.Hidden || out.Err != nil {
 		j.ran(t)
+		if e.ran != nil {
+			e.ran(Ran{File: j.unit.file, Rule: j.Rule, Entry: t})
+		}
 	}
 	if out.Err != nil {
 		e.complain(j, t.At, t.Outcome, out.Err)

@@ -67,7 +67,7 @@ func junitOf(f *testedFile) junitSuite {
 		if r.Failure != nil {
 			s.Failures++
 			text := r.Failure.Text
-			for _, line := range r.Failure.Trace {
+			for _, line := range r.Failure.Timeline {
 				text += "\n" + line
 			}
 			c.Failure = &junitProblem{Message: r.Failure.Error(), Text: text}

@@ -222,11 +222,8 @@ func explained(p testPlace, f *trial.Failure) string {
 		fmt.Fprintf(&b, "%s: ", f.Step)
 	}
 	b.WriteString(strings.ReplaceAll(f.Text, "\n", "\n        ") + "\n")
-	if len(f.Trace) > 0 {
-		b.WriteString("    the rules' last runs:\n")
-	}
-	for _, line := range f.Trace {
-		b.WriteString("        " + line + "\n")
+	for _, line := range f.Timeline {
+		b.WriteString("    " + line + "\n")
 	}
 	return b.String()
 }

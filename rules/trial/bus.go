@@ -383,6 +383,13 @@ func (b *Bus) since(n int) []message.Message {
 	return b.routed[n:len(b.routed):len(b.routed)]
 }
 
+// count is how many messages were routed.
+func (b *Bus) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gone + len(b.routed)
+}
+
 // forget returns what was routed since it was last called, and takes it away.
 func (b *Bus) forget() []message.Message {
 	b.mu.Lock()

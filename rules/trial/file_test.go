@@ -89,10 +89,23 @@ func TestStepsThatDoNotHold(t *testing.T) {
 			if f == nil || !strings.Contains(f.Error(), c.want) {
 				t.Errorf("it is %v", f)
 			}
-			if f != nil && !strings.Contains(strings.Join(f.Trace, "\n"), "door.yaml:3: light: ") {
-				t.Errorf("the trace is %q", f.Trace)
+			if f != nil && !strings.Contains(strings.Join(f.Timeline, "\n"), "door.yaml:3: light: ") {
+				t.Errorf("the timeline is %q", f.Timeline)
 			}
 		})
+	}
+}
+
+// A test that cannot be run has no step to tell of, and nothing has happened.
+func TestATestThatCannotBegin(t *testing.T) {
+	f, err := trial.Parse("x.test.yaml", []byte("tests:\n  - name: t\n    rules: [y.yaml]\n    steps:\n      - publish: x\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := trial.Options{Folder: folder("door.yaml", doorFile), Engine: rules.Options{Languages: []rules.Language{exprlang.New()}}}
+	failure := f.Run(t.Context(), o, &f.Tests[0]).Failure
+	if failure == nil || failure.Error() != `x.test.yaml:2: there is no rule file "y.yaml"` || failure.Timeline != nil {
+		t.Errorf("it is %+v", failure)
 	}
 }
 

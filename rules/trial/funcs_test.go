@@ -36,7 +36,7 @@ rules:
 			} else {
 				o := trial.Options{Folder: folder("dew.yaml", file), Engine: rules.Options{Languages: []rules.Language{exprlang.New()}}}
 				if failure := f.Run(t.Context(), o, &f.Tests[0]).Failure; failure != nil {
-					got = failure.Error() + "\n" + strings.Join(failure.Trace, "\n")
+					got = failure.Error() + "\n" + strings.Join(failure.Timeline, "\n")
 				}
 			}
 			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) {

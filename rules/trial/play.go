@@ -28,14 +28,18 @@ type Failure struct {
 	Line int
 	Step string // as in the file; empty if it is not about a step
 	Text string // several lines
-	// Trace are the last runs of the rules, a line each.
-	Trace []string
+	// Timeline is what had happened by then, a line each: the last steps, runs of rules
+	// and messages in their order, in virtual time, and what the other rules waited for.
+	Timeline []string
 }
 
 // Error gives file:line: step: the first line of the text.
 func (f *Failure) Error() string {
 	first, _, _ := strings.Cut(f.Text, "\n")
-	return fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Step, first)
+	if f.Step != "" {
+		first = f.Step + ": " + first
+	}
+	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, first)
 }
 
 // Run plays one test of the file in a world of its own. Options.Folder is the whole
@@ -57,16 +61,17 @@ func (f *File) play(ctx context.Context, o Options, t *Test) *Failure {
 		o.Start = t.Clock
 	}
 	var failure *Failure
+	line := &timeline{}
+	o.ran = line.ran
 	err := Run(ctx, o, func(ctx context.Context, w *World) error {
 		for _, s := range t.steps {
+			line.begin(w, s)
 			err := s.do.run(ctx, w)
 			if err == nil {
 				continue
 			}
 			failure = &Failure{File: f.Name, Line: s.line, Step: s.what, Text: err.Error()}
-			if w.now != nil {
-				failure.Trace = trace(w.Status())
-			}
+			failure.Timeline = line.told(w)
 			return nil
 		}
 		return nil
@@ -127,50 +132,6 @@ func compiled(base string, languages []rules.Language) bool {
 	return slices.ContainsFunc(languages, func(l rules.Language) bool {
 		return slices.ContainsFunc(l.Extensions(), func(e string) bool { return strings.HasSuffix(base, e) })
 	})
-}
-
-// trace tells the last runs of each rule, the newest last.
-func trace(files []rules.FileStatus) []string {
-	const most = 5 // of one rule
-	var lines []string
-	tell := func(where string, runs rules.Runs) {
-		for i := min(len(runs.Trace), most) - 1; i >= 0; i-- {
-			lines = append(lines, where+": "+Told(&runs.Trace[i]))
-			for _, f := range runs.Trace[i].Facts {
-				lines = append(lines, "    "+f.What+": "+f.Value)
-			}
-		}
-		if len(runs.Trace) == 0 && runs.LastError != "" {
-			lines = append(lines, where+": "+runs.LastError)
-		}
-	}
-	for _, f := range files {
-		for _, r := range f.Rules {
-			where := fmt.Sprintf("%s:%d: %s", f.File, r.Line, r.Name)
-			if len(r.Trace) == 0 {
-				lines = append(lines, where+": did not run")
-			}
-			tell(where, r.Runs)
-		}
-		tell(f.File, f.Own)
-	}
-	return lines
-}
-
-// Told is one run in a line: when, what about, what it came to and why.
-func Told(t *rules.TraceEntry) string {
-	var b strings.Builder
-	b.WriteString(t.At.Format("15:04:05.000"))
-	for _, part := range []string{t.Trigger, t.Topic} {
-		if part != "" {
-			b.WriteString(" " + part)
-		}
-	}
-	b.WriteString(": " + t.Outcome)
-	if t.Why != "" {
-		b.WriteString(": " + t.Why)
-	}
-	return b.String()
 }
 
 // errNoTest is what Find gives for a folder without a test.

@@ -31,6 +31,8 @@ type Options struct {
 	// Ended, if not nil, is called with what an engine has to tell about its rules before
 	// it ends: when the trial does, and at each restart.
 	Ended func([]rules.FileStatus)
+
+	ran func(*World, rules.Ran)
 }
 
 // DefaultStart is when a trial starts if nothing else is said: a Monday at noon.
@@ -98,6 +100,9 @@ func (w *World) start(ctx context.Context) error {
 	var err error
 	if life.Engine, err = rules.New(opt); err != nil {
 		return err
+	}
+	if w.opt.ran != nil {
+		life.Tell(func(r rules.Ran) { w.opt.ran(w, r) })
 	}
 	if err := life.Load(ctx, w.opt.Folder); err != nil {
 		return errors.Join(err, life.Close())
