@@ -110,6 +110,7 @@ func Default() *Config {
 			Anonymous: true, CertificateName: "cn",
 			Limits:  defaultLimits(),
 			Offer:   defaultOffer(),
+			Shared:  Shared{Strategy: "round-robin"},
 			Delayed: defaultDelayed(),
 		},
 		Rules:     Rules{Folder: "scripts"},
