@@ -159,15 +159,17 @@ type lineLink struct {
 	stream  bool          // it may be dead without a word
 	learns  bool          // finds out by itself whether the line echoes
 
-	waryUntil time.Time
-	busyUntil time.Time     // when the last character that is known of ended; zero at first
-	echoes    bool          // the line repeats what is sent
-	silent    int           // requests in a row that got not a byte
-	noise     noise         // in this exchange
-	refuses   [256]bool     // by unit: its last answer was an exception
-	timeout   time.Duration // as the port has it
-	heard     []byte        // since the request was sent
-	frame     []byte        // the request
+	waryUntil time.Time      // whatever is asked
+	lateUntil [256]time.Time // by unit: its answer to a request that got none may still come
+	anyLate   time.Time      // the latest of those
+	busyUntil time.Time      // when the last character that is known of ended; zero at first
+	echoes    bool           // the line repeats what is sent
+	silent    int            // requests in a row that got not a byte
+	noise     noise          // in this exchange
+	refuses   [256]bool      // by unit: its last answer was an exception
+	timeout   time.Duration  // as the port has it
+	heard     []byte         // since the request was sent
+	frame     []byte         // the request
 }
 
 func newLineLink(p watchedPort, t transport) *lineLink {
@@ -195,7 +197,7 @@ func (l *lineLink) exchange(ctx context.Context, r request, t timing) (reply, er
 }
 
 func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, error) {
-	odd, err := l.settle(ctx, t)
+	odd, err := l.settle(ctx, r, t)
 	if err != nil {
 		return reply{odd: odd}, err
 	}
@@ -215,7 +217,10 @@ func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, er
 	if err == nil && t.confirm > 0 {
 		err = l.confirm(ctx, &f, t.confirm)
 	}
-	if err != nil || f.odd {
+	switch {
+	case errors.Is(err, errSilent):
+		l.expect(r.unit, t.latest())
+	case err != nil || f.odd:
 		l.alarm(t.latest())
 	}
 	odd = odd || f.odd || errors.Is(err, errGarbled)
@@ -252,23 +257,47 @@ func (l *lineLink) send(r request) (sent time.Time, err error) {
 	return sent, nil
 }
 
-func (l *lineLink) wary(now time.Time) bool { return now.Before(l.waryUntil) }
+// wary reports whether what comes late may disturb a request. Where nothing at all has
+// come, only the unit that was asked may still answer, and its answer is no other unit's:
+// listening longer before each read of the others would save them little, and cost much
+// beside a unit that is dead. A write is not tried again, and a raw answer ends anywhere.
+func (l *lineLink) wary(now time.Time, r request) bool {
+	late := l.anyLate
+	if r.fn.reads() && !r.raw {
+		late = l.lateUntil[r.unit]
+	}
+	return now.Before(l.waryUntil) || now.Before(late)
+}
+
+// expect makes the line wary of what a unit still answers.
+func (l *lineLink) expect(unit uint8, timeout time.Duration) {
+	until := time.Now().Add(waryTimeouts * timeout)
+	l.lateUntil[unit], l.anyLate = later(l.lateUntil[unit], until), later(l.anyLate, until)
+}
 
 // alarm makes the line wary.
 func (l *lineLink) alarm(timeout time.Duration) {
-	l.waryUntil = time.Now().Add(waryTimeouts * timeout)
+	l.waryUntil = later(l.waryUntil, time.Now().Add(waryTimeouts*timeout))
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // settle waits until the line is silent, and forgets what comes until then. Odd says
 // that something came. What has passed since the last character counts: who comes
 // later than the silence takes does not wait.
-func (l *lineLink) settle(ctx context.Context, t timing) (odd bool, err error) {
+func (l *lineLink) settle(ctx context.Context, r request, t timing) (odd bool, err error) {
 	start := time.Now()
 	quiet := max(0, l.silence-start.Sub(l.busyUntil))
 	if l.busyUntil.IsZero() {
 		quiet = l.silence
 	}
-	if l.wary(start) {
+	if l.wary(start, r) {
 		quiet = max(2*l.silence, l.hunt)
 	}
 	for {

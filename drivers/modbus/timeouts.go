@@ -9,7 +9,7 @@ const (
 	// and a busy machine looks late.
 	shortestTimeout = 100 * time.Millisecond
 	// probeShare is how many times as long as a probe of a dead unit its back-off is,
-	// while others share the line: they lose 2.5 %, and 1 % as the line is wary.
+	// while others share the line: they lose 2.5 %.
 	probeShare = 40
 	// longestShare is how long that is at most.
 	longestShare = 5 * time.Minute

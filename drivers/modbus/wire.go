@@ -205,7 +205,7 @@ func (b *bus) say(j *job) error {
 
 // say implements link. Afterwards the line is wary.
 func (l *lineLink) say(ctx context.Context, b []byte, timeout time.Duration) error {
-	if _, err := l.settle(ctx, timing{timeout: timeout}); err != nil {
+	if _, err := l.settle(ctx, request{raw: true}, timing{timeout: timeout}); err != nil {
 		return err
 	}
 	defer l.alarm(timeout)
