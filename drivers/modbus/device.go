@@ -51,8 +51,9 @@ type device struct {
 	multiple map[Function]bool // single and mask writes that the unit does not know
 	closed   bool
 
-	severally bool          // the unit is known to take function 16
-	apart     map[span]bool // blocks that it does not take by one request of it
+	severally bool      // the unit is known to take function 16
+	ungrouped time.Time // until when it counts as not knowing it
+	unwritten refusals  // blocks that it does not take by one request of it
 }
 
 // mute is a point that the device does not answer for.
@@ -72,7 +73,8 @@ func newDevice(spec *deviceSpec, b *bus) *device {
 		memos:    make([]memo, len(spec.points)),
 		refused:  refusals{now: time.Now},
 		multiple: map[Function]bool{},
-		apart:    map[span]bool{},
+
+		unwritten: refusals{now: time.Now},
 	}
 	known := map[span]int{}
 	for i := range spec.points {

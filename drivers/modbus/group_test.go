@@ -2,6 +2,7 @@ package modbus_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,27 +88,35 @@ func TestNeighborsAreWrittenAtOnce(t *testing.T) {
 	}
 }
 
-// A unit that refuses a block gets its points one by one, until the one that it refuses;
-// and then it is not asked for that block again. Without an answer nothing is sent again.
+// functions are those of what a unit was asked to write since the last call.
+func (l *fakeLine) functions(unit uint8) (written []modbus.Function) {
+	l.with(unit, func(u *fakeUnit) { written, u.written = u.written, nil })
+	return written
+}
+
+// A unit that refuses a block for a value in it gets the parts, until the point that it
+// refuses; the block itself is not to blame. Without an answer nothing is sent again.
 func TestBlockThatIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := newFakeLine(1, time.Second, 1)
 		line.units[1].memory = newMemory()
 		dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), groupFile)
 		const wrong = "a=1 b=3 c=238" // 238 is refusedByte
-		for _, want := range [][]modbus.Function{{16, 6, 6, 16}, {6, 6, 16}} {
-			line.with(1, func(u *fakeUnit) { u.written = nil })
+		for range 2 {
 			var e modbus.Exception
 			if err := inGroups(t, dev, wrong); !errors.As(err, &e) || !strings.Contains(err.Error(), `point "c"`) {
 				t.Errorf("want the point named that is refused, got %v", err)
 			}
-			line.with(1, func(u *fakeUnit) {
-				if diff := cmp.Diff(want, u.written); diff != "" {
-					t.Errorf("functions (-want +got):\n%s", diff)
-				}
-			})
+			if diff := cmp.Diff([]modbus.Function{16, 6, 16, 6, 16}, line.functions(1)); diff != "" {
+				t.Errorf("functions (-want +got):\n%s", diff)
+			}
 		}
-		line.with(1, func(u *fakeUnit) { u.written = nil })
+		if err := inGroups(t, dev, "a=1 b=3 c=239"); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]modbus.Function{16}, line.functions(1)); diff != "" {
+			t.Errorf("functions with a value that is granted (-want +got):\n%s", diff)
+		}
 		if err := inGroups(t, dev, "far=1 between=70000 near=3"); err == nil || !strings.Contains(err.Error(), `point "between"`) {
 			t.Errorf("want the point named whose value does not fit, got %v", err)
 		}
@@ -125,4 +134,67 @@ func TestBlockThatIsRefused(t *testing.T) {
 			t.Errorf("want one request, got %d", n)
 		}
 	})
+}
+
+// A unit that takes fewer registers in one request than the standard says gets as many as
+// it takes, and is tried with more after a while; one that does not know function 16 for
+// several points is not asked again for a while.
+func TestBlockThatIsTooLong(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		limit       func(m *memory)
+		first, then []modbus.Function
+	}{
+		{
+			"for its registers", func(m *memory) { m.most = 4 },
+			// 12 at 400 are halved to 3, the 9 behind to 4, the 5 behind those to 2 and 3.
+			[]modbus.Function{16, 16, 16, 16, 16, 16, 16, 16},
+			[]modbus.Function{16, 16, 16, 16},
+		},
+		{
+			"for the function", func(m *memory) { m.refuse = modbus.IllegalFunction },
+			// Not in parts; the first point has write: multiple.
+			[]modbus.Function{16, 16},
+			[]modbus.Function{16},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := newFakeLine(1, time.Second, 1)
+				memory := newMemory()
+				line.units[1].memory = memory
+				file, all := "driver: modbus\nserial: {port: /dev/fake}\npoints:\n", ""
+				for i := range 12 {
+					file += fmt.Sprintf("  p%02d: {holding: %d, writable: true}\n", i, 400+i)
+					all += fmt.Sprintf(" p%02d=%d", i, i)
+				}
+				file = strings.Replace(file, "400, ", "400, write: multiple, ", 1)
+				dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), file)
+				if err := inGroups(t, dev, "p00=0"); err != nil {
+					t.Fatal(err)
+				}
+				line.functions(1)
+				line.with(1, func(*fakeUnit) { c.limit(memory) })
+				for _, want := range [][]modbus.Function{c.first, c.then, c.then} {
+					err := inGroups(t, dev, all)
+					if diff := cmp.Diff(want, line.functions(1)); diff != "" || err != nil && memory.refuse == 0 {
+						t.Errorf("%v; functions (-want +got):\n%s", err, diff)
+					}
+				}
+				line.with(1, func(*fakeUnit) { memory.most, memory.refuse = 0, 0 })
+				later(11 * time.Minute)
+				if err := inGroups(t, dev, all); err != nil {
+					t.Error(err)
+				}
+				if diff := cmp.Diff([]modbus.Function{16}, line.functions(1)); diff != "" {
+					t.Errorf("functions after a while (-want +got):\n%s", diff)
+				}
+				for i := range uint16(12) {
+					if got, _ := memory.get(modbus.ReadHoldingRegisters, 400+i); got != i {
+						t.Errorf("register %d holds %d", 400+i, got)
+					}
+				}
+			})
+		})
+	}
 }

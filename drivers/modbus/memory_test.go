@@ -13,6 +13,7 @@ import (
 type memory struct {
 	cells  map[memoryCell]*memoryPast
 	refuse modbus.Code // to all that is written; 0 is nothing
+	most   uint16      // registers that one request may write; 0 is what the standard says
 }
 
 // memoryCell is a coil (ReadCoils) or a holding register (ReadHoldingRegisters).
@@ -84,6 +85,9 @@ func (m *memory) owns(fn modbus.Function, addr uint16) bool {
 func (m *memory) write(r modbus.Request) modbus.Code {
 	if m.refuse != 0 {
 		return m.refuse
+	}
+	if m.most > 0 && r.Fn == modbus.WriteMultipleRegisters && r.Count > m.most {
+		return modbus.IllegalValue
 	}
 	type change struct {
 		fn          modbus.Function

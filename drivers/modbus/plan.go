@@ -197,6 +197,12 @@ func (r *refusals) forgive(s span) {
 	}
 }
 
+// drop forgets the refused spans that a span is of.
+func (r *refusals) drop(s span) {
+	r.version++
+	r.list = slices.DeleteFunc(r.list, func(old refusal) bool { return old.covers(s) })
+}
+
 // expire forgets what was refused long ago.
 func (r *refusals) expire() {
 	if len(r.list) == 0 {

@@ -72,6 +72,8 @@ func (d *device) revive() {
 	if n := d.condition().revivals; n != d.revivals {
 		d.revivals = n
 		d.refused.clear()
+		d.unwritten.clear()
+		d.ungrouped = time.Time{}
 		clear(d.mutes)
 	}
 }

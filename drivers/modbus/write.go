@@ -28,6 +28,7 @@ func (d *device) Write(ctx context.Context, name string, v drivers.Value) error 
 		err = d.writePart(ctx, p, data, mask)
 	} else {
 		err = d.writeWhole(ctx, p, data)
+		d.blames(p.span, err)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write point %q: %w", name, err)
