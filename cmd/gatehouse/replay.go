@@ -60,30 +60,30 @@ func (f *replayFlags) replay(ctx context.Context, out io.Writer, name string) er
 		}
 	}
 	var sides [2]*trial.Replayed
-	err = gateway.Try(ctx, cfg, gateway.Options{Version: version, Worker: workerCommand()}, func(ctx context.Context, o rules.Options) (err error) {
-		for i, folder := range []string{f.old, f.rules} {
-			if sides[i], err = replayed(ctx, o, folder, name); err != nil {
+	side := func(i int, folder string) trial.Side {
+		return func(ctx context.Context, did func(trial.Action) error) error {
+			opt := gateway.Options{Version: version, Worker: workerCommand()}
+			return gateway.Try(ctx, cfg, opt, func(ctx context.Context, o rules.Options) (err error) {
+				sides[i], err = replayed(ctx, o, folder, name, did)
 				return err
-			}
+			})
 		}
-		return nil
-	})
-	if err != nil {
+	}
+	differences := differences{out: out}
+	if err := trial.Compare(ctx, side(0, f.old), side(1, f.rules), differences.tell); err != nil {
 		return err
 	}
 	old, now := sides[0], sides[1]
-	differences := trial.Compare(old.Actions, now.Actions)
-	tellDifferences(out, differences)
 	fmt.Fprintf(out, "%d messages in %v: %d actions of the old rules, %d of the new ones, %d differences\n",
-		now.Messages, now.To.Sub(now.From).Round(time.Second), len(old.Actions), len(now.Actions), len(differences))
-	if len(differences) > 0 {
+		now.Messages, now.To.Sub(now.From).Round(time.Second), old.Actions, now.Actions, differences.n)
+	if differences.n > 0 {
 		return errTold
 	}
 	return nil
 }
 
 // replayed has one folder of rules hear a recording, which is read as it goes.
-func replayed(ctx context.Context, engine rules.Options, folder, name string) (r *trial.Replayed, err error) {
+func replayed(ctx context.Context, engine rules.Options, folder, name string, did func(trial.Action) error) (r *trial.Replayed, err error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -93,13 +93,14 @@ func replayed(ctx context.Context, engine rules.Options, folder, name string) (r
 		return nil, errors.Join(err, fmt.Errorf("%s is read twice: it must be a file", name))
 	}
 	var wrong error // with the recording
-	r, err = trial.Replay(ctx, trial.Options{Engine: engine, Folder: os.DirFS(folder)}, func(yield func(*trial.Entry, error) bool) {
+	recording := func(yield func(*trial.Entry, error) bool) {
 		for e, err := range trial.Entries(file) {
 			if wrong = err; !yield(e, err) {
 				return
 			}
 		}
-	})
+	}
+	r, err = trial.Replay(ctx, trial.Options{Engine: engine, Folder: os.DirFS(folder)}, recording, did)
 	switch {
 	case wrong != nil:
 		return nil, fmt.Errorf("%s: %w", name, wrong)
@@ -109,18 +110,25 @@ func replayed(ctx context.Context, engine rules.Options, folder, name string) (r
 	return r, nil
 }
 
-func tellDifferences(out io.Writer, all []trial.Difference) {
-	day := ""
-	for i := range all {
-		d := &all[i]
-		if date := d.At.Format(time.DateOnly); date != day {
-			day = date
-			fmt.Fprintf(out, "@@ %s @@\n", day)
+// differences tells them, and counts.
+type differences struct {
+	out io.Writer
+	n   int
+	day string
+}
+
+func (d *differences) tell(one trial.Difference) error {
+	d.n++
+	if date := one.At.Format(time.DateOnly); date != d.day {
+		d.day = date
+		if _, err := fmt.Fprintf(d.out, "@@ %s @@\n", date); err != nil {
+			return err
 		}
-		sign := '-'
-		if d.New {
-			sign = '+'
-		}
-		fmt.Fprintf(out, "%c %s %s\n", sign, d.At.Format("15:04:05.000"), d.Text)
 	}
+	sign := '-'
+	if one.New {
+		sign = '+'
+	}
+	_, err := fmt.Fprintf(d.out, "%c %s %s\n", sign, one.At.Format("15:04:05.000"), one.Text)
+	return err
 }

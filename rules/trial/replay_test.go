@@ -2,8 +2,13 @@ package trial_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"iter"
+	"math"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -104,16 +109,150 @@ func TestARecordingThatIsTornIsReadAsFarAsItGoes(t *testing.T) {
 	}
 }
 
-func TestCompareCountsWhatIsDoneTwice(t *testing.T) {
-	at := func(s int, text string) trial.Action {
-		return trial.Action{At: began.Add(time.Duration(s) * time.Second), Text: text}
+// does is a side that does the same every time.
+func does(actions ...trial.Action) trial.Side {
+	return func(_ context.Context, did func(trial.Action) error) error {
+		for _, a := range actions {
+			if err := did(a); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
-	got := trial.Compare(
-		[]trial.Action{at(1, "a"), at(1, "a"), at(2, "b"), at(3, "c")},
-		[]trial.Action{at(1, "a"), at(2, "b"), at(3, "d"), at(4, "c")})
-	want := []trial.Difference{{Action: at(1, "a")}, {Action: at(3, "c")}, {Action: at(3, "d"), New: true}, {Action: at(4, "c"), New: true}}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+}
+
+// at is an action.
+func at(s int, text string) trial.Action {
+	return trial.Action{At: began.Add(time.Duration(s) * time.Second), Text: text}
+}
+
+func TestCompareCountsWhatIsDoneTwice(t *testing.T) {
+	var got []trial.Difference
+	err := trial.Compare(t.Context(),
+		does(at(1, "a"), at(1, "a"), at(2, "b"), at(3, "c")),
+		does(at(1, "a"), at(2, "b"), at(3, "d"), at(4, "c"), at(5, "e")),
+		func(d trial.Difference) error { got = append(got, d); return nil })
+	want := []trial.Difference{
+		{Action: at(1, "a")},
+		{Action: at(3, "c")},
+		{Action: at(3, "d"), New: true},
+		{Action: at(4, "c"), New: true},
+		{Action: at(5, "e"), New: true},
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
+// A side that fails ends the other one, and its error is told; so is one that nobody can
+// be told of differences.
+func TestCompareEndsWithWhoFails(t *testing.T) {
+	broken := errors.New("broken")
+	fails := func(context.Context, func(trial.Action) error) error { return broken }
+	endless := func(_ context.Context, did func(trial.Action) error) error {
+		for n := 0; ; n++ {
+			if err := did(at(n, "x")); err != nil {
+				return err
+			}
+		}
+	}
+	quiet := func(trial.Difference) error { return nil }
+	deaf := func(trial.Difference) error { return broken }
+	for name, err := range map[string]error{
+		"the old side":  trial.Compare(t.Context(), fails, endless, quiet),
+		"the new side":  trial.Compare(t.Context(), endless, fails, quiet),
+		"both":          trial.Compare(t.Context(), fails, fails, quiet),
+		"who is told":   trial.Compare(t.Context(), endless, does(), deaf),
+		"at the end":    trial.Compare(t.Context(), does(at(1, "a")), fails, quiet),
+		"who was there": trial.Compare(t.Context(), does(), endless, deaf),
+	} {
+		if !errors.Is(err, broken) {
+			t.Errorf("%s fails: %v", name, err)
+		}
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := trial.Compare(gone, endless, endless, quiet); !errors.Is(err, context.Canceled) {
+		t.Errorf("nobody waits for it: %v", err)
+	}
+}
+
+// What two sides do is not held, nor how they differ: a recording may be as long as it
+// likes.
+func TestWhatAReplayHoldsDoesNotGrow(t *testing.T) {
+	const messages = 10_000
+	var early, late uint64
+	side := func(file string, measured bool) trial.Side {
+		o := trial.Options{Folder: folder("a.yaml", file), Engine: rules.Options{Languages: []rules.Language{exprlang.New()}}}
+		recording := func(yield func(*trial.Entry, error) bool) {
+			if !yield(&trial.Entry{At: began, Recording: trial.Form}, nil) {
+				return
+			}
+			for i := range messages {
+				switch {
+				case measured && i == messages/10:
+					early = heap()
+				case measured && i == messages-1:
+					late = heap()
+				}
+				at := began.Add(time.Duration(i) * time.Second)
+				if !yield(&trial.Entry{At: at, Topic: "in", Payload: strings.Repeat("x", 900) + strconv.Itoa(i)}, nil) {
+					return
+				}
+			}
+		}
+		return func(ctx context.Context, did func(trial.Action) error) error {
+			_, err := trial.Replay(ctx, o, recording, did)
+			return err
+		}
+	}
+	n := 0
+	err := trial.Compare(t.Context(),
+		side("rules:\n  - {name: r, on: in, do: [{publish: out, payload: \"${payload}\"}]}\n", true),
+		side("rules:\n  - {name: r, on: in, do: [{publish: other, payload: \"${payload}\"}]}\n", false),
+		func(trial.Difference) error { n++; return nil })
+	if err != nil || n != 2*messages {
+		t.Fatalf("%d differences, %v", n, err)
+	}
+	t.Logf("from %d to %d bytes", early, late)
+	if late > early+messages*100 {
+		t.Errorf("it held %d bytes after %d messages, and %d after %d", early, messages/10, late, messages)
+	}
+}
+
+// heap is what is alive: the least of several looks, since others allocate meanwhile.
+func heap() uint64 {
+	least := uint64(math.MaxUint64)
+	for range 5 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		least = min(least, m.HeapAlloc)
+	}
+	return least
+}
+
+// While time goes by between two messages, what rules do is told as they do it.
+func TestAReplayTellsAsItGoes(t *testing.T) {
+	o := trial.Options{
+		Folder: folder("a.yaml", "rules:\n  - {name: r, every: 1s, do: [{publish: out}, {http: {url: \"http://x/\", as: r}, on_error: continue}]}\n"),
+		Engine: rules.Options{Languages: []rules.Language{exprlang.New()}},
+	}
+	enough := errors.New("enough")
+	var got []trial.Action
+	_, err := trial.Replay(t.Context(), o, entries([]trial.Entry{
+		{At: began, Recording: trial.Form},
+		{At: began.Add(24 * time.Hour), End: true},
+	}), func(a trial.Action) error {
+		if got = append(got, a); len(got) == 4 {
+			return enough
+		}
+		return nil
+	})
+	const request, message = "request GET http://x/", "out  (rule/r)"
+	want := []trial.Action{at(1, message), at(1, request), at(2, message), at(2, request)}
+	if diff := cmp.Diff(want, got); diff != "" || !errors.Is(err, enough) {
+		t.Error(diff, err)
 	}
 }
 
@@ -137,14 +276,15 @@ func TestAReplayReadsAsItGoes(t *testing.T) {
 			}
 		}
 	}
-	r, err := trial.Replay(t.Context(), o, recording)
-	if err != nil || len(r.Actions) != messages || r.Messages != messages || r.To.Sub(r.From) != (messages-1)*time.Second {
+	quiet := func(trial.Action) error { return nil }
+	r, err := trial.Replay(t.Context(), o, recording, quiet)
+	if err != nil || r.Actions != messages || r.Messages != messages || r.To.Sub(r.From) != (messages-1)*time.Second {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if most > 1 {
 		t.Errorf("%d messages were read ahead", most)
 	}
-	if _, err := trial.Replay(t.Context(), o, trial.Entries(strings.NewReader(`{"at":"2026-11-25T18:00:00Z","recording":1}`+"\n{}\n"))); err == nil || err.Error() != "line 2 has no topic" {
+	if _, err := trial.Replay(t.Context(), o, trial.Entries(strings.NewReader(`{"at":"2026-11-25T18:00:00Z","recording":1}`+"\n{}\n")), quiet); err == nil || err.Error() != "line 2 has no topic" {
 		t.Errorf("a recording that is not right: %v", err)
 	}
 }
@@ -161,7 +301,7 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if r, err := trial.Replay(b.Context(), o, entries(recording)); err != nil || len(r.Actions) != 10_000 {
+		if r, err := trial.Replay(b.Context(), o, entries(recording), func(trial.Action) error { return nil }); err != nil || r.Actions != 10_000 {
 			b.Fatalf("%+v, %v", r, err)
 		}
 	}

@@ -192,12 +192,20 @@ func (w *World) Hook(ctx context.Context, name string, m message.Message) error 
 // Advance lets time go by, up to 100 years: from one due time to the next, each of which
 // comes to rest before the next one is gone to.
 func (w *World) Advance(ctx context.Context, d time.Duration) error {
+	return w.advance(ctx, d, func(...string) error { return nil })
+}
+
+// advance lets time go by and calls each whenever all has come to rest.
+func (w *World) advance(ctx context.Context, d time.Duration, each func(...string) error) error {
 	for {
 		moved, err := w.clock.step(d)
 		if err != nil {
 			return err
 		}
 		if err := w.settle(ctx); err != nil {
+			return err
+		}
+		if err := each(); err != nil {
 			return err
 		}
 		if d -= moved; d <= 0 {
