@@ -69,6 +69,7 @@ type job struct {
 	steps func(ask func(request) (reply, error)) error
 	turn  chan struct{} // closed when the job has the wire; nil if it never waited
 	say   []byte        // is sent as it is, if there is any, in place of req
+	early bool          // it was let through before the back-off of its unit had ended
 	reply reply
 	err   error
 }
@@ -254,7 +255,7 @@ func (b *bus) perform(j *job) (reply, error) {
 	if err := j.ctx.Err(); err != nil {
 		return reply{}, err
 	}
-	if err := b.mayAsk(j.req.unit); err != nil && !j.timing.insist {
+	if err := b.mayAsk(j); err != nil {
 		return reply{}, err
 	}
 	c := b.condition(j.req.unit, j.timing.timeout)

@@ -50,6 +50,7 @@ type device struct {
 	revivals int               // of the unit, as far as they are taken into account
 	multiple map[Function]bool // single and mask writes that the unit does not know
 	closed   bool
+	early    bool // the next request is made though the unit counts as dead
 
 	severally bool      // the unit is known to take function 16
 	ungrouped time.Time // until when it counts as not knowing it
@@ -109,7 +110,7 @@ func (d *device) Close() error {
 }
 
 // Insist implements drivers.Insister.
-func (d *device) Insist() { d.bus.insist(d.spec.unit) }
+func (d *device) Insist() { d.early = true }
 
 // probe asks the unit for a point, and for another one if it does not answer.
 func (d *device) probe(ctx context.Context) error {

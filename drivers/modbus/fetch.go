@@ -78,8 +78,9 @@ func (d *device) once(ctx context.Context, s span, doubt *doubt) (data []byte, f
 	if doubt.once {
 		confirm = d.confirmTime(d.condition())
 	}
-	got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count},
-		timing{timeout: d.condition().timeout, configured: d.spec.timeout, confirm: confirm, counters: d.counters})
+	t := timing{timeout: d.condition().timeout, configured: d.spec.timeout, confirm: confirm, early: d.early, counters: d.counters}
+	d.relent()
+	got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count}, t)
 	d.bus.lengths.release(d.spec.unit, s.fn, from.count, time.Now().Add(waryTimeouts*d.spec.timeout))
 	return got.data, from, got.odd, err
 }

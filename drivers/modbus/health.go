@@ -40,26 +40,22 @@ type health struct {
 	latency   time.Duration // smoothed
 	variation time.Duration // of the latency, smoothed
 	longest   time.Duration // latency, decaying slowly
-	insisted  bool          // the next request is let through, though it is dead
 	revivals  int           // how often it was dead, and answered again
 }
 
-// mayAsk refuses a request to a dead unit before its back-off has ended.
-func (b *bus) mayAsk(unit uint8) error {
+// mayAsk refuses a request to a dead unit before its back-off has ended, unless somebody
+// wants it asked nevertheless.
+func (b *bus) mayAsk(j *job) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	h := &b.units[unit]
-	if time.Now().Before(h.until) && !h.insisted {
-		return deadError{h.why}
+	h := &b.units[j.req.unit]
+	if !time.Now().Before(h.until) || j.timing.insist {
+		return nil
 	}
-	return nil
-}
-
-// insist lets the next request to a unit through.
-func (b *bus) insist(unit uint8) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.units[unit].insisted = time.Now().Before(b.units[unit].until)
+	if j.early = j.timing.early; j.early {
+		return nil
+	}
+	return deadError{h.why}
 }
 
 // deadError is an errDead in the words of the failure before it: the reason of a device
@@ -98,14 +94,23 @@ func (b *bus) learn(j *job, got reply, err error) {
 		h.answered(wasAway)
 		return
 	case errors.Is(err, errGarbled):
-		h.strike(garbledStrikes, now, b.leastBackOff(j), err)
+		b.strike(j, garbledStrikes, err)
 	case errors.As(err, &exception):
-		h.strike(silenceStrikes, now, b.leastBackOff(j), unheard(err))
+		b.strike(j, silenceStrikes, unheard(err))
 	case errors.Is(err, errSilent):
-		h.strike(silenceStrikes, now, b.leastBackOff(j), err)
+		b.strike(j, silenceStrikes, err)
 	case errors.Is(err, drivers.ErrLost), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}
 	h.troubled = now
+}
+
+// strike counts a failure against a unit; mu is held.
+func (b *bus) strike(j *job, n int, why error) {
+	h := &b.units[j.req.unit]
+	h.why = why
+	if !j.early { // else a person asked: that is no reason to wait longer
+		h.strike(n, time.Now(), b.leastBackOff(j))
+	}
 }
 
 // leastBackOff is what a probe in vain is worth to the others on the line; mu is held.
@@ -124,17 +129,12 @@ func (h *health) answered(wasAway bool) {
 	if wasAway {
 		h.revivals++
 	}
-	h.strikes, h.backOff, h.until, h.why, h.insisted = 0, 0, time.Time{}, nil, false
+	h.strikes, h.backOff, h.until, h.why = 0, 0, time.Time{}, nil
 }
 
 // strike counts a failure; enough of them and the unit is left alone for longer and
 // longer, for least at least.
-func (h *health) strike(n int, now time.Time, least time.Duration, why error) {
-	h.why = why
-	if h.insisted { // a person asked: that is no reason to wait longer
-		h.insisted = false
-		return
-	}
+func (h *health) strike(n int, now time.Time, least time.Duration) {
 	if h.strikes += n; h.strikes < deadStrikes {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 // Read implements drivers.Device. While values do not change it allocates a little for
 // each request, and nothing for a point.
 func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, error) {
+	defer d.relent()
 	d.revive()
 	due, err := d.due(names)
 	if err != nil || len(due) == 0 {
@@ -42,6 +43,9 @@ func (d *device) Read(ctx context.Context, names []string) ([]drivers.Reading, e
 	r.remember()
 	return r.out, nil
 }
+
+// relent ends what Insist began: that was for one Read, which may not have come to ask.
+func (d *device) relent() { d.early = false }
 
 // due finds the spans of the points and of what scales them, and leaves out those that
 // the device keeps silent about.

@@ -218,6 +218,31 @@ func TestInsistOnAUnitThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// Who insists and goes away before the unit is asked has not had the next one ask it.
+func TestInsistEndsWithWhoInsists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		d := newDriver(t, modbus.Options{OpenSerial: line.open})
+		dev := open(t, d, rtuFile(1, time.Second, fakePoints()[:1]))
+		line.with(1, func(u *fakeUnit) { u.dead = true })
+		read := func(ctx context.Context) (asked int) {
+			before := line.asked(1)
+			if _, err := dev.Read(ctx, names(fakePoints()[:1])); err == nil {
+				t.Error("a dead unit answers")
+			}
+			return line.asked(1) - before
+		}
+		for read(t.Context()) > 0 { // until it is left alone
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		dev.(drivers.Insister).Insist()
+		if first, second := read(gone), read(t.Context()); first != 0 || second != 0 {
+			t.Errorf("want it asked by nobody, got %d and %d times", first, second)
+		}
+	})
+}
+
 // A unit that could not be opened is left alone, too, but not when somebody asks for it.
 func TestOpenForOneWhoInsists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -77,8 +77,9 @@ const (
 	turnaround = 150 * time.Millisecond
 	// readSlice is how long one Read may take, so that a context's end is noticed.
 	readSlice = 100 * time.Millisecond
-	// longAnswer is what makes waiting for the first byte of an answer not worth while, and
-	// shortSleep what makes waiting for each: a timer may be late by a millisecond.
+	// longAnswer is how long an answer takes at least that is slept out from the end of the
+	// request on, its first byte waking nobody, and then but for the last part of what is
+	// missing; shortSleep is what is not worth a sleep: the next byte is waited for.
 	longAnswer = 5 * time.Millisecond
 	shortSleep = 250 * time.Microsecond
 	// refusalLen is the length of an exception's PDU.
@@ -130,7 +131,8 @@ type timing struct {
 	// configured is the time-out of the device file, if timeout is one that was learnt.
 	configured time.Duration
 	calm       bool // not while a stale answer may be under way: wary
-	insist     bool // though the unit counts as dead
+	insist     bool // though the unit counts as dead, as often as that may be
+	early      bool // though it does, once: that counts for nothing if it is in vain
 	counters   *counters
 }
 
@@ -399,7 +401,7 @@ func (l *lineLink) await(ctx context.Context, r request, sent time.Time) error {
 	if n == 0 || l.stream || d < longAnswer || l.refuses[r.unit] {
 		return nil
 	}
-	return l.port.Sleep(ctx, time.Until(sent)+d)
+	return l.sleep(ctx, time.Until(sent)+d)
 }
 
 // sleepOut waits for the rest of an answer that has begun, or for most of it if that is
@@ -417,7 +419,20 @@ func (l *lineLink) sleepOut(ctx context.Context, r request, f find, deadline tim
 	if f.verdict != foreign || d < shortSleep {
 		return nil
 	}
-	return l.port.Sleep(ctx, min(d, time.Until(deadline)))
+	return l.sleep(ctx, min(d, time.Until(deadline)))
+}
+
+// sleep waits without being woken by what comes. The error is the context's, or wraps
+// drivers.ErrLost.
+func (l *lineLink) sleep(ctx context.Context, d time.Duration) error {
+	err := l.port.Sleep(ctx, d)
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return errLost("cannot wait at the port", err)
 }
 
 // confirm listens on: a second answer would mean that the first was a stale one.

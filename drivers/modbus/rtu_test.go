@@ -568,3 +568,30 @@ func TestRTULateAnswerToAWriteIsNotThatOfTheNext(t *testing.T) {
 		}
 	})
 }
+
+// restless is a port that cannot wait.
+type restless struct{ modbus.Port }
+
+func (restless) Sleep(context.Context, time.Duration) error { return errUnplugged }
+
+// A port at which nobody can wait is lost, and opened again, as one that cannot be read.
+func TestPortThatCannotWaitIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(1, time.Second, 1)
+		d := newDriver(t, modbus.Options{OpenSerial: func(ctx context.Context, c modbus.SerialConfig) (modbus.Port, error) {
+			p, err := line.open(ctx, c)
+			if line.opened == 1 && err == nil {
+				p = restless{p}
+			}
+			return p, err
+		}})
+		c := dial(t, d, modbus.Target{Serial: modbus.SerialConfig{Port: "/dev/fake", Baud: 9600}})
+		if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 0, 50); !errors.Is(err, drivers.ErrLost) {
+			t.Errorf("want the port lost, got %v", err)
+		}
+		later(time.Minute)
+		if _, err := c.ReadRegisters(t.Context(), 1, modbus.ReadHoldingRegisters, 0, 50); err != nil {
+			t.Error(err)
+		}
+	})
+}
