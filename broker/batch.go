@@ -70,8 +70,9 @@ type batch struct {
 	refused  bool           // a publish from inside: nothing follows
 	lenient  bool           // what follows one from inside that is refused goes on
 
-	done    int // of ops
-	matched int // of pubs: up to here targets are known
+	done    int    // of ops
+	order   uint64 // of the message that was last routed
+	matched int    // of pubs: up to here targets are known
 	targets []target
 	seen    map[*Session]int
 	frames  frames
@@ -423,6 +424,9 @@ func (b *batch) reachesStored(pubs []pub) bool {
 // apply does what the batch's packets ask for, in order, up to one whose targets are
 // not known yet; in a batch from inside, nothing after a message that is refused.
 func (b *batch) apply() {
+	if len(b.pubs) > 0 {
+		b.order = b.srv.orders.take(len(b.pubs))
+	}
 	for ; b.done < len(b.ops); b.done++ {
 		o := &b.ops[b.done]
 		switch o.kind {

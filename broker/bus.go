@@ -115,6 +115,7 @@ func (b *batch) accept(m message.Message, index int) error {
 	if m.At.IsZero() {
 		m.At = b.now
 	}
+	m.Order = 0 // of one that was heard
 	srv.stats.published.Add(1)
 	b.add(pub{msg: m, private: isSystem(m.Topic), bound: b.lenient && len(b.changes) > 0, index: index})
 	return nil

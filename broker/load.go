@@ -17,6 +17,7 @@ func (srv *Server) load(ctx context.Context) error {
 		return err
 	}
 	srv.delays.clock = snap.Clock
+	srv.orders.begin(snap.Run, snap.Retained)
 	lost := 0
 	for _, m := range snap.Retained {
 		if !srv.kept.set(m, &srv.opts.Limits) {

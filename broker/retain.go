@@ -277,6 +277,39 @@ func (srv *Server) limitLife(m *message.Message, now time.Time) *message.Message
 	return &limited
 }
 
+// RetainedBeside lists what [Server.Retained] does, at a moment between two messages that are
+// retained, and says which of them wait in the queue of the in-process subscriber called name, or
+// are with its handler: it hears those without being told. What only the store has of a
+// durable subscriber's queue is not among them.
+func (srv *Server) RetainedBeside(name, filter string, limit int) (messages []message.Message, waits []bool) {
+	srv.commitMu.Lock() // which a message is retained and queued under
+	defer srv.commitMu.Unlock()
+	messages = srv.Retained(filter, limit)
+	waits = make([]bool, len(messages))
+	s := srv.session(busPrefix + name)
+	if s == nil || len(messages) == 0 {
+		return messages, waits
+	}
+	at := make(map[uint64]int, len(messages))
+	for i := range messages {
+		at[messages[i].Order] = i
+	}
+	delete(at, 0)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := &s.q.plain.held // of which alone such a queue is
+	for i := range held.len() {
+		it := *held.at(i)
+		if it == nil || it.refused {
+			continue
+		}
+		if k, ok := at[it.msg.Order]; ok {
+			waits[k] = true
+		}
+	}
+	return messages, waits
+}
+
 // replay queues the retained messages that a new subscription hears, but for those
 // seen before if seen is not nil. The caller holds commitMu.
 func (srv *Server) replay(b *batch, sub *subscription, seen map[*message.Message]bool) {

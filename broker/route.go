@@ -213,6 +213,10 @@ func (t *target) merge(other *target) {
 func (b *batch) publish(p *pub) {
 	later := b.ordered && (p.qos == 2 || p.msg.QoS == 2 || p.tried || p.bound || len(b.later) > 0) // what follows too, to keep the order
 	routed := p.goes()
+	if routed {
+		b.order++
+		p.msg.Order = b.order
+	}
 	if p.reuses {
 		b.lapse(p)
 	}

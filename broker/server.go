@@ -70,6 +70,7 @@ type Server struct {
 	// order. It is the outermost lock.
 	commitMu sync.Mutex
 	kept     retained
+	orders   orders
 	journal  journal
 	fetches  fetches
 	delays   delays

@@ -40,15 +40,18 @@ type Message struct {
 	// UTF8 is the payload format indicator (MQTT 5.0 §3.3.2.3.2): the payload
 	// claims to be UTF-8 text.
 	UTF8 bool
+	// NoResponse says that whoever published the message may not publish to ResponseTopic
+	// himself: who answers there does it in his stead. The broker says so of what clients
+	// publish; it is not sent, nor kept over a restart.
+	NoResponse bool
+	// Hops counts the rules behind the message: 0 for one from outside. Above 8
+	// the message is dropped, counted and shown.
+	Hops uint8
 	// ContentType describes the payload (MQTT 5.0 §3.3.2.3.9); empty means none.
 	ContentType string
 	// ResponseTopic is where an answer is wanted (MQTT 5.0 §3.3.2.3.5); empty
 	// means that none is.
 	ResponseTopic string
-	// NoResponse says that whoever published the message may not publish to ResponseTopic
-	// himself: who answers there does it in his stead. The broker says so of what clients
-	// publish; it is not sent, nor kept over a restart.
-	NoResponse bool
 	// CorrelationData belongs to ResponseTopic (MQTT 5.0 §3.3.2.3.6).
 	CorrelationData []byte
 	// UserProperties are carried through in order (MQTT 5.0 §3.3.2.3.7).
@@ -60,11 +63,15 @@ type Message struct {
 	// Origin says who published: client/ID, device/NAME, rule/NAME, plugin/NAME
 	// or uplink/NAME. Empty means the gateway itself.
 	Origin string
-	// Hops counts the rules behind the message: 0 for one from outside. Above 8
-	// the message is dropped, counted and shown.
-	Hops uint8
-	// At is when the broker accepted the message; Publish fills it in when zero.
+	// At is when the broker accepted the message; Publish fills it in when zero. It does
+	// not say which of two came later: clocks are set, and publishers overtake each other.
 	At time.Time
+	// Order says that: of two messages of a topic the one with the greater Order was routed
+	// later, or at the same time, and whoever hears both takes it for the later one. No two
+	// messages have the same. The broker sets it as it routes a message, whatever it was,
+	// and keeps it over restarts; it is 0 before, and of what a store has from before there
+	// was one: nobody knows when that came, but for that it was before this run.
+	Order uint64
 }
 
 // MaxHops is how many rules a message may pass through before it is dropped.

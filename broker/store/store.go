@@ -171,6 +171,9 @@ type Subscription struct {
 type Snapshot struct {
 	Retained []*message.Message
 	Sessions []Session
+	// Run counts how often the store was opened to be written to, this time with it: what
+	// is numbered within a run is in order with it before the number.
+	Run uint32
 	// Clock is how times are kept: those of messages and sessions are translated by the
 	// store, those in records by whoever keeps them.
 	Clock Clock

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"time"
 	"unsafe"
@@ -61,7 +62,7 @@ func appendMessage(b []byte, m *message.Message, at *epoch) []byte {
 	}
 	b = append(b, bits, m.Hops)
 	b = appendText(b, m.Topic)
-	b = appendText(b, m.Origin)
+	b = appendOrigin(b, m)
 	if bits&bitExpires != 0 {
 		b = appendTime(b, at.Keep(m.Expires))
 		b = binary.AppendUvarint(b, uint64(at.run))
@@ -83,6 +84,31 @@ func appendMessage(b []byte, m *message.Message, at *epoch) []byte {
 		}
 	}
 	return append(b, m.Payload...)
+}
+
+// appendOrigin writes the origin of a message, and its order behind a zero byte: a program
+// from before there was one takes that for a part of the origin, in which there is none
+// else, and reads the rest as it was.
+func appendOrigin(b []byte, m *message.Message) []byte {
+	if m.Order == 0 {
+		return appendText(b, m.Origin)
+	}
+	var room [binary.MaxVarintLen64]byte
+	order := binary.AppendUvarint(room[:0], m.Order) // has no byte that is zero
+	b = binary.AppendUvarint(b, uint64(len(m.Origin)+1+len(order)))
+	b = append(append(b, m.Origin...), 0)
+	return append(b, order...)
+}
+
+// origin reads what appendOrigin has written.
+func (d *decoder) origin() (origin string, order uint64) {
+	b := d.bytes()
+	if i := bytes.LastIndexByte(b, 0); i >= 0 {
+		if v, n := binary.Uvarint(b[i+1:]); n > 0 && i+1+n == len(b) {
+			b, order = b[:i], v
+		}
+	}
+	return unsafe.String(unsafe.SliceData(b), len(b)), order
 }
 
 // decoder reads what the append functions wrote. After the first thing that is not
@@ -182,8 +208,8 @@ func (d *decoder) message(at *epoch) *message.Message {
 		UTF8:   bits&bitUTF8 != 0,
 		Hops:   d.byte(),
 		Topic:  d.text(),
-		Origin: d.text(),
 	}
+	m.Origin, m.Order = d.origin()
 	if bits&bitExpires != 0 {
 		kept, run, passed := d.time(), d.uint32(), time.Duration(d.varint())
 		if !d.bad {

@@ -23,6 +23,8 @@ func messages() []*message.Message {
 			CorrelationData: []byte{1}, UserProperties: []message.Property{{Key: "k", Value: "v"}, {}}, Hops: 3,
 			Expires: time.Unix(2e9, 0),
 		},
+		{Topic: "t", Origin: "client/a", Order: 1},
+		{Topic: "t", Order: 1<<64 - 1, Payload: []byte("x")},
 	}
 }
 
@@ -44,6 +46,25 @@ func FuzzMessage(f *testing.F) {
 			t.Fatalf("got %+v\nwant %+v", again, m)
 		}
 	})
+}
+
+// TestOrderOfAMessage: what was written before messages had an order is read as it was, and
+// a program from then reads what is written now, all but the origin.
+func TestOrderOfAMessage(t *testing.T) {
+	const head, tail = "\x01\x00\x09home/hall", "on"
+	before := head + "\x08client/a" + tail
+	m, ok := disk.DecodeMessage([]byte(before))
+	if !ok || m.Order != 0 || m.Origin != "client/a" || string(m.Payload) != "on" {
+		t.Fatalf("what was written is %+v", m)
+	}
+	if got := string(disk.EncodeMessage(m)); got != before {
+		t.Errorf("without an order it is %q", got)
+	}
+	m.Order = 3<<42 + 300
+	want := head + "\x10client/a\x00\xac\x82\x80\x80\x80\x80\x03" + tail
+	if got := string(disk.EncodeMessage(m)); got != want {
+		t.Errorf("with an order it is %q, not %q", got, want)
+	}
 }
 
 // segmentOf is the file of a small store.

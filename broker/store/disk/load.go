@@ -25,7 +25,7 @@ func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
 	if err := s.settle(ctx); err != nil {
 		return nil, err
 	}
-	snap := &store.Snapshot{Clock: s.epoch.Clock}
+	snap := &store.Snapshot{Clock: s.epoch.Clock, Run: s.epoch.run}
 	sessions, parts := s.parts(snap)
 	places := make([]wanted, len(parts))
 	for i := range parts {

@@ -17,6 +17,7 @@ var errClosed = errors.New("store is closed")
 type Store struct {
 	mu       sync.Mutex
 	closed   bool
+	run      uint32 // how often it was loaded
 	retained map[string]*message.Message
 	sessions map[string]*session
 	records  map[recordKey][]byte
@@ -45,7 +46,8 @@ func (s *Store) Load(ctx context.Context) (*store.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	snap := &store.Snapshot{}
+	s.run++
+	snap := &store.Snapshot{Run: s.run}
 	for _, m := range s.retained {
 		snap.Retained = append(snap.Retained, m)
 	}
