@@ -199,7 +199,7 @@ func (e *Engine) retainedFor(bus RetainedBus, j *judge) (calls []Call) {
 			}
 			seen[m.Topic] = true
 			m.Retain = true
-			calls = append(calls, Call{Trigger: OnMessage, Rule: j.index, Message: &m, Unordered: j.Stage == Watch, Now: now})
+			calls = append(calls, Call{Trigger: OnMessage, Rule: j.index, Message: &m, Now: now})
 		}
 	}
 	return calls

@@ -452,7 +452,6 @@ func (l *lane) gather(after *stage, ear int, msgs []message.Message) {
 			if j.Prev {
 				call.Prev = prev
 			}
-			call.Unordered = j.Stage == Watch && ear == keptEar
 			g.calls, g.order = append(g.calls, call), append(g.order, place{msg: i, rule: k})
 		}
 	}

@@ -185,12 +185,9 @@ type Call struct {
 	Rule    int              // index in Program.Rules, for OnMessage and OnSchedule
 	Message *message.Message // for OnMessage
 	Prev    *message.Message // the topic's previous message, if Rule.Prev and there is one
-	// Unordered says that a message to a Watch rule may have come before one of its topic
-	// that it has heard: then it is to be passed over. PassedOver tells.
-	Unordered bool
-	Timer     string // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
-	Name      string // for OnTimer and OnReply, as the program gave it with Data
-	Data      []byte
+	Timer   string           // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
+	Name    string           // for OnTimer and OnReply, as the program gave it with Data
+	Data    []byte
 	// Schedule is what a call OnSchedule is due by, as its String says it, or "start".
 	Schedule string
 	// Late is how long ago a timer with a Name was due, or a schedule, that went by while

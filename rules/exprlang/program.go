@@ -165,7 +165,7 @@ func (p *program) flows(call *rules.Call) bool {
 // that does not hold, which is not worth the time to look at the clock.
 func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) bool {
 	if r.watch != nil {
-		r.watch.hear(call.Message, call.Unordered)
+		r.watch.hear(call.Message)
 		return false
 	}
 	e.load(call)

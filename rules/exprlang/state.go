@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/expr-lang/expr/ast"
 
@@ -19,6 +18,8 @@ const (
 	maxStateTopics  = 10_000
 	maxStateBytes   = 4 << 20 // of topics and payloads
 	maxStatePayload = 256 << 10
+	// maxGone is of how many topics without one it is remembered when the last came.
+	maxGone = 1000
 )
 
 // memory is the last payload on the topics that state() names. Its methods may be
@@ -27,6 +28,7 @@ type memory struct {
 	mu     sync.Mutex
 	topics map[string]*list.Element
 	order  list.List // of *remembered, oldest first
+	gone   list.List // of those that have no payload
 	bytes  int
 	doc    document
 }
@@ -35,8 +37,8 @@ type memory struct {
 type remembered struct {
 	topic   string
 	payload []byte
-	at      time.Time // when it came
-	latest  time.Time // when the latest came that was heard
+	none    bool   // the last message had none, or one that is too long
+	order   uint64 // of that message
 	decoded bool
 	value   any // never written to once it is decoded
 	numbers numbers
@@ -81,22 +83,21 @@ func hears(filter, topic string) bool {
 	}
 }
 
-// hear remembers a message. An empty payload is none, as that of a retained message
-// which is taken away. One that is unordered may be older than what is known.
-func (m *memory) hear(msg *message.Message, unordered bool) {
+// hear remembers a message, unless it came before what is known. An empty payload is none,
+// as that of a retained message which is taken away.
+func (m *memory) hear(msg *message.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	at := m.topics[msg.Topic]
-	if unordered && at != nil {
-		if r := at.Value.(*remembered); rules.PassedOver(msg.At, r.at, r.latest) {
-			return
-		}
-	}
-	if len(msg.Payload) == 0 || len(msg.Payload) > maxStatePayload {
-		m.forget(at)
+	if at != nil && rules.PassedOver(msg.Order, at.Value.(*remembered).order) {
 		return
 	}
-	if at == nil {
+	if len(msg.Payload) == 0 || len(msg.Payload) > maxStatePayload {
+		m.lose(msg, at)
+		return
+	}
+	if at == nil || at.Value.(*remembered).none {
+		m.forget(at)
 		at = m.order.PushBack(&remembered{topic: msg.Topic})
 		m.topics[msg.Topic] = at
 		m.bytes += len(msg.Topic)
@@ -108,22 +109,43 @@ func (m *memory) hear(msg *message.Message, unordered bool) {
 	if cap(r.payload) > 2*len(msg.Payload)+64 {
 		r.payload = nil // what a longer one took is not counted any more
 	}
-	r.payload, r.at = append(r.payload[:0], msg.Payload...), msg.At
-	if !rules.CameBefore(r.at, r.latest) {
-		r.latest = r.at
-	}
+	r.payload, r.order = append(r.payload[:0], msg.Payload...), msg.Order
 	r.decoded, r.value = false, nil
-	for len(m.topics) > maxStateTopics || m.bytes > maxStateBytes {
+	m.bound()
+}
+
+// bound forgets what is too much.
+func (m *memory) bound() {
+	for m.gone.Len() > maxGone || m.gone.Len() > 0 && m.bytes > maxStateBytes {
+		m.forget(m.gone.Front())
+	}
+	for m.order.Len() > maxStateTopics || m.bytes > maxStateBytes {
 		m.forget(m.order.Front())
 	}
+}
+
+// lose remembers that there is nothing on a topic: what came before may still be told.
+func (m *memory) lose(msg *message.Message, at *list.Element) {
+	m.forget(at)
+	if msg.Order == 0 {
+		return
+	}
+	m.topics[msg.Topic] = m.gone.PushBack(&remembered{topic: msg.Topic, none: true, order: msg.Order})
+	m.bytes += len(msg.Topic)
+	m.bound()
 }
 
 func (m *memory) forget(at *list.Element) {
 	if at == nil {
 		return
 	}
-	r := m.order.Remove(at).(*remembered)
+	r := at.Value.(*remembered)
 	delete(m.topics, r.topic)
+	if r.none {
+		m.gone.Remove(at)
+	} else {
+		m.order.Remove(at)
+	}
 	m.bytes -= len(r.topic) + len(r.payload)
 }
 
@@ -137,6 +159,9 @@ func (m *memory) read(topic []byte, path []step, seen *numbers) any {
 		return nil
 	}
 	r := at.Value.(*remembered)
+	if r.none {
+		return nil
+	}
 	if !r.decoded {
 		m.decode(r)
 	}

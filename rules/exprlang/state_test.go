@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -86,29 +85,61 @@ func TestStateOfTopics(t *testing.T) {
 	}
 }
 
-// What is told out of order does not take the place of what came later.
+// What is told out of order does not take the place of what came later, nor of what took it
+// away.
 func TestStateOfTopicsOutOfOrder(t *testing.T) {
-	p, came := compile(t, ruleIf(`state("a") == "new"`)), time.Now()
-	watch := func(payload string, at time.Time, unordered bool) {
-		m := &message.Message{Topic: "a", Payload: []byte(payload), At: at}
-		p.Run(t.Context(), []rules.Call{{Rule: watchOf(p), Message: m, Unordered: unordered, Now: noon}})
+	p := compile(t, ruleIf(`state("a") == "new"`))
+	watch := func(topic, payload string, order uint64) {
+		m := &message.Message{Topic: topic, Payload: []byte(payload), Order: order}
+		p.Run(t.Context(), []rules.Call{{Rule: watchOf(p), Message: m, Now: noon}})
 	}
+	long := strings.Repeat("x", 256<<10+1)
 	for _, c := range []struct {
 		name, payload string
-		at            time.Time
-		unordered     bool
+		order         uint64
 		want          string
 	}{
-		{"the first", "new", came, false, "yes"},
-		{"one before it", "old", came.Add(-1), true, "yes"},
-		{"one before it, in order", "other", came.Add(-1), false, "no"},
-		{"again, that which was routed before", "new", came, true, "no"},
-		{"one after it", "new", came.Add(1), true, "yes"},
-		{"one of a former process", "old", came.Round(0), true, "no"},
+		{"one of which nobody knows when it came", "new", 0, "yes"},
+		{"another one", "old", 0, "no"},
+		{"one that has an order", "new", 5, "yes"},
+		{"one before it", "old", 4, "yes"},
+		{"one of which nobody knows when it came, again", "old", 0, "yes"},
+		{"one after it", "old", 7, "no"},
+		{"that which was there before", "new", 5, "no"},
+		{"one in between", "new", 6, "no"},
+		{"the next", "new", 8, "yes"},
+		{"none", "", 10, "no"},
+		{"one before there was none", "new", 9, "no"},
+		{"one after that", "new", 11, "yes"},
+		{"one that is too long", long, 13, "no"},
+		{"one before that", "new", 12, "no"},
+		{"one that is not", "new", 14, "yes"},
 	} {
-		watch(c.payload, c.at, c.unordered)
+		watch("a", c.payload, c.order)
 		if got := verdict(ask(t, p, "home/hall/x", `{}`, "-")); got != c.want {
 			t.Errorf("%s: it came to %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+// What was taken away takes no place from what is there.
+func TestStateOfTopicsThatAreGone(t *testing.T) {
+	p := compile(t, ruleIf(`state("home/" + payload.room) == "on"`))
+	order := uint64(0)
+	watch := func(topic, payload string) {
+		order++
+		m := &message.Message{Topic: topic, Payload: []byte(payload), Order: order}
+		p.Run(t.Context(), []rules.Call{{Rule: watchOf(p), Message: m, Now: noon}})
+	}
+	for i := range 10_000 {
+		watch(fmt.Sprintf("home/%d", i), "on")
+	}
+	for i := range 5_000 {
+		watch(fmt.Sprintf("home/gone%d", i), "")
+	}
+	for _, room := range []string{"0", "9999"} {
+		if got := verdict(ask(t, p, "home/hall/x", fmt.Sprintf(`{"room":%q}`, room), "-")); got != "yes" {
+			t.Errorf("room %s: it came to %q", room, got)
 		}
 	}
 }

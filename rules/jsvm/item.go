@@ -138,7 +138,9 @@ func (it *item) append(frame []byte) []byte {
 		Schedule: c.Schedule, Late: c.Late, Reply: c.Reply, Explain: c.Explain, Peers: it.peers, Now: c.Now, Steady: p.milliseconds(c.Now),
 	}
 	if it.call.Trigger == rules.OnMessage {
-		rec.Message = toWire(it.call)
+		if rec.Message = toWire(it.call); !p.watches(it.call) {
+			rec.Message.Order = 0 // scripts do not see it
+		}
 	}
 	return appendRecord(frame, rec)
 }

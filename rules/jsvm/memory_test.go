@@ -74,30 +74,54 @@ func TestWatchOverVersions(t *testing.T) {
 }
 
 // TestWatchOutOfOrder: what is told out of order does not take the place of what came later,
-// neither here nor in the worker.
+// nor of what took it away, neither here nor in the worker, nor in another one or a new version.
 func TestWatchOutOfOrder(t *testing.T) {
 	s := start(t)
-	p := s.compile(t, "a.js", `watch('a'); on('ask', () => publish('a', last('a').text))`)
-	came := time.Now()
-	for _, c := range []struct {
-		payload   string
-		at        time.Time
-		unordered bool
-		want      string
-	}{
-		{"new", came, false, "new"},
-		{"old", came.Add(-1), true, "new"},
-		{"back", came.Add(-1), false, "back"},
-		{"new", came, true, "back"}, // which was routed before it
-		{"later", came.Add(1), true, "later"},
-	} {
-		call := s.call(0, "a", c.payload)
-		call.Message.At, call.Unordered = c.at, c.unordered
-		s.run(t, p, call)
-		if got, want := show(s.hear(t, p, 1, "ask", "")), fmt.Sprintf("publish a %q q0", c.want); got != want {
-			t.Errorf("after %q: %s, want %s", c.payload, got, want)
+	const text = `watch('a'); on('ask', () => publish('a', last('a')?.text ?? 'none'))`
+	state := rules.NewState(nil)
+	p := s.compileWith(t, "a.js", text, state)
+	s.run(t, p, rules.Call{Trigger: rules.OnStart, Now: s.now})
+	hear := func(payload string, order uint64) rules.Call {
+		call := s.call(0, "a", payload)
+		call.Message.Order = order
+		return call
+	}
+	ask := func(what, want string) {
+		t.Helper()
+		if got, want := show(s.hear(t, p, 1, "ask", "")), fmt.Sprintf("publish a %q q0", want); got != want {
+			t.Errorf("after %s: %s, want %s", what, got, want)
 		}
 	}
+	for _, c := range []struct {
+		payload string
+		order   uint64
+		want    string
+	}{
+		{"unknown", 0, "unknown"},
+		{"another", 0, "another"},
+		{"new", 5, "new"},
+		{"old", 4, "new"},
+		{"unknown", 0, "new"},
+		{"later", 7, "later"},
+		{"between", 6, "later"},
+		{"", 9, "none"},
+		{"before", 8, "none"},
+	} {
+		s.run(t, p, hear(c.payload, c.order))
+		ask(fmt.Sprintf("%q of order %d", c.payload, c.order), c.want)
+	}
+	s.killWorker(t)
+	s.run(t, p, hear("before", 8))
+	ask("one that was before, in another worker", "none")
+	p.Run(t.Context(), []rules.Call{hear("twelve", 12), hear("eleven", 11)})
+	ask("two at once", "twelve")
+	s.killWorker(t)
+	ask("two at once, in another worker", "twelve")
+	s.run(t, p, hear("", 13))
+	p = s.compileWith(t, "a.js", text+"\n// another version", state)
+	s.run(t, p, rules.Call{Trigger: rules.OnStart, Now: s.now})
+	s.run(t, p, hear("twelve", 12))
+	ask("one that was before, in a new version", "none")
 }
 
 // TestWatchIsBounded: what was heard longest ago goes first, in the worker and here.

@@ -195,7 +195,7 @@ func (p *program) runCalls(ctx context.Context, calls []rules.Call, outcomes []r
 				it.fail(errors.New("a call without a rule or a message"))
 				continue
 			}
-			if calls[i].Unordered && p.kept.knowsLater(calls[i].Message) {
+			if r.Stage == rules.Watch && p.kept.knows(calls[i].Message) {
 				it.give(rules.Outcome{})
 				continue
 			}

@@ -70,13 +70,11 @@ func (k *keptRecall) note(out *wireOutcome, watched *wireMessage) bool {
 	return true
 }
 
-// knowsLater reports whether m, which is unordered, is to be passed over: a later one was
-// heard on its topic.
-func (k *keptRecall) knowsLater(m *message.Message) bool {
+// knows reports whether m need not be heard: it was, or what came after it on its topic.
+func (k *keptRecall) knows(m *message.Message) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	last := k.recall.last(m.Topic)
-	return last != nil && rules.PassedOver(m.At, last.At, last.latest)
+	return k.recall.knows(m)
 }
 
 // restore takes over what a former version or process has saved, at a steady time. It
@@ -115,11 +113,11 @@ func (k *keptRecall) restore(kept map[string][]byte, now int64) (restored bool) 
 func (k *keptRecall) inherit(former *keptRecall, list []rules.Rule) (inherited bool) {
 	former.mu.Lock()
 	var heard []*wireMessage
-	for at := former.recall.order.Front(); at != nil; at = at.Next() {
-		if m := at.Value.(*wireMessage); watchedBy(list, m.Topic) {
+	former.recall.each(func(m *wireMessage) {
+		if watchedBy(list, m.Topic) {
 			heard = append(heard, m) // which are never written to
 		}
-	}
+	})
 	former.mu.Unlock()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -189,10 +187,16 @@ func (p *program) Save(put func(key string, value []byte)) {
 
 // watched is the message of a call of a rule that watches.
 func (p *program) watched(call *rules.Call) *wireMessage {
-	if r := p.ruleOf(call); r == nil || r.Stage != rules.Watch || call.Message == nil {
+	if call.Message == nil || !p.watches(call) {
 		return nil
 	}
 	return &wireMessage{Message: *call.Message}
+}
+
+// watches reports whether a call is of a rule that watches.
+func (p *program) watches(call *rules.Call) bool {
+	r := p.ruleOf(call)
+	return r != nil && r.Stage == rules.Watch
 }
 
 // peers are the numbers of the programs in force whose state this one may read, 0 for

@@ -15,6 +15,7 @@ import (
 const (
 	maxWatched      = 4000    // topics
 	maxWatchedBytes = 1 << 20 // of topics and payloads
+	maxGone         = 1000    // topics whose last message had no payload
 	maxWindows      = 50
 	maxKeys         = 1000   // of a window, and of all together
 	maxPoints       = 1000   // of a key
@@ -49,6 +50,7 @@ type added struct {
 type recall struct {
 	topics map[string]*list.Element
 	order  list.List // of *wireMessage, oldest first
+	gone   list.List // of those without a payload
 	bytes  int
 
 	panes  map[paneKey]*list.Element
@@ -75,45 +77,69 @@ func newRecall() *recall {
 	return &recall{topics: make(map[string]*list.Element), panes: make(map[paneKey]*list.Element)}
 }
 
-// hear remembers a message; one without a payload takes back what was there. The
-// payload is not kept: clone says who needs a copy.
+// knows reports whether a message was heard, or what came after it on its topic.
+func (r *recall) knows(m *message.Message) bool {
+	at := r.topics[m.Topic]
+	return at != nil && rules.PassedOver(m.Order, at.Value.(*wireMessage).Order)
+}
+
+// hear remembers a message, unless it came before what is known; one without a payload takes
+// back what was there.
 func (r *recall) hear(m *wireMessage) {
-	latest := m.At
-	if rules.CameBefore(latest, m.latest) { // it is of a former version's memory
-		latest = m.latest
+	if r.knows(&m.Message) {
+		return
 	}
-	if at := r.topics[m.Topic]; at != nil {
-		if was := at.Value.(*wireMessage).latest; rules.CameBefore(latest, was) {
-			latest = was
-		}
-		r.forgetTopic(at)
-	}
-	if len(m.Payload) == 0 {
+	r.forgetTopic(r.topics[m.Topic])
+	if len(m.Payload) == 0 && m.Order == 0 { // none came before it that may still be told
 		return
 	}
 	kept := &wireMessage{Message: message.Message{
 		Topic: strings.Clone(m.Topic), Payload: slices.Clone(m.Payload), QoS: m.QoS, Retain: m.Retain,
-		Origin: strings.Clone(m.Origin), At: m.At, UTF8: m.UTF8,
-	}, latest: latest}
-	r.topics[kept.Topic] = r.order.PushBack(kept)
+		Origin: strings.Clone(m.Origin), At: m.At, UTF8: m.UTF8, Order: m.Order,
+	}}
+	if len(m.Payload) == 0 {
+		r.topics[kept.Topic] = r.gone.PushBack(kept)
+	} else {
+		r.topics[kept.Topic] = r.order.PushBack(kept)
+	}
 	r.bytes += len(kept.Topic) + len(kept.Payload)
-	for len(r.topics) > maxWatched || r.bytes > maxWatchedBytes {
+	for r.gone.Len() > maxGone || r.gone.Len() > 0 && r.bytes > maxWatchedBytes {
+		r.forgetTopic(r.gone.Front())
+	}
+	for r.order.Len() > maxWatched || r.bytes > maxWatchedBytes {
 		r.forgetTopic(r.order.Front())
 	}
 }
 
 func (r *recall) forgetTopic(at *list.Element) {
-	m := r.order.Remove(at).(*wireMessage)
+	if at == nil {
+		return
+	}
+	m := at.Value.(*wireMessage)
 	delete(r.topics, m.Topic)
+	if len(m.Payload) == 0 {
+		r.gone.Remove(at)
+	} else {
+		r.order.Remove(at)
+	}
 	r.bytes -= len(m.Topic) + len(m.Payload)
 }
 
 // last is the last message on a topic, nil if there is none.
 func (r *recall) last(topic string) *wireMessage {
-	if at := r.topics[topic]; at != nil {
+	if at := r.topics[topic]; at != nil && len(at.Value.(*wireMessage).Payload) > 0 {
 		return at.Value.(*wireMessage)
 	}
 	return nil
+}
+
+// each gives the last message on each topic, those without a payload first.
+func (r *recall) each(f func(*wireMessage)) {
+	for _, list := range []*list.List{&r.gone, &r.order} {
+		for at := list.Front(); at != nil; at = at.Next() {
+			f(at.Value.(*wireMessage))
+		}
+	}
 }
 
 // add puts a value into a window.
@@ -191,9 +217,7 @@ func (w *encoder) recall(r *recall) {
 		r = newRecall()
 	}
 	w.count(len(r.topics))
-	for at := r.order.Front(); at != nil; at = at.Next() {
-		w.message(at.Value.(*wireMessage))
-	}
+	r.each(w.message)
 	w.count(len(r.panes))
 	for at := r.recent.Front(); at != nil; at = at.Next() {
 		p := at.Value.(*pane)
@@ -207,7 +231,7 @@ func (w *encoder) recall(r *recall) {
 func (r *decoder) recall() *recall {
 	out := newRecall()
 	n := r.count(minMessage)
-	if n > maxWatched {
+	if n > maxWatched+maxGone {
 		r.fail("number of topics")
 	}
 	for i := 0; i < n && r.err == nil; i++ {

@@ -11,7 +11,7 @@ import (
 
 // wireVersion is the version of this protocol. Both ends are one binary, so that a
 // difference means that the file was replaced below a running gateway.
-const wireVersion = 6
+const wireVersion = 7
 
 // The kinds of records.
 const (
@@ -123,7 +123,6 @@ type hoardRecord struct {
 type wireMessage struct {
 	message.Message
 	Expiry time.Duration
-	latest time.Time // of one that is remembered: when the latest of its topic came; not on the pipe
 }
 
 // fault is an error at a place in the script.

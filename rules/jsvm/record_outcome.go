@@ -94,7 +94,7 @@ func (r *decoder) outcome(o *wireOutcome) {
 }
 
 // minMessage is the least that a message takes on the pipe.
-const minMessage = 9
+const minMessage = 10
 
 // Flags of a message; its lowest two bits are the QoS.
 const (
@@ -125,6 +125,7 @@ func (w *encoder) message(m *wireMessage) {
 	w.text(m.Origin)
 	w.byte(m.Hops)
 	w.time(m.At)
+	w.uint(m.Order)
 	w.span(m.Expiry)
 	if f&flagProperties == 0 {
 		w.b = append(w.b, 0, 0) // so that no message is shorter than minMessage
@@ -147,7 +148,7 @@ func (r *decoder) message(m *wireMessage) {
 	}
 	m.QoS, m.Retain, m.UTF8 = message.QoS(f&3), f&flagRetain != 0, f&flagUTF8 != 0
 	m.Topic, m.Payload, m.Origin = r.text(), r.bytes(), r.text()
-	m.Hops, m.At, m.Expiry = r.byte(), r.time(), r.span()
+	m.Hops, m.At, m.Order, m.Expiry = r.byte(), r.time(), r.uint(), r.span()
 	if f&flagProperties == 0 {
 		r.byte()
 		r.byte()

@@ -124,6 +124,7 @@ func (b *Bus) route(m message.Message) (at int) {
 	if len(b.routed) >= maxRouted {
 		return -1
 	}
+	m.Order = uint64(b.gone + len(b.routed) + 1)
 	if m.Retain {
 		if b.retained == nil {
 			b.retained = make(map[string]message.Message)

@@ -31,6 +31,7 @@ type house struct {
 	dir     string
 	mqtt    string // HOST:PORT
 	console string // URL
+	stop    func()
 }
 
 // addresses is a log that remembers where is listened.
@@ -71,21 +72,31 @@ func newHouse(t *testing.T, files map[string]string) *house {
 	b.Users, b.ACL = filepath.Join(dir, "users"), filepath.Join(dir, "acl.yaml")
 	h.cfg.Console.Address = "127.0.0.1:0"
 	h.cfg.Rules.Folder, h.cfg.Devices.Folder, h.cfg.Plugins.Folder = filepath.Join(dir, "rules"), filepath.Join(dir, "devices"), filepath.Join(dir, "plugins")
+	h.start()
+	return h
+}
+
+// start runs the gateway until the test ends or stop is called, and waits until it is up.
+func (h *house) start() {
+	t := h.t
+	t.Helper()
 	told := &addresses{told: make(map[string]string)}
 	up := make(chan struct{})
-	h.g, err = New(h.cfg, Options{Data: filepath.Join(dir, "data"), Log: slog.New(told), Worker: []string{"/bin/false"}, Up: func() { close(up) }})
+	var err error
+	h.g, err = New(h.cfg, Options{Data: filepath.Join(h.dir, "data"), Log: slog.New(told), Worker: []string{"/bin/false"}, Up: func() { close(up) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- h.g.Run(ctx) }()
-	t.Cleanup(func() {
+	h.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("the gateway ended with %v", err)
 		}
 	})
+	t.Cleanup(h.stop)
 	select {
 	case <-up:
 	case <-time.After(20 * time.Second):
@@ -94,7 +105,6 @@ func newHouse(t *testing.T, files map[string]string) *house {
 	told.mu.Lock()
 	defer told.mu.Unlock()
 	h.mqtt, h.console = told.told["listening"], told.told["console"]
-	return h
 }
 
 // reload replaces the ACL file and has it read, as SIGHUP does.

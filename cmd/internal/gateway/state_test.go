@@ -144,3 +144,106 @@ func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
 		}
 	}
 }
+
+// hears subscribes to a filter inside, until the test ends.
+func (h *house) hears(ctx context.Context, filter string) <-chan message.Message {
+	h.t.Helper()
+	got, stood, ended := make(chan message.Message, 10_000), make(chan struct{}), make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		ended <- h.g.broker.Subscribe(ctx, message.Subscription{Name: "test", Filters: []string{filter}, Ready: func() { close(stood) }},
+			func(_ context.Context, msgs []message.Message) error {
+				for _, m := range msgs {
+					got <- m
+				}
+				return nil
+			})
+	}()
+	<-stood
+	h.t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			h.t.Error(err)
+		}
+	})
+	return got
+}
+
+// says publishes messages, topic, payload, topic, payload ..., all at once.
+func (h *house) says(ctx context.Context, retain bool, pairs ...string) {
+	h.t.Helper()
+	var msgs []message.Message
+	for i := 0; i < len(pairs); i += 2 {
+		msgs = append(msgs, message.Message{Topic: pairs[i], Payload: []byte(pairs[i+1]), Retain: retain})
+	}
+	if err := h.g.broker.Publish(ctx, msgs...); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// What is known of a topic never goes back, though messages of one moment come by two
+// subscriptions.
+func TestStateDoesNotGoBack(t *testing.T) {
+	const rounds, each = 60, 50
+	h := newHouse(t, map[string]string{"users": "", "acl.yaml": "", "rules/a.yaml": `
+rules:
+  - {name: plain, on: tick, do: [{publish: out, payload: '${state("mode")}'}]}
+  - {name: kept, on: tick, qos: 1, do: [{publish: out, payload: '${state("mode")}'}]}
+`})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	got := h.hears(ctx, "out")
+	for n := range rounds {
+		var pairs []string
+		for i := range each {
+			value := strconv.Itoa(n*each + i)
+			pairs = append(pairs, "mode", value, "tick", value)
+		}
+		h.says(ctx, false, pairs...)
+	}
+	for i, before := 0, 0; i < 2*rounds*each; i++ {
+		select {
+		case m := <-got:
+			now, err := strconv.Atoi(string(m.Payload))
+			if err != nil || now < before {
+				t.Fatalf("the state is %s after %d", m.Payload, before)
+			}
+			before = now
+		case <-ctx.Done():
+			t.Fatal("not all came")
+		}
+	}
+}
+
+// What a topic has become since the gateway was started again stays, though a new version of
+// the file is shown what is retained.
+func TestStateAfterARestartAndAnEdit(t *testing.T) {
+	const rule = `rules: [{name: ask, on: ask, do: [{publish: out, payload: '${state("mode")} %s'}]}]`
+	h := newHouse(t, map[string]string{"users": "", "acl.yaml": "", "rules/a.yaml": fmt.Sprintf(rule, "first")})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	h.says(ctx, true, "mode", "retained")
+	h.stop()
+	h.start()
+	got := h.hears(ctx, "out")
+	asks := func(want string) {
+		t.Helper()
+		h.says(ctx, false, "ask", "")
+		select {
+		case m := <-got:
+			if string(m.Payload) != want {
+				t.Errorf("the state is %q, not %q", m.Payload, want)
+			}
+		case <-ctx.Done():
+			t.Fatal("nothing comes")
+		}
+	}
+	asks("retained first")
+	h.says(ctx, false, "mode", "live")
+	asks("live first")
+	write(t, filepath.Join(h.cfg.Rules.Folder, "a.yaml"), fmt.Sprintf(rule, "second"))
+	if err := h.g.loadRules(ctx); err != nil {
+		t.Fatal(err)
+	}
+	asks("live second")
+}
