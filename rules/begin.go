@@ -16,6 +16,10 @@ type RetainedBus interface {
 	// Retained returns the retained messages whose topics the filter matches, at most
 	// limit of them, in any order.
 	Retained(filter string, limit int) []message.Message
+	// RetainedBeside is Retained between two messages that are retained, and says which of
+	// them wait for the handler of the subscription called name, or were given to it and
+	// are not acknowledged yet. Of those of a durable one that are not at hand it may not know.
+	RetainedBeside(name, filter string, limit int) (messages []message.Message, waits []bool)
 }
 
 // mostRetained is how many retained messages a filter brings.
@@ -142,7 +146,9 @@ func (l *lane) owe(t *timer, now time.Time) {
 }
 
 // feed gives a version what is retained: first to the rules that watch, then to those
-// that ask for it, by topic.
+// that ask for it, by topic. What still waits in the subscription of one of these is left
+// out: it comes by itself, after what came before it, and once. Of what is to be kept nobody
+// knows all that waits; see fed.
 func (l *lane) feed(ctx context.Context, u *unit) {
 	bus, ok := l.engine.currentBus().(RetainedBus)
 	if !ok {
@@ -152,9 +158,9 @@ func (l *lane) feed(ctx context.Context, u *unit) {
 		var calls []Call
 		for _, j := range u.rules {
 			if j.Stage == stage && (stage == Watch || j.Retained) {
-				found := l.engine.retainedFor(bus, j)
+				found := l.engine.retainedFor(bus, l.beside(j), j)
 				calls = append(calls, found...)
-				if stage == After {
+				if stage == After && j.ear() == keptEar {
 					j.fed = newFed(found, l.engine.clock.Now())
 				}
 			}
@@ -182,19 +188,36 @@ func (e *Engine) prime(ctx context.Context, units []*unit) {
 			if j.Stage != Watch || !j.Early {
 				continue
 			}
-			for part := range slices.Chunk(e.retainedFor(bus, j), 256) {
+			for part := range slices.Chunk(e.retainedFor(bus, nil, j), 256) {
 				e.runProgram(ctx, u, part, e.opts.AfterTimeout)
 			}
 		}
 	}
 }
 
-// retainedFor makes the calls of one rule for what is retained.
-func (e *Engine) retainedFor(bus RetainedBus, j *judge) (calls []Call) {
+// beside is the subscription by which a rule hears what waits there, nil for what a rule
+// may be told twice or knows by its order.
+func (l *lane) beside(j *judge) *ear {
+	if j.Stage == Watch || j.ear() != plainEar {
+		return nil
+	}
+	return l.ears[plainEar]
+}
+
+// retainedFor makes the calls of one rule for what is retained, but for what waits in
+// the subscription beside, if it is not nil. That is held.
+func (e *Engine) retainedFor(bus RetainedBus, beside *ear, j *judge) (calls []Call) {
 	now, seen := e.clock.Now(), make(map[string]bool)
 	for _, f := range j.Filters {
-		for _, m := range bus.Retained(f, mostRetained) {
-			if seen[m.Topic] {
+		var found []message.Message
+		var waits []bool
+		if beside == nil {
+			found = bus.Retained(f, mostRetained)
+		} else {
+			found, waits = bus.RetainedBeside(beside.name, f, mostRetained)
+		}
+		for i, m := range found {
+			if seen[m.Topic] || waits != nil && waits[i] && !beside.judged(m.Order) {
 				continue
 			}
 			seen[m.Topic] = true

@@ -23,7 +23,9 @@ type ear struct {
 	name  string
 	stood chan struct{} // closed when it has stood once
 
-	history *history // of whoever holds the lane
+	// Of whoever holds the lane.
+	history *history
+	last    []uint64 // the message.Message.Order of each of the last batch
 
 	// Of whoever holds subscribing.
 	subscribing chan struct{}
@@ -75,6 +77,17 @@ func (e *ear) subscribe(ctx context.Context, bus message.Bus) error {
 		return e.lane.hear(ctx, batch{ctx: taking, ear: e.index, msgs: msgs})
 	})
 }
+
+// done notes that a batch was judged: the bus may not know yet.
+func (e *ear) done(msgs []message.Message) {
+	e.last = e.last[:0]
+	for i := range msgs {
+		e.last = append(e.last, msgs[i].Order)
+	}
+}
+
+// judged reports whether a message that waits was judged, and is only to be acknowledged.
+func (e *ear) judged(order uint64) bool { return slices.Contains(e.last, order) }
 
 // hear makes the subscription stand on filters, now or when it next stands.
 func (e *ear) hear(ctx context.Context, bus message.Bus, filters []string) error {

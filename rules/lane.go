@@ -123,6 +123,7 @@ func (l *lane) hear(own context.Context, b batch) error {
 			return err
 		}
 		err := guarded(own, func(ctx context.Context) error { return l.turn(ctx, b) })
+		l.ears[b.ear].done(b.msgs)
 		if next, ok := l.next(); ok && (l.dueAt.IsZero() || next.Before(l.dueAt)) || len(l.refused) > 0 {
 			signal(l.kick)
 		}

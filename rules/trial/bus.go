@@ -11,6 +11,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/broker/topic"
+	"github.com/gatehouse/gatehouse/rules"
 )
 
 // Interceptor judges messages before they are routed; the rules engine is one.
@@ -52,7 +53,10 @@ type standing struct {
 	wake    chan struct{}
 }
 
-var _ message.Bus = (*Bus)(nil)
+var (
+	_ message.Bus       = (*Bus)(nil)
+	_ rules.RetainedBus = (*Bus)(nil)
+)
 
 // Publish routes the messages at once.
 func (b *Bus) Publish(ctx context.Context, msgs ...message.Message) error {
@@ -367,6 +371,22 @@ func (b *Bus) Retained(filter string, limit int) []message.Message {
 	defer b.mu.Unlock()
 	found := b.retainedOf([]string{filter})
 	return found[:min(len(found), limit)]
+}
+
+// RetainedBeside is Retained, and says which of the messages wait for the handler of the
+// subscription called name, or are with it.
+func (b *Bus) RetainedBeside(name, filter string, limit int) (messages []message.Message, waits []bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	messages = b.retainedOf([]string{filter})
+	messages = messages[:min(len(messages), limit)]
+	waits = make([]bool, len(messages))
+	if s := b.subs[name]; s != nil {
+		for i := range messages {
+			waits[i] = slices.ContainsFunc(s.queue, func(m message.Message) bool { return m.Order == messages[i].Order })
+		}
+	}
+	return messages, waits
 }
 
 // RetainedOn returns the retained message of a topic.

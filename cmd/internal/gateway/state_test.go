@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,8 +63,8 @@ rules:
 	}
 }
 
-// A rule that comes into force while its topic is published hears what is retained, and
-// then every message once.
+// A rule that comes into force while its topic is published hears what is retained, or what
+// follows that which the version before heard last, and then every message once: none is lost.
 func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
 	const versions, ahead = 20, 50
 	rule := func(n int) string {
@@ -72,7 +73,7 @@ func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
 	h := newHouse(t, map[string]string{"users": "", "acl.yaml": ""})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	var most atomic.Int64 // that came out
+	var most, newest atomic.Int64 // that came out, and the version that was heard last
 	moved, watched, stood := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{})
 	heard := make(map[string][]int)
 	ended, sent := make(chan error, 1), make(chan error, 1)
@@ -85,6 +86,9 @@ func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
 						return err
 					}
 					heard[m.Topic] = append(heard[m.Topic], n)
+					if version, err := strconv.Atoi(strings.TrimPrefix(m.Topic, "out/")); err == nil {
+						newest.Store(int64(version))
+					}
 					most.Store(max(most.Load(), int64(n)))
 				}
 				for _, c := range []chan struct{}{moved, watched} {
@@ -118,7 +122,7 @@ func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
 		if err := h.g.loadRules(ctx); err != nil {
 			t.Fatal(err)
 		}
-		for before := most.Load(); most.Load() <= before+ahead && ctx.Err() == nil; {
+		for before := most.Load(); (newest.Load() != int64(n) || most.Load() <= before+ahead) && ctx.Err() == nil; {
 			select {
 			case <-watched:
 			case <-ctx.Done():
@@ -135,6 +139,12 @@ func TestRetainedIsHeardOnceAsARuleComesIntoForce(t *testing.T) {
 	}
 	if len(heard) != versions {
 		t.Errorf("%d versions heard anything, not %d", len(heard), versions)
+	}
+	for n := 1; n < versions; n++ {
+		was, is := heard[fmt.Sprintf("out/%d", n-1)], heard[fmt.Sprintf("out/%d", n)]
+		if len(was) == 0 || len(is) == 0 || is[0] > was[len(was)-1]+1 {
+			t.Errorf("version %d heard %d, and that before it %d", n, is, was)
+		}
 	}
 	for topic, all := range heard {
 		for i := 1; i < len(all); i++ {
