@@ -124,6 +124,15 @@ func codecOf(keys string) (Codec, error) {
 	return Codec{s.codec}, err
 }
 
+// TypeNames are the types that a device file can name.
+func TypeNames() []string {
+	all := make([]string, len(types))
+	for i, t := range types {
+		all[i] = t.name
+	}
+	return all
+}
+
 // Size is how many bytes the codec's values take.
 func (c *Codec) Size() int { return c.bytes }
 
