@@ -31,6 +31,8 @@ func (d *device) fetch(ctx context.Context, s span, attempts int) ([]byte, span,
 			}
 		case ctx.Err() != nil || errors.Is(err, errDead):
 			return nil, s, err
+		case errors.Is(err, errMisfit) && from != s:
+			d.refused.add(from, refusalTime)
 		default:
 			in.once = false
 			if attempts--; attempts <= 0 {

@@ -136,8 +136,8 @@ func (r *reading) begin(d *device) {
 	}
 }
 
-// block reads a block; one that the unit refuses is split until only the points to
-// blame are left. Whole is that it refused nothing; an error means that there was no
+// block reads a block; one that the unit refuses, or answers with less than was asked,
+// is split until only the points to blame are left. Whole is that it refused nothing; an error means that there was no
 // answer.
 func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	data, from, err := r.fetch(ctx, b.span, readAttempts)
@@ -146,7 +146,10 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 		r.refused.forgive(from)
 		r.judge(b, data, from)
 		return true, nil
-	case !isRefusal(err):
+	case errors.Is(err, errMisfit) && len(b.points) == 1 && !r.refused.holds(b.span):
+		r.refused.add(b.span, refusalTime) // it is bad if that was not an accident
+		return false, err
+	case !isRefusal(err) && !errors.Is(err, errMisfit):
 		return false, err
 	}
 	if splits(err) {
@@ -175,7 +178,7 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 // splits reports whether a part of the block may be granted.
 func splits(err error) bool {
 	var e Exception
-	return errors.As(err, &e) && (e.Code == IllegalAddress || e.Code == IllegalValue || e.Code == DeviceFailure)
+	return errors.Is(err, errMisfit) || errors.As(err, &e) && (e.Code == IllegalAddress || e.Code == IllegalValue || e.Code == DeviceFailure)
 }
 
 // judge makes readings of what a block holds.

@@ -88,10 +88,13 @@ const (
 	maxHeard = 2048
 )
 
-// errSilent says that nothing came; errGarbled that what came was no valid answer.
+// errSilent says that nothing came; errGarbled that what came was no valid answer;
+// errMisfit, which is one, that the answer to this very request, by its transaction, was
+// none to what was asked.
 var (
 	errSilent  = errors.New("no answer")
 	errGarbled = errors.New("no valid answer")
+	errMisfit  = fmt.Errorf("%w", errGarbled)
 )
 
 // errLost wraps the cause of a link's end.

@@ -152,7 +152,7 @@ func answer(r request, a adu) (reply, error) {
 		return reply{}, Exception{Function: r.fn, Code: code}
 	case foreign:
 	}
-	return reply{}, fmt.Errorf("%w: its %d bytes do not fit %v of %d", errGarbled, len(a.pdu), r.fn, r.count)
+	return reply{}, fmt.Errorf("%w: its %d bytes do not fit %v of %d", errMisfit, len(a.pdu), r.fn, r.count)
 }
 
 // failure says what a failed read means for the connection.

@@ -1,4 +1,4 @@
-/* A libmodbus TCP server: libmodbus_server PORT
+/* A libmodbus server: libmodbus_server PORT, or libmodbus_server rtu DEVICE
  *
  * The registers are those of pymodbus_server.py's unit 1. */
 #include <errno.h>
@@ -10,10 +10,11 @@
 enum { N = 200 };
 
 int main(int argc, char **argv) {
-    if (argc != 2) {
+    if (argc != 2 && argc != 3) {
         return 2;
     }
-    modbus_t *ctx = modbus_new_tcp("127.0.0.1", atoi(argv[1]));
+    int line = argc == 3;
+    modbus_t *ctx = line ? modbus_new_rtu(argv[2], 115200, 'N', 8, 1) : modbus_new_tcp("127.0.0.1", atoi(argv[1]));
     modbus_mapping_t *map = modbus_mapping_new(N, N, N, N);
     if (ctx == NULL || map == NULL) {
         return 1;
@@ -23,6 +24,19 @@ int main(int argc, char **argv) {
         map->tab_input_bits[i] = i % 2 == 0;
         map->tab_registers[i] = 7 * i + 1;
         map->tab_input_registers[i] = 5 * i + 3;
+    }
+    if (line) {
+        if (modbus_set_slave(ctx, 1) == -1 || modbus_connect(ctx) == -1) {
+            fprintf(stderr, "cannot open: %s\n", modbus_strerror(errno));
+            return 1;
+        }
+        for (;;) { /* what is not for this unit gives 0, what is no frame -1 */
+            uint8_t query[MODBUS_RTU_MAX_ADU_LENGTH];
+            int n = modbus_receive(ctx, query);
+            if (n > 0) {
+                modbus_reply(ctx, query, n, map);
+            }
+        }
     }
     int listening = modbus_tcp_listen(ctx, 4);
     if (listening == -1) {
