@@ -155,6 +155,9 @@ func showDevice(out io.Writer, d *console.Device) error {
 		remark := p.Error
 		if remark == "" && p.Writable {
 			remark = "writable"
+			if p.Confirm {
+				remark = "writable with --confirm"
+			}
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.Value, p.Unit, p.Quality, ago(p.At), remark)
 	}

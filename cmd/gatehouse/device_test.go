@@ -83,6 +83,7 @@ points:
 	for _, s := range []said{
 		{"device list" + at, true, `dead +offline .* 0/1 +modbus +dead +cannot open.*press +online `},
 		{"device show press" + at, true, `press is online .*temp +4 +°C +good +[0-9.]+s .*gone|gone.*illegal data address.*reads: [1-9].*driver.answers: [1-9].*driver.exception_2: [1-9].*driver.sent_bytes: [1-9].*requests took \(ms\): half [0-9.]+`},
+		{"device show press" + at, true, `fan .* writable\n.*level .* writable with --confirm\n`},
 		{"device show nope" + at, false, `no device "nope"; there are dead, panel, press`},
 		{"device read press temp" + at, true, `^temp +4 +°C\s*$`},
 		{"device read press temp --last" + at, true, `^temp +4 +°C\s*$`},
