@@ -98,6 +98,11 @@ func (p *publish) message(e *evaluator, m *message.Message) (err error) {
 		m.Topic = name
 	}
 	m.QoS, m.Retain = p.qos, p.retain
+	if p.more != nil {
+		if err := p.more.set(e, m); err != nil {
+			return err
+		}
+	}
 	return rules.CheckTopic(m.Topic)
 }
 

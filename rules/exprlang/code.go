@@ -375,6 +375,7 @@ func (in *instr) each(visit func(*expression)) {
 	if in.publish != nil {
 		in.publish.topic.each(visit)
 		in.publish.payload.each(visit)
+		in.publish.more.each(visit)
 	}
 	for i := range in.set {
 		one(in.set[i].x)

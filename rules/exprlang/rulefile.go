@@ -65,6 +65,7 @@ type publish struct {
 	payload *payloadNode // nil is empty
 	qos     message.QoS
 	retain  bool
+	more    *properties // nil: none
 }
 
 // setField is one entry under "set".
@@ -254,6 +255,7 @@ func (r *compiled) each(visit func(*expression)) {
 	for i := range r.do {
 		r.do[i].topic.each(visit)
 		r.do[i].payload.each(visit)
+		r.do[i].more.each(visit)
 	}
 }
 

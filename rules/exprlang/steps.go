@@ -111,7 +111,7 @@ type verb struct {
 }
 
 var verbs = []verb{
-	{"publish", []string{"payload", "qos", "retain"}},
+	{"publish", append([]string{"payload", "qos", "retain"}, propertyKeys...)},
 	{"wait", nil},
 	{"if", []string{"then", "else"}},
 	{"choose", nil},
@@ -233,6 +233,7 @@ func (f *ruleFile) publishStep(s *action, verb pair, keys map[string]pair) {
 	if p, ok := keys["retain"]; ok {
 		s.publish.retain = f.boolean(p)
 	}
+	s.publish.more = f.properties(keys)
 }
 
 func (f *ruleFile) notifyStep(s *action, verb pair, _ map[string]pair) {
