@@ -277,35 +277,33 @@ func (srv *Server) limitLife(m *message.Message, now time.Time) *message.Message
 	return &limited
 }
 
-// RetainedBeside lists what [Server.Retained] does, at a moment between two messages that are
-// retained, and says which of them wait in the queue of the in-process subscriber called name, or
-// are with its handler: it hears those without being told. What only the store has of a
-// durable subscriber's queue is not among them.
+// RetainedBeside lists what [Server.Retained] does, and says which of the messages wait in the
+// queue of the in-process subscriber called name, or are with its handler: it hears those
+// without being told, and all that is retained later. What only the store has of a durable
+// subscriber's queue is not among them. Whoever asks sees to it that the handler is not done
+// with any meanwhile.
 func (srv *Server) RetainedBeside(name, filter string, limit int) (messages []message.Message, waits []bool) {
-	srv.commitMu.Lock() // which a message is retained and queued under
-	defer srv.commitMu.Unlock()
 	messages = srv.Retained(filter, limit)
 	waits = make([]bool, len(messages))
 	s := srv.session(busPrefix + name)
 	if s == nil || len(messages) == 0 {
 		return messages, waits
 	}
-	at := make(map[uint64]int, len(messages))
+	queued := make(map[uint64]bool)
+	func() {
+		srv.commitMu.Lock() // under which each was retained and queued
+		defer srv.commitMu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		held := &s.q.plain.held // of which alone such a queue is
+		for i := range held.len() {
+			if it := *held.at(i); it != nil && !it.refused && it.msg.Order != 0 {
+				queued[it.msg.Order] = true
+			}
+		}
+	}()
 	for i := range messages {
-		at[messages[i].Order] = i
-	}
-	delete(at, 0)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	held := &s.q.plain.held // of which alone such a queue is
-	for i := range held.len() {
-		it := *held.at(i)
-		if it == nil || it.refused {
-			continue
-		}
-		if k, ok := at[it.msg.Order]; ok {
-			waits[k] = true
-		}
+		waits[i] = queued[messages[i].Order]
 	}
 	return messages, waits
 }

@@ -16,9 +16,10 @@ type RetainedBus interface {
 	// Retained returns the retained messages whose topics the filter matches, at most
 	// limit of them, in any order.
 	Retained(filter string, limit int) []message.Message
-	// RetainedBeside is Retained between two messages that are retained, and says which of
-	// them wait for the handler of the subscription called name, or were given to it and
-	// are not acknowledged yet. Of those of a durable one that are not at hand it may not know.
+	// RetainedBeside is Retained, and says which of the messages wait for the handler of the
+	// subscription called name, or were given to it and are not acknowledged yet, while it
+	// is kept from being done with any. Of those of a durable one that are not at hand it may
+	// not know.
 	RetainedBeside(name, filter string, limit int) (messages []message.Message, waits []bool)
 }
 
