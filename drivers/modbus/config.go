@@ -101,6 +101,7 @@ type deviceSpec struct {
 	transport
 	unit    uint8
 	delay   time.Duration // see transportFile
+	behind  *SerialConfig // the line behind a device server; nil is unknown
 	timeout time.Duration
 	limits  limits
 	points  []pointSpec // by name
@@ -122,6 +123,9 @@ func decodeDevice(cfg drivers.Config, profiles fs.FS) (*deviceSpec, error) {
 		return nil, err
 	}
 	s.delay = f.Transport.Delay
+	if s.behind, err = f.Transport.behind(cfg, s.transport); err != nil {
+		return nil, err
+	}
 	if s.unit, err = s.unitOf(cfg, f.Unit); err != nil {
 		return nil, err
 	}

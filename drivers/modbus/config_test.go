@@ -161,6 +161,7 @@ func TestCheckSaysWhatIsWrongAndWhere(t *testing.T) {
 		{"gateway with other units", gateway("serial: {port: a}\nlisten: {address: 127.0.0.1:0}\nunits: [1, 256]"), "4:12: units are numbers from 0 to 255, or ranges such as 3..7, not 256"},
 		{"gateway with a range of none", gateway("serial: {port: a}\nlisten: {address: 127.0.0.1:0}\nfunctions: [6..3]"), "4:13: functions are numbers from 1 to 127"},
 		{"gateway with a delay", gateway("serial: {port: a}\ndelay: 1s\nlisten: {address: 127.0.0.1:0}"), "3:8: a delay is a device's"},
+		{"gateway with a line behind", gateway("rtu_tcp: a\nline: {baud: 9600}\nlisten: {address: 127.0.0.1:0}"), "line is for devices"},
 		{"server on a line with a unit beyond", server("serial: {port: a}\nunit: 0\npoints:\n  x: {input: 1, topic: a}"), "3:7: unit must be 1 to 247"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -16,39 +16,80 @@ const (
 	forecastTicks = 1000
 )
 
-// Forecast implements [drivers.LineSharer], for serial lines: of the line behind a
-// stream nobody knows the speed.
+// Forecast implements [drivers.LineSharer], for serial lines, and for those behind a
+// stream of which the file of one of their devices tells the speed. If several do, the
+// slowest counts.
 func (d *Driver) Forecast(files []drivers.Config) []drivers.Line {
-	byName := map[string]*drivers.Line{}
-	var order []string
+	byName := map[string]*sharedLine{}
+	var order []*sharedLine
 	for _, cfg := range files {
-		if !bytes.Contains(cfg.Text, []byte(kindSerial)) {
+		if !onLine(cfg.Text) {
 			continue // to decode it all for nothing takes long
 		}
 		spec, err := decodeDevice(cfg, d.opts.Profiles)
-		if err != nil || spec.kind != kindSerial {
+		if err != nil || !spec.line() {
 			continue
 		}
-		name := spec.bus()
-		l := byName[name]
+		l := byName[spec.bus()]
 		if l == nil {
-			l = &drivers.Line{Name: name, Speed: fmt.Sprintf("%d baud", spec.serial.Baud)}
-			byName[name] = l
-			order = append(order, name)
+			l = &sharedLine{}
+			byName[spec.bus()] = l
+			order = append(order, l)
 		}
-		l.Devices = append(l.Devices, cfg.Device)
-		l.Asked += 100 * spec.share(d.latency(spec))
+		l.add(cfg.Device, spec)
 	}
-	lines := make([]drivers.Line, len(order))
-	for i, name := range order {
-		lines[i] = *byName[name]
+	var lines []drivers.Line
+	for _, l := range order {
+		if l.speed != nil {
+			lines = append(lines, l.forecast(d))
+		}
 	}
 	return lines
 }
 
-// latency is that of a unit, as far as it is known.
+// onLine reports whether a file may be that of a device on a line.
+func onLine(text []byte) bool {
+	for _, k := range []kind{kindSerial, kindRTUTCP, kindASCIITCP} {
+		if bytes.Contains(text, []byte(k)) {
+			return true
+		}
+	}
+	return false
+}
+
+// sharedLine is a line, and who is on it.
+type sharedLine struct {
+	devices []string
+	specs   []*deviceSpec
+	speed   *SerialConfig // nil if nobody knows
+}
+
+func (l *sharedLine) add(device string, s *deviceSpec) {
+	l.devices, l.specs = append(l.devices, device), append(l.specs, s)
+	speed := s.behind
+	if s.kind == kindSerial {
+		speed = &s.serial
+	}
+	if l.speed == nil || speed != nil && speed.char() > l.speed.char() {
+		l.speed = speed
+	}
+}
+
+func (l *sharedLine) forecast(d *Driver) drivers.Line {
+	line := drivers.Line{Name: l.specs[0].bus(), Speed: fmt.Sprintf("%d baud", l.speed.Baud), Devices: l.devices}
+	for _, s := range l.specs {
+		if s.kind != kindSerial {
+			s.behind = l.speed
+		}
+		line.Asked += 100 * s.share(d.latency(s))
+	}
+	return line
+}
+
+// latency is that of a unit, as far as it is known: what is measured through a stream has
+// the characters in it.
 func (d *Driver) latency(s *deviceSpec) time.Duration {
-	if b := d.bus(s.bus()); b != nil {
+	if b := d.bus(s.bus()); b != nil && s.kind == kindSerial {
 		if l := b.condition(s.unit, s.timeout).latency; l > 0 {
 			return l
 		}
@@ -128,15 +169,15 @@ func (s *deviceSpec) share(latency time.Duration) float64 {
 
 // lineTime is how long the line is in use to read what is due.
 func (s *deviceSpec) lineTime(spans []span, due []int, latency time.Duration) (d time.Duration) {
-	c := s.cost(latency)
+	c, t := s.cost(latency), s.known()
 	m := mode(rtuMode{})
-	if s.ascii() {
+	if t.ascii() {
 		m = asciiMode{}
 	}
 	for _, b := range plan(spans, due, c, &s.limits, &refusals{now: time.Now}) {
 		r := request{fn: b.fn, addr: b.addr, count: b.count}
 		chars := m.chars(len(r.appendPDU(nil))) + m.chars(r.answerLen())
-		d += time.Duration(chars)*s.serial.char() + s.serial.RS485.DelayBefore + max(latency, s.gap()) + s.gap()
+		d += time.Duration(chars)*t.serial.char() + t.serial.RS485.DelayBefore + max(latency, t.gap()) + t.gap()
 	}
 	return d
 }

@@ -1,6 +1,7 @@
 package modbus_test
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -63,6 +64,52 @@ func TestForecastAddsUpDevicesOfALine(t *testing.T) {
 	}
 	if said := lines[1].Warning(); lines[1].Asked < 100 || !strings.Contains(said, "devices unit2, unit4 ask for 1") || !strings.Contains(said, "(1200 baud)") {
 		t.Errorf("%+v: %s", lines[1], said)
+	}
+}
+
+// Of a line behind a device server one file tells the speed; that of a request there and
+// back is what it is on a serial port.
+func TestForecastOfALineBehindADeviceServer(t *testing.T) {
+	const points = "points: {a: {holding: 0}}"
+	d := newDriver(t, modbus.Options{})
+	lines := forecast(t, d,
+		"driver: modbus\nrtu_tcp: moxa:4001\n"+points,
+		"driver: modbus\nrtu_tcp: moxa:4001\nunit: 2\nline: {baud: 1200, parity: none}\n"+points,
+		"driver: modbus\nascii_tcp: moxa:4002\nline: {baud: 9600}\n"+points,
+		"driver: modbus\nrtu_tcp: moxa:4003\n"+points,
+		"driver: modbus\nserial: {port: /dev/a, baud: 1200, parity: none}\n"+points,
+		"driver: modbus\nserial: {port: /dev/b, baud: 9600, mode: ascii}\n"+points,
+	)
+	if len(lines) != 4 {
+		t.Fatalf("%+v", lines)
+	}
+	rtu, ascii, serialRTU, serialASCII := lines[0], lines[1], lines[2], lines[3]
+	if rtu.Name != "rtu_tcp moxa:4001" || rtu.Speed != "1200 baud" || strings.Join(rtu.Devices, " ") != "unit1 unit2" {
+		t.Errorf("%+v", rtu)
+	}
+	if want := 2 * serialRTU.Asked; math.Abs(rtu.Asked-want) > 0.01 {
+		t.Errorf("RTU: %.2f %%, want %.2f %%", rtu.Asked, want)
+	}
+	if want := serialASCII.Asked; ascii.Speed != "9600 baud" || math.Abs(ascii.Asked-want) > 0.01 {
+		t.Errorf("ASCII: %+v, want %.2f %%", ascii, want)
+	}
+}
+
+func TestLineBehindADeviceServerThatIsWrong(t *testing.T) {
+	for keys, want := range map[string]string{
+		"rtu_tcp: moxa\nline: {baud: 9600, parity: odd, stop_bits: 2}": "",
+		"rtu_tcp: moxa\nline: {parity: odd}":                           "line needs a baud rate",
+		"rtu_tcp: moxa\nline: {baud: 9600, parity: mark}":              "parity must be none, even or odd",
+		"rtu_tcp: moxa\nline: {baud: 9600, data_bits: 7}":              "data_bits must be 8 to 8",
+		"ascii_tcp: moxa\nline: {baud: 9600, data_bits: 7}":            "",
+		"rtu_tcp: moxa\nline: {baud: 9600, port: 1}":                   "port",
+		"tcp: plc\nline: {baud: 9600}":                                 "and there is none",
+		"serial: {port: /dev/a}\nline: {baud: 9600}":                   "and there is none",
+	} {
+		_, err := newDriver(t, modbus.Options{}).Check(config(t, "driver: modbus\n"+keys+"\npoints: {a: {holding: 0}}\n"))
+		if got := fmt.Sprint(err); want == "" && err != nil || want != "" && !strings.Contains(got, want) {
+			t.Errorf("%s: %v, want %q", keys, err, want)
+		}
 	}
 }
 

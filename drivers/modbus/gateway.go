@@ -69,6 +69,9 @@ func decodeGateway(cfg drivers.Config) (*gatewaySpec, error) {
 	if f.Transport.Delay != 0 {
 		return nil, cfg.Errorf("$.delay", "a delay is a device's: each unit has its own")
 	}
+	if f.Transport.Line != nil {
+		return nil, cfg.Errorf("$.line", "line is for devices, whose file tells how much of it they ask for")
+	}
 	if err := allow(cfg, "units", f.Units, s.units[:], 0); err != nil {
 		return nil, err
 	}

@@ -169,26 +169,27 @@ func (f *deviceFile) applyLine(cfg drivers.Config, p *profileFile) error {
 	if f.Transport.Serial == nil {
 		return nil
 	}
-	merged, known := *f.Transport.Serial, serialFile{}
+	merged, known := *f.Transport.Serial, charactersFile{}
 	if p.Serial != nil {
-		known = *p.Serial
+		known = p.Serial.Characters
 	}
-	if merged.Baud == nil {
-		merged.Baud = known.Baud
+	c := &merged.Characters
+	if c.Baud == nil {
+		c.Baud = known.Baud
 	}
-	if merged.Parity == "" {
-		merged.Parity = known.Parity
+	if c.Parity == "" {
+		c.Parity = known.Parity
 	}
-	if merged.StopBits == nil {
-		merged.StopBits = known.StopBits
+	if c.StopBits == nil {
+		c.StopBits = known.StopBits
 	}
 	f.Transport.Serial = &merged
 	switch {
-	case merged.Baud == nil && merged.Parity == "":
+	case c.Baud == nil && c.Parity == "":
 		return cfg.Errorf("$.serial", "profile %q does not know baud and parity of the device: give both as they are set on it", f.Map.Profile)
-	case merged.Baud == nil:
+	case c.Baud == nil:
 		return cfg.Errorf("$.serial", "profile %q does not know the baud rate of the device: give baud as it is set on it", f.Map.Profile)
-	case merged.Parity == "":
+	case c.Parity == "":
 		return cfg.Errorf("$.serial", "profile %q does not know the parity of the device: give parity as it is set on it", f.Map.Profile)
 	}
 	return nil
@@ -433,8 +434,8 @@ func oneProfile(profiles fs.FS, name string) (Profile, error) {
 		if p.Serial, err = f.Serial.check(cfg); err != nil {
 			return p, err
 		}
-		p.RTU, p.Serial.Port, p.Serial.Parity = true, "", f.Serial.Parity
-		if f.Serial.Baud == nil {
+		p.RTU, p.Serial.Port, p.Serial.Parity = true, "", f.Serial.Characters.Parity
+		if f.Serial.Characters.Baud == nil {
 			p.Serial.Baud = 0
 		}
 	}

@@ -114,8 +114,18 @@ func (s *deviceSpec) cost(latency time.Duration) cost {
 	if !s.line() {
 		return cost{request: latency + tcpRequestCost, item: tcpItemCost}
 	}
-	char := s.serial.char()
-	return cost{request: requestChars*char + s.serial.RS485.DelayBefore + s.gap() + latency, item: 2 * char}
+	t := s.known()
+	char := t.serial.char()
+	return cost{request: requestChars*char + t.serial.RS485.DelayBefore + t.gap() + latency, item: 2 * char}
+}
+
+// known is what leads to the device, with what its file tells of the line behind a stream.
+func (s *deviceSpec) known() transport {
+	t := s.transport
+	if s.behind != nil {
+		t.serial = *s.behind
+	}
+	return t
 }
 
 // reading is one Read under way.

@@ -39,6 +39,9 @@ type transportFile struct {
 	ASCIITCP string `yaml:"ascii_tcp"`
 	// Serial is a serial port.
 	Serial *serialFile `yaml:"serial"`
+	// Line is the line behind a serial device server, as it is set there: what it has to
+	// carry is forecast by it.
+	Line *charactersFile `yaml:"line"`
 	// Silence is the pause between two frames on a line; absent it is 3.5 characters,
 	// 1.75 ms above 19200 baud.
 	Silence time.Duration `yaml:"silence"`
@@ -64,13 +67,18 @@ type tlsFile struct {
 
 // serialFile is a serial line.
 type serialFile struct {
-	Port     string         `yaml:"port"`
-	Baud     *scalar        `yaml:"baud"`      // 19200 if absent
-	Parity   string         `yaml:"parity"`    // none, even (the default) or odd
-	DataBits *scalar        `yaml:"data_bits"` // 8; in ASCII mode 7 (the default) or 8
-	StopBits *scalar        `yaml:"stop_bits"` // 1 (the default) or 2
-	Mode     string         `yaml:"mode"`      // rtu (the default) or ascii
-	Wiring   drivers.Wiring `yaml:",inline"`
+	Port       string         `yaml:"port"`
+	Characters charactersFile `yaml:",inline"`
+	Mode       string         `yaml:"mode"` // rtu (the default) or ascii
+	Wiring     drivers.Wiring `yaml:",inline"`
+}
+
+// charactersFile is how the characters of a line are sent.
+type charactersFile struct {
+	Baud     *scalar `yaml:"baud"`      // 19200 if absent
+	Parity   string  `yaml:"parity"`    // none, even (the default) or odd
+	DataBits *scalar `yaml:"data_bits"` // 8; in ASCII mode 7 (the default) or 8
+	StopBits *scalar `yaml:"stop_bits"` // 1 (the default) or 2
 }
 
 // streamLine is what is guessed of the line behind a stream.
@@ -253,19 +261,32 @@ func beside(cfg drivers.Config, path string) string {
 }
 
 func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
-	c := SerialConfig{Port: f.Port, Baud: defaultBaud, Parity: f.Parity, DataBits: 8, StopBits: 1, Mode: f.Mode, Wiring: f.Wiring}
+	c := SerialConfig{Port: f.Port, Mode: f.Mode, Wiring: f.Wiring}
 	if c.Port == "" {
 		return c, cfg.Errorf("$.serial", "serial needs a port")
 	}
-	fewest := int64(8)
 	switch c.Mode {
 	case "":
 		c.Mode = modeRTU
-	case modeASCII:
-		c.DataBits, fewest = 7, 7
-	case modeRTU:
+	case modeASCII, modeRTU:
 	default:
 		return c, cfg.Errorf("$.serial.mode", "mode must be rtu or ascii")
+	}
+	if err := f.Characters.check(cfg, "$.serial", &c); err != nil {
+		return c, err
+	}
+	if key, err := c.checkWiring(); err != nil {
+		return c, cfg.Errorf("$.serial."+key, "%v", err)
+	}
+	return c, nil
+}
+
+// check reads how characters are sent into c, whose mode is known; path is that of f.
+func (f *charactersFile) check(cfg drivers.Config, path string, c *SerialConfig) error {
+	c.Baud, c.Parity, c.DataBits, c.StopBits = defaultBaud, f.Parity, 8, 1
+	fewest := int64(8)
+	if c.Mode == modeASCII {
+		c.DataBits, fewest = 7, 7
 	}
 	for _, n := range []struct {
 		name      string
@@ -282,7 +303,7 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 		}
 		v, err := n.text.whole(n.name, n.low, n.high)
 		if err != nil {
-			return c, cfg.Errorf("$.serial."+n.name, "%v", err)
+			return cfg.Errorf(path+"."+n.name, "%v", err)
 		}
 		*n.to = int(v)
 	}
@@ -291,12 +312,26 @@ func (f *serialFile) check(cfg drivers.Config) (SerialConfig, error) {
 		c.Parity = "even"
 	case "none", "even", "odd":
 	default:
-		return c, cfg.Errorf("$.serial.parity", "parity must be none, even or odd")
+		return cfg.Errorf(path+".parity", "parity must be none, even or odd")
 	}
-	if key, err := c.checkWiring(); err != nil {
-		return c, cfg.Errorf("$.serial."+key, "%v", err)
+	return nil
+}
+
+// behind is the line behind a device server, if the file tells; nil is that it does not.
+func (f *transportFile) behind(cfg drivers.Config, t transport) (*SerialConfig, error) {
+	switch {
+	case f.Line == nil:
+		return nil, nil
+	case t.kind != kindRTUTCP && t.kind != kindASCIITCP:
+		return nil, cfg.Errorf("$.line", "line is what a serial device server has behind it (rtu_tcp, ascii_tcp), and there is none")
+	case f.Line.Baud == nil:
+		return nil, cfg.Errorf("$.line", "line needs a baud rate")
 	}
-	return c, nil
+	c := &SerialConfig{Mode: modeRTU}
+	if t.ascii() {
+		c.Mode = modeASCII
+	}
+	return c, f.Line.check(cfg, "$.line", c)
 }
 
 // checkWiring judges what the port's lines are used for; key is the wrong one.
