@@ -35,8 +35,9 @@ type Options struct {
 type Driver struct {
 	opts Options
 
-	mu    sync.Mutex
-	buses map[string]*bus // one an address that was ever used
+	mu      sync.Mutex         // guards what follows
+	buses   map[string]*bus    // one an address that was ever used
+	demands map[string]checked // by device: of the files that were checked last
 }
 
 // New returns the driver. It starts nothing.
@@ -52,7 +53,7 @@ func New(opts Options) (*Driver, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Driver{opts: opts, buses: map[string]*bus{}}, nil
+	return &Driver{opts: opts, buses: map[string]*bus{}, demands: map[string]checked{}}, nil
 }
 
 // Check implements [drivers.Driver].
@@ -61,6 +62,7 @@ func (d *Driver) Check(cfg drivers.Config) ([]drivers.Point, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.keep(cfg, newDemand(spec))
 	return pointsOf(spec.points), nil
 }
 

@@ -1,7 +1,7 @@
 package modbus
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"time"
@@ -22,21 +22,18 @@ const (
 func (d *Driver) Forecast(files []drivers.Config) []drivers.Line {
 	byName := map[string]*sharedLine{}
 	var order []*sharedLine
-	for _, cfg := range files {
-		if !onLine(cfg.Text) {
-			continue // to decode it all for nothing takes long
-		}
-		spec, err := decodeDevice(cfg, d.opts.Profiles)
-		if err != nil || !spec.line() {
+	for i, demand := range d.demandsOf(files) {
+		if demand == nil {
 			continue
 		}
-		l := byName[spec.bus()]
+		name := demand.bus()
+		l := byName[name]
 		if l == nil {
-			l = &sharedLine{}
-			byName[spec.bus()] = l
+			l = &sharedLine{name: name}
+			byName[name] = l
 			order = append(order, l)
 		}
-		l.add(cfg.Device, spec)
+		l.add(files[i].Device, demand)
 	}
 	var lines []drivers.Line
 	for _, l := range order {
@@ -47,28 +44,97 @@ func (d *Driver) Forecast(files []drivers.Config) []drivers.Line {
 	return lines
 }
 
-// onLine reports whether a file may be that of a device on a line.
-func onLine(text []byte) bool {
-	for _, k := range []kind{kindSerial, kindRTUTCP, kindASCIITCP} {
-		if bytes.Contains(text, []byte(k)) {
-			return true
+// demand is what a unit asks of its line: what a forecast needs of a device file.
+type demand struct {
+	deviceSpec // without points
+	spans      []span
+	ticks      []tick
+}
+
+// tick is what is due at once: points of one interval.
+type tick struct {
+	every, next time.Duration
+	points      []int
+}
+
+// newDemand is nil for a device that is on no line.
+func newDemand(s *deviceSpec) *demand {
+	if !s.line() {
+		return nil
+	}
+	d := newDevice(s, newBus("", nil, nil))
+	out := &demand{deviceSpec: *s, spans: d.spans}
+	out.points = nil
+	for i, p := range s.points {
+		if p.Every <= 0 {
+			continue
+		}
+		at := slices.IndexFunc(out.ticks, func(t tick) bool { return t.every == p.Every })
+		if at < 0 {
+			at = len(out.ticks)
+			out.ticks = append(out.ticks, tick{every: p.Every})
+		}
+		t := &out.ticks[at]
+		t.points = append(t.points, i)
+		if f := d.factors[i]; f > 0 && !slices.Contains(t.points, f) {
+			t.points = append(t.points, f)
 		}
 	}
-	return false
+	return out
+}
+
+// checked is the demand of a device file. To decode a file of 10,000 points takes a second,
+// on a small machine several.
+type checked struct {
+	text   [sha256.Size]byte
+	demand *demand
+}
+
+// keep remembers the demand of a device file.
+func (d *Driver) keep(cfg drivers.Config, wants *demand) {
+	c := checked{sha256.Sum256(cfg.Text), wants}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.demands[cfg.Device] = c
+}
+
+// demandsOf are the demands of device files, as they are remembered or read again; nil is
+// none. Those of other devices are forgotten.
+func (d *Driver) demandsOf(files []drivers.Config) []*demand {
+	wanted := make(map[string]checked, len(files))
+	demands := make([]*demand, len(files))
+	for i, cfg := range files {
+		text := sha256.Sum256(cfg.Text)
+		d.mu.Lock()
+		c, ok := d.demands[cfg.Device]
+		d.mu.Unlock()
+		if !ok || c.text != text {
+			c = checked{text: text}
+			if spec, err := decodeDevice(cfg, d.opts.Profiles); err == nil {
+				c.demand = newDemand(spec)
+			}
+		}
+		wanted[cfg.Device], demands[i] = c, c.demand
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.demands = wanted
+	return demands
 }
 
 // sharedLine is a line, and who is on it.
 type sharedLine struct {
+	name    string
 	devices []string
-	specs   []*deviceSpec
+	demands []*demand
 	speed   *SerialConfig // nil if nobody knows
 }
 
-func (l *sharedLine) add(device string, s *deviceSpec) {
-	l.devices, l.specs = append(l.devices, device), append(l.specs, s)
-	speed := s.behind
-	if s.kind == kindSerial {
-		speed = &s.serial
+func (l *sharedLine) add(device string, d *demand) {
+	l.devices, l.demands = append(l.devices, device), append(l.demands, d)
+	speed := d.behind
+	if d.kind == kindSerial {
+		speed = &d.serial
 	}
 	if l.speed == nil || speed != nil && speed.char() > l.speed.char() {
 		l.speed = speed
@@ -76,12 +142,13 @@ func (l *sharedLine) add(device string, s *deviceSpec) {
 }
 
 func (l *sharedLine) forecast(d *Driver) drivers.Line {
-	line := drivers.Line{Name: l.specs[0].bus(), Speed: fmt.Sprintf("%d baud", l.speed.Baud), Devices: l.devices}
-	for _, s := range l.specs {
-		if s.kind != kindSerial {
-			s.behind = l.speed
+	line := drivers.Line{Name: l.name, Speed: fmt.Sprintf("%d baud", l.speed.Baud), Devices: l.devices}
+	for _, remembered := range l.demands {
+		wants := *remembered
+		if wants.kind != kindSerial {
+			wants.behind = l.speed
 		}
-		line.Asked += 100 * s.share(d.latency(s))
+		line.Asked += 100 * wants.share(d.latency(&wants.deviceSpec))
 	}
 	return line
 }
@@ -114,31 +181,10 @@ func (d *Driver) Busy(line string) (percent float64, ok bool) {
 	return b.load.percent(time.Now()), true
 }
 
-// tick is what is due at once: points of one interval.
-type tick struct {
-	every, next time.Duration
-	points      []int
-}
-
 // share is how much of the line's time the unit's points ask for; 1 is all. Points
 // that are due together are read together.
-func (s *deviceSpec) share(latency time.Duration) float64 {
-	d := newDevice(s, newBus("", nil, nil))
-	var ticks []*tick
-	for i, p := range s.points {
-		if p.Every <= 0 {
-			continue
-		}
-		at := slices.IndexFunc(ticks, func(t *tick) bool { return t.every == p.Every })
-		if at < 0 {
-			at = len(ticks)
-			ticks = append(ticks, &tick{every: p.Every})
-		}
-		ticks[at].points = append(ticks[at].points, i)
-		if f := d.factors[i]; f > 0 && !slices.Contains(ticks[at].points, f) {
-			ticks[at].points = append(ticks[at].points, f)
-		}
-	}
+func (d *demand) share(latency time.Duration) float64 {
+	ticks := slices.Clone(d.ticks)
 	if len(ticks) == 0 {
 		return 0
 	}
@@ -147,7 +193,8 @@ func (s *deviceSpec) share(latency time.Duration) float64 {
 	for range forecastTicks {
 		var due []int
 		key, again := "", true
-		for i, t := range ticks {
+		for i := range ticks {
+			t := &ticks[i]
 			if again = again && t.next == now; t.next == now {
 				due, key = append(due, t.points...), key+fmt.Sprint(i, " ")
 				t.next += t.every
@@ -158,28 +205,28 @@ func (s *deviceSpec) share(latency time.Duration) float64 {
 		}
 		cost, known := costs[key]
 		if !known {
-			cost = s.lineTime(d.spans, due, latency)
+			cost = d.lineTime(due, latency)
 			costs[key] = cost
 		}
 		took += cost
-		now = slices.MinFunc(ticks, func(a, b *tick) int { return int(a.next - b.next) }).next
+		now = slices.MinFunc(ticks, func(a, b tick) int { return int(a.next - b.next) }).next
 	}
 	return took.Seconds() / now.Seconds()
 }
 
 // lineTime is how long the line is in use to read what is due.
-func (s *deviceSpec) lineTime(spans []span, due []int, latency time.Duration) (d time.Duration) {
-	c, t := s.cost(latency), s.known()
+func (d *demand) lineTime(due []int, latency time.Duration) (took time.Duration) {
+	c, t := d.cost(latency), d.known()
 	m := mode(rtuMode{})
 	if t.ascii() {
 		m = asciiMode{}
 	}
-	for _, b := range plan(spans, due, c, &s.limits, &refusals{now: time.Now}) {
+	for _, b := range plan(d.spans, due, c, &d.limits, &refusals{now: time.Now}) {
 		r := request{fn: b.fn, addr: b.addr, count: b.count}
 		chars := m.chars(len(r.appendPDU(nil))) + m.chars(r.answerLen())
-		d += time.Duration(chars)*t.serial.char() + t.serial.RS485.DelayBefore + max(latency, t.gap()) + t.gap()
+		took += time.Duration(chars)*t.serial.char() + t.serial.RS485.DelayBefore + max(latency, t.gap()) + t.gap()
 	}
-	return d
+	return took
 }
 
 // loadSeconds is over how long the load of a bus is measured.

@@ -8,6 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 )
@@ -110,6 +112,38 @@ func TestLineBehindADeviceServerThatIsWrong(t *testing.T) {
 		if got := fmt.Sprint(err); want == "" && err != nil || want != "" && !strings.Contains(got, want) {
 			t.Errorf("%s: %v, want %q", keys, err, want)
 		}
+	}
+}
+
+// A file that was checked is not decoded again for a forecast, unless it has changed.
+func TestForecastOfWhatWasChecked(t *testing.T) {
+	var file strings.Builder
+	file.WriteString("driver: modbus\nserial: {port: /dev/a}\npoints:\n")
+	for i := range 1000 {
+		fmt.Fprintf(&file, "  p%d: {holding: %d, every: %ds}\n", i, 2*i, 1+i%3)
+	}
+	big, small := file.String(), "driver: modbus\nserial: {port: /dev/a}\npoints: {a: {holding: 0}}\n"
+	want, wantSmall := forecast(t, newDriver(t, modbus.Options{}), big), forecast(t, newDriver(t, modbus.Options{}), small)
+	d := newDriver(t, modbus.Options{})
+	cfg, err := drivers.ParseConfig("unit1", "unit.yaml", []byte(big))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Check(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, d.Forecast([]drivers.Config{cfg})); diff != "" {
+		t.Errorf("after Check (-want +got):\n%s", diff)
+	}
+	allocs := testing.AllocsPerRun(10, func() { d.Forecast([]drivers.Config{cfg}) })
+	if t.Logf("%.0f allocations", allocs); allocs > 2000 && !raceEnabled { // to decode a point takes dozens
+		t.Errorf("a forecast of 1000 points that were checked takes %.0f allocations", allocs)
+	}
+	if diff := cmp.Diff(wantSmall, forecast(t, d, small)); diff != "" {
+		t.Errorf("after a change (-want +got):\n%s", diff)
+	}
+	if lines := forecast(t, d, "driver: modbus\ntcp: plc\npoints: {serial: {holding: 0}}\n"); len(lines) != 0 {
+		t.Errorf("%+v, though it is on no line any more", lines)
 	}
 }
 
