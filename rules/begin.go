@@ -71,7 +71,7 @@ func (l *lane) change(ctx context.Context, s *ruleSet) {
 // retire keeps what a version leaves to the next.
 func (l *lane) retire(u *unit, now time.Time) {
 	k := l.keepingOf(u.file, now)
-	l.save(u, k)
+	l.save(u, k, false)
 	for _, t := range u.timers {
 		l.timers.remove(t)
 		if t.name != "" {
@@ -234,7 +234,7 @@ func (l *lane) saveAll(now time.Time) {
 	l.saved, l.ran = now, false
 	for _, u := range l.current.units {
 		if u.lane == l.index {
-			l.save(u, l.keepingOf(u.file, now))
+			l.save(u, l.keepingOf(u.file, now), false)
 		}
 	}
 }
@@ -276,6 +276,7 @@ func (l *lane) hooked(ctx context.Context, s *ruleSet, name string, m *message.M
 				continue
 			}
 			l.out.mark()
+			l.out.urgent = l.out.on // whoever called is told when it is kept
 			if !l.runOwn(ctx, u, []Call{{Trigger: OnMessage, Rule: j.index, Message: m, Now: now}}, []uint8{0}) {
 				return ctx.Err()
 			}

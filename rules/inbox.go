@@ -77,7 +77,7 @@ func (l *lane) takeInbox(ctx context.Context, s *ruleSet) {
 	}
 	for u := range in.saves {
 		if s.holds(u) {
-			l.save(u, l.keepingOf(u.file, l.engine.clock.Now()))
+			l.save(u, l.keepingOf(u.file, l.engine.clock.Now()), true)
 		}
 	}
 	l.out.mark() // it is nobody's to take back

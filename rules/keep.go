@@ -166,13 +166,13 @@ func (l *lane) keepingOf(file string, now time.Time) *keeping {
 	if k != nil {
 		return k
 	}
-	k = &keeping{memory: NewState(nil), due: make(map[string]string), requests: make(map[string]*request)}
+	k = &keeping{memory: newMemory(nil), due: make(map[string]string), requests: make(map[string]*request)}
 	l.files[file] = k
 	p := l.engine.pastOf(file)
 	if p == nil {
 		return k
 	}
-	k.memory, k.due = NewState(p.memory), p.due
+	k.memory, k.due = newMemory(p.memory), p.due
 	for id, value := range p.timers {
 		t, err := readTimer(id, value, now, l.engine.calendar)
 		if err != nil {
@@ -199,8 +199,17 @@ func (l *lane) lost(kind, file, key string, err error) {
 	l.out.keep(kind, file, key, nil)
 }
 
-// save keeps what the program has to give.
-func (l *lane) save(u *unit, k *keeping) {
+// saveAsked keeps what outcomes have asked to be kept with them: once for all of a batch.
+func (l *lane) saveAsked() {
+	for _, u := range l.saves {
+		l.save(u, l.keepingOf(u.file, l.engine.clock.Now()), true)
+	}
+	clear(l.saves)
+	l.saves = l.saves[:0]
+}
+
+// save keeps what the program has to give: all, or what was asked for.
+func (l *lane) save(u *unit, k *keeping, asked bool) {
 	if u.torn {
 		return
 	}
@@ -216,7 +225,7 @@ func (l *lane) save(u *unit, k *keeping) {
 		}
 		l.out.keep(recordMemory, u.file, key, value)
 	}
-	err := guarded(context.Background(), func(context.Context) error { u.prog.Save(put); return nil })
+	err := guarded(context.Background(), func(context.Context) error { u.prog.Save(asked, put); return nil })
 	if refused = cmp.Or(err, refused); refused != nil {
 		u.own.failed(l.engine.clock.Now(), refused.Error())
 		l.engine.complain(u.own, l.engine.clock.Now(), RanFailed, fmt.Errorf("what it remembers is not kept: %w", refused))
@@ -382,6 +391,7 @@ func (l *lane) notKept(err error) {
 func (l *lane) commit(ctx context.Context) bool {
 	msgs, owners := l.messages()
 	defer l.forgetMessages()
+	l.saveAsked()
 	if err := ctx.Err(); err != nil {
 		l.out.rollBack()
 		l.engine.failedCommit(owners, err)

@@ -359,3 +359,66 @@ func TestStateTakesManyChanges(t *testing.T) {
 		t.Error("one key too many was taken")
 	}
 }
+
+// What a program remembers of a message that is acknowledged is kept with that, once for a
+// batch; what it remembers of others waits.
+func TestWhatIsRememberedOfAPromisedCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		n, asked := 0, 0
+		p := after("in", func(c rules.Call) rules.Outcome {
+			n++
+			return rules.Outcome{Save: c.Promised}
+		})
+		p.rules[0].QoS = message.AtLeastOnce
+		p.rules = append(p.rules, rules.Rule{Name: "plain", Filters: []string{"plain"}, Hooks: []string{"hook"}})
+		p.asked = func(put func(string, []byte)) { asked++; put("n", fmt.Append(nil, n)) }
+		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.run()
+		wait(time.Minute) // what the start has done is kept
+		k.lines()
+		in := message.Message{Topic: "in", QoS: message.AtLeastOnce}
+		h.publish(in, in, in)
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"memory/a.toy/n=3"}, k.lines()); diff != "" || asked != 1 {
+			t.Error(diff, asked)
+		}
+		h.publish(msg("in", ""), message.Message{Topic: "plain", QoS: message.AtLeastOnce})
+		synctest.Wait()
+		if lines := k.lines(); len(lines) > 0 {
+			t.Errorf("messages that are not promised have kept %q", lines)
+		}
+		if err := h.engine.Hook(t.Context(), "hook", msg("", "")); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"memory/a.toy/n=6"}, k.lines()); diff != "" {
+			t.Error("after a webhook: " + diff)
+		}
+		h.stop()
+	})
+}
+
+// Who calls a webhook is answered when what the rule did is kept, be it state alone.
+func TestAWebhookIsAnsweredWhenItIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &keeper{}
+		p := after("in", func(rules.Call) rules.Outcome {
+			return rules.Outcome{State: []rules.StateChange{{Key: "n", Value: []byte("1")}}}
+		})
+		p.rules[0].Hooks = []string{"hook"}
+		h := newHouse(t, rules.Options{Keeper: k, Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.run()
+		wait(time.Minute)
+		if err := h.engine.Hook(t.Context(), "hook", msg("", "")); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"state/a.toy/n=1"}, k.lines()); diff != "" {
+			t.Error(diff)
+		}
+		h.stop()
+	})
+}

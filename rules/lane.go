@@ -42,6 +42,7 @@ type lane struct {
 	complained time.Time // that out could not be kept
 	flights    flights
 	refused    []refusedRequest
+	saves      []*unit // of which Outcome.Save has come since the last commit
 	groups     []group
 	found      []int
 	effects    []effect
@@ -344,6 +345,7 @@ func (l *lane) runOwn(ctx context.Context, u *unit, calls []Call, hops []uint8) 
 	l.ran = true
 	for i := range calls {
 		calls[i].Explain = u.judgeOf(&calls[i], nil).wantsFacts(calls[i].Now, l.engine.opts.Limits.Explained)
+		calls[i].Promised = l.out.urgent // what triggers it is kept with what it does
 	}
 	outs := l.engine.runProgram(ctx, u, calls, l.engine.opts.AfterTimeout)
 	l.effects = l.effects[:0]
@@ -450,6 +452,7 @@ func (l *lane) gather(after *stage, ear int, msgs []message.Message) {
 				continue
 			}
 			call := Call{Trigger: OnMessage, Rule: j.index, Message: m, Explain: j.wantsFacts(now, l.engine.opts.Limits.Explained), Now: now}
+			call.Promised = ear == keptEar && m.QoS > message.AtMostOnce && j.Stage == After
 			if j.Prev {
 				call.Prev = prev
 			}
@@ -480,13 +483,13 @@ func (l *lane) take(j *judge, call *Call, out *Outcome, hops uint8) {
 	for _, c := range out.State {
 		l.out.keep(recordState, u.file, c.Key, c.Value)
 	}
-	if out.Save {
-		l.save(u, l.keepingOf(u.file, call.Now))
+	if out.Save && !slices.Contains(l.saves, u) {
+		l.saves = append(l.saves, u)
 	}
 	for i := range out.Requests {
 		l.request(j, &out.Requests[i], hops, call.Now)
 	}
-	if l.out.on && len(l.out.pending) > 0 && !l.out.urgent {
+	if l.out.on && len(l.out.pending)+len(l.saves) > 0 && !l.out.urgent {
 		l.out.urgent = slices.ContainsFunc(out.Publish, func(m message.Message) bool { return m.QoS > 0 })
 	}
 }

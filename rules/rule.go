@@ -146,9 +146,11 @@ type Program interface {
 	Handles(name string) bool
 	// Save gives what is to outlive the program, beside State, if it has changed since
 	// Save was last called: JSON under a key of at most 1 KiB, nil if there is none any
-	// more. It comes back by the OnStart call of what comes after it. The engine asks
-	// every few seconds, before another version takes over, and when it ends.
-	Save(put func(key string, value []byte))
+	// more. It comes back by the OnStart call of what comes after it. The engine asks for
+	// all every few seconds, before another version takes over, and when it ends; and for
+	// what asked says, the part of it that an Outcome.Save was about, when there was one.
+	// Then it is written each time, so it is to be in pieces that are small.
+	Save(asked bool, put func(key string, value []byte))
 	// Close ends the program; Run is not called after it.
 	Close() error
 }
@@ -185,9 +187,13 @@ type Call struct {
 	Rule    int              // index in Program.Rules, for OnMessage and OnSchedule
 	Message *message.Message // for OnMessage
 	Prev    *message.Message // the topic's previous message, if Rule.Prev and there is one
-	Timer   string           // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
-	Name    string           // for OnTimer and OnReply, as the program gave it with Data
-	Data    []byte
+	// Promised says that what made the call does not come again once its outcome is kept: a
+	// message that is acknowledged with it, a timer, a schedule or a reply that was kept. So
+	// what the program remembers of it is to be kept with the rest: Outcome.Save asks for that.
+	Promised bool
+	Timer    string // for OnTimer: the TimerChange.ID; for OnReply the Request.ID
+	Name     string // for OnTimer and OnReply, as the program gave it with Data
+	Data     []byte
 	// Schedule is what a call OnSchedule is due by, as its String says it, or "start".
 	Schedule string
 	// Late is how long ago a timer with a Name was due, or a schedule, that went by while
@@ -225,8 +231,8 @@ type Outcome struct {
 	Publish []message.Message // After, timer and start; Origin and Hops are set by the engine
 	Timers  []TimerChange
 	State   []StateChange // already made in Source.State; here to be kept
-	// Save asks for what Save gives to be kept with the rest, not in a few seconds only: the
-	// call did what a power cut is not to let happen again.
+	// Save asks for what Program.Save gives of it to be kept with the rest, not in a few
+	// seconds only: the call was Promised, or did what a power cut is not to let happen again.
 	Save bool
 	// Requests are made once all else is kept.
 	Requests []Request

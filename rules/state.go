@@ -12,6 +12,12 @@ const (
 	MaxStateBytes = 1 << 20
 )
 
+// Bounds of what the programs of one file have saved.
+const (
+	maxMemoryKeys  = 1 << 16
+	maxMemoryBytes = 4 << 20
+)
+
 // State is the durable state of one rule file: JSON values under keys. It stays
 // when a new version of the file comes, and when the script worker dies. Its
 // methods may be called by any goroutine.
@@ -19,7 +25,23 @@ type State struct {
 	mu     sync.Mutex
 	values map[string][]byte
 	bytes  int
+	memory bool // it is what programs have saved
 	beside any
+}
+
+// newMemory returns one that holds what programs have saved.
+func newMemory(values map[string][]byte) *State {
+	s := NewState(values)
+	s.memory = true
+	return s
+}
+
+// bounds are how many keys and bytes it may hold.
+func (s *State) bounds() (keys, bytes int) {
+	if s.memory {
+		return maxMemoryKeys, maxMemoryBytes
+	}
+	return MaxStateKeys, MaxStateBytes
 }
 
 // NewState returns a state that holds values, which it keeps.
@@ -80,8 +102,8 @@ func (s *State) Apply(changes []StateChange) error {
 			changed[c.Key] = c.Value
 		}
 	}
-	if keys > MaxStateKeys || size > MaxStateBytes {
-		return fmt.Errorf("state of %d keys and %d bytes is over the limit of %d keys and %d bytes", keys, size, MaxStateKeys, MaxStateBytes)
+	if mostKeys, mostBytes := s.bounds(); keys > mostKeys || size > mostBytes {
+		return fmt.Errorf("state of %d keys and %d bytes is over the limit of %d keys and %d bytes", keys, size, mostKeys, mostBytes)
 	}
 	for _, c := range changes {
 		if c.Value == nil {

@@ -39,6 +39,8 @@ type toyProgram struct {
 	// handles and save may be nil.
 	handles func(name string) bool
 	save    func(put func(key string, value []byte))
+	// asked is for what was asked for; nil is save.
+	asked func(put func(key string, value []byte))
 	// reads names a file that its compilation reads.
 	reads string
 	// outdated, asked with what was kept, may be nil, as those of a file that is not remembered.
@@ -95,8 +97,11 @@ func (r *toyRun) Handles(name string) bool { return r.handles != nil && r.handle
 
 func (r *toyRun) Outdated() bool { return r.outdated != nil && r.outdated(r.kept) }
 
-func (r *toyRun) Save(put func(key string, value []byte)) {
-	if r.save != nil {
+func (r *toyRun) Save(asked bool, put func(key string, value []byte)) {
+	switch {
+	case asked && r.asked != nil:
+		r.asked(put)
+	case r.save != nil:
 		r.save(put)
 	}
 }

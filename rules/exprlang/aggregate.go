@@ -98,6 +98,7 @@ type pane struct {
 	median any         // of it
 	ema    float64
 	seen   bool // there is an ema, or a whole one
+	pieces kept
 }
 
 // push adds a value. at is the steady time, number that of the window of every.
@@ -137,6 +138,7 @@ func (w *window) push(p *pane, v float64, at, number int64) {
 func (p *pane) addPoint(v float64, at int64, most int) {
 	if over := len(p.points) + 1 - most; over > 0 {
 		p.points = slices.Delete(p.points, 0, over)
+		p.pieces.first += int64(over)
 	}
 	p.points = append(p.points, point{at, v})
 }
@@ -154,6 +156,7 @@ func (w *window) slide(p *pane, at int64) {
 	since := at - w.span
 	for len(p.panes) > 0 && p.panes[0].LastAt <= since {
 		p.panes = slices.Delete(p.panes, 0, 1)
+		p.pieces.first++
 	}
 	if w.function == fnMedian {
 		old := 0
@@ -161,6 +164,7 @@ func (w *window) slide(p *pane, at int64) {
 			old++
 		}
 		p.points = slices.Delete(p.points, 0, old)
+		p.pieces.first += int64(old)
 	}
 }
 
@@ -173,7 +177,8 @@ func (w *window) turn(p *pane, number int64) {
 		w.close(p)
 	} else { // there was none, or nothing came in the one before
 		p.seen = p.number != 0 && p.number < number
-		p.whole, p.median, p.now, p.points = aggregate{}, nil, aggregate{}, p.points[:0]
+		p.whole, p.median, p.now = aggregate{}, nil, aggregate{}
+		p.dropPoints()
 	}
 	p.number = number
 }
@@ -183,7 +188,13 @@ func (w *window) close(p *pane) {
 	if w.function == fnMedian {
 		p.median = medianOf(p.points)
 	}
-	p.whole, p.now, p.points, p.seen = p.now, aggregate{}, p.points[:0], true
+	p.whole, p.now, p.seen = p.now, aggregate{}, true
+	p.dropPoints()
+}
+
+func (p *pane) dropPoints() {
+	p.pieces.first += int64(len(p.points))
+	p.points = p.points[:0]
 }
 
 // value is the window's result at a time.

@@ -28,13 +28,10 @@ func (m *machine) start(call *rules.Call, out *rules.Outcome) {
 		slices.SortFunc(w.runs, func(a, b *run) int { return cmp.Compare(a.number(), b.number()) })
 	}
 	m.recall(call.Now, out)
-	m.orphans = m.orphans[:0]
-	for name, value := range call.Kept {
-		m.open(name, value, call.Now)
-	}
+	m.open(call.Kept, call.Now)
 	for _, w := range m.flows {
 		if w.silent != nil {
-			m.startSilence(w, call.Now, out)
+			m.startSilence(w, call, out)
 		}
 	}
 }
@@ -178,12 +175,13 @@ func (m *machine) byWord(word string) *flow {
 }
 
 // startSilence expects the topics that the rule names, and sets its timer.
-func (m *machine) startSilence(w *flow, now time.Time, out *rules.Outcome) {
+func (m *machine) startSilence(w *flow, call *rules.Call, out *rules.Outcome) {
+	now := call.Now
 	if w.key == nil {
 		for _, topic := range w.silent.literal {
 			if w.heard[topic] == nil {
 				w.heard[topic] = &lastHeard{at: now}
-				w.dirty = true
+				w.notesOf(kindSilent).note(topic, call, out)
 			}
 		}
 	}
@@ -194,138 +192,4 @@ func (m *machine) startSilence(w *flow, now time.Time, out *rules.Outcome) {
 	if !stands.IsZero() && (w.alarm.IsZero() || !w.alarm.Before(stands)) {
 		w.alarm, out.Timers = stands, out.Timers[:before]
 	}
-}
-
-// savedKey is a key of a rule in what is saved.
-type savedKey struct {
-	At    int64     `json:"at"` // by the timeline, in Unix milliseconds
-	Msg   *keptText `json:"m,omitempty"`
-	Burst uint64    `json:"c,omitempty"`
-}
-
-// open takes over what was saved under a name.
-func (m *machine) open(name string, value []byte, now time.Time) {
-	kind, word, _ := strings.Cut(name, "/")
-	if kind != kindSilent && kind != kindBurst && kind != kindPassed {
-		return // somebody else's
-	}
-	w := m.byWord(word)
-	var all map[string]savedKey
-	if w == nil || json.Unmarshal(value, &all) != nil {
-		m.orphans = append(m.orphans, name)
-		return
-	}
-	w.saved = true
-	for key, s := range all {
-		at := m.ago(s.At, now)
-		switch {
-		case kind == kindSilent && w.heard != nil:
-			l := &lastHeard{at: at, msg: s.Msg.message()}
-			if old := w.heard[key]; old != nil {
-				l.quiet = old.quiet
-				if old.at.After(at) {
-					l.at = old.at
-				}
-			}
-			w.heard[key] = l
-		case kind == kindPassed && w.passed != nil:
-			w.passed[key] = at
-		case kind == kindBurst && w.bursts != nil:
-			m.seq = max(m.seq, s.Burst) // a power cut may have left one that is over
-			if h := w.bursts[key]; h != nil && h.number == s.Burst {
-				h.msg, h.due = s.Msg.message(), at.Add(w.debounce)
-			}
-		}
-	}
-}
-
-// ago is a time that was saved, by the clock that goes on; now if it is to come.
-func (m *machine) ago(at int64, now time.Time) time.Time {
-	then := time.UnixMilli(at)
-	if m.line != nil {
-		return now.Add(-max(now.Sub(m.line.Kept(then)), 0))
-	}
-	return now.Add(-max(now.Round(0).Sub(then), 0))
-}
-
-// stamp is a time as it is saved, in milliseconds.
-func (m *machine) stamp(at, now time.Time) int64 {
-	if m.line != nil {
-		return m.line.Keep(at).UnixMilli()
-	}
-	return now.Round(0).Add(-now.Sub(at)).UnixMilli()
-}
-
-// save gives what has changed of what no timer holds.
-func (m *machine) save(put func(key string, value []byte)) {
-	for _, name := range m.orphans {
-		put(name, nil)
-	}
-	m.orphans = m.orphans[:0]
-	for _, w := range m.flows {
-		if !w.dirty {
-			continue
-		}
-		w.dirty = false
-		m.saveKeys(put, kindSilent, w, w.silences(), len(w.heard) > 0)
-		m.saveKeys(put, kindPassed, w, w.passes(), len(w.passed) > 0)
-		m.saveKeys(put, kindBurst, w, w.lasts(), len(w.bursts) > 0)
-	}
-}
-
-type moment struct {
-	key   string
-	at    time.Time
-	msg   *keptText
-	burst uint64
-}
-
-func (w *flow) silences() (all []moment) {
-	for key, l := range w.heard {
-		all = append(all, moment{key: key, at: l.at, msg: keep(l.msg)})
-	}
-	return all
-}
-
-func (w *flow) passes() (all []moment) {
-	for key, at := range w.passed {
-		all = append(all, moment{key: key, at: at})
-	}
-	return all
-}
-
-func (w *flow) lasts() (all []moment) {
-	for key, h := range w.bursts {
-		all = append(all, moment{key: key, at: h.due.Add(-w.debounce), msg: keep(h.msg), burst: h.number})
-	}
-	return all
-}
-
-// saveKeys gives what is known of the keys of a rule: with their last messages, if those
-// are not too much.
-func (m *machine) saveKeys(put func(key string, value []byte), kind string, w *flow, all []moment, some bool) {
-	name := kind + "/" + w.word()
-	if !some {
-		if w.saved {
-			put(name, nil)
-		}
-		return
-	}
-	saved := make(map[string]savedKey, len(all))
-	size := 0
-	for _, a := range all {
-		s := savedKey{At: m.stamp(a.at, m.now), Msg: a.msg, Burst: a.burst}
-		if a.msg != nil {
-			if size += len(a.msg.Payload); size > continueBytes {
-				s.Msg = &keptText{Topic: a.msg.Topic}
-			}
-		}
-		saved[a.key] = s
-	}
-	value, err := json.Marshal(saved)
-	if err != nil {
-		return // of strings and numbers there is nothing that JSON has not
-	}
-	w.saved = true
-	put(name, value)
 }

@@ -393,12 +393,14 @@ func (t *trigger) each(visit func(*expression)) {
 	}
 }
 
-func encodeStanding(l *standing) []byte {
-	b, err := json.Marshal(l)
+// write saves what is remembered of a key.
+func (t *trigger) write(c *cell[standing], put func(key string, value []byte)) {
+	b, err := json.Marshal(&c.value)
 	if err != nil {
-		return nil // it has nothing that JSON has not
+		return // it has nothing that JSON has not
 	}
-	return b
+	c.saved = true
+	put(t.states.prefix+c.key, b)
 }
 
 func (t *trigger) restore(key string, value []byte) error {

@@ -37,8 +37,8 @@ type flow struct {
 	bursts map[string]*parked
 	heard  map[string]*lastHeard
 	passed map[string]time.Time // when throttle last let one pass
-	dirty  bool                 // bursts, heard or passed have changed since they were saved
-	saved  bool                 // there is something saved
+	passes []passage            // the same in their order, and some that are over
+	notes  [3]notes             // of heard, passed and bursts
 	tokens float64
 	filled time.Time
 	alarm  time.Time // when the timer of silent is due; zero is never

@@ -2,6 +2,7 @@ package exprlang
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/gatehouse/gatehouse/rules"
@@ -29,27 +30,38 @@ func (f *ruleFile) endRule(r *compiled, since int) {
 
 // notice has the rule's windows and its trigger hear a message, before its condition.
 // It reports whether the rule is to go on.
-func (r *compiled) notice(e *evaluator, call *rules.Call) (bool, error) {
+func (r *compiled) notice(e *evaluator, call *rules.Call, out *rules.Outcome) (goesOn bool, err error) {
 	if call.Trigger != rules.OnMessage {
 		return true, nil
 	}
-	for _, w := range r.windows {
-		w.hear(e)
-	}
+	r.hear(e, call, out)
 	if r.trigger == nil {
 		return true, nil
 	}
-	return r.trigger.fires(e)
+	r.trigger.states.promised = call.Promised
+	goesOn, err = r.trigger.fires(e)
+	out.Save = out.Save || len(r.trigger.states.asked) > 0
+	return goesOn, err
 }
 
-// saveValues gives what windows and edges are to outlive the program.
-func (p *program) saveValues(put func(key string, value []byte)) {
+// hear has the rule's windows hear a message.
+func (r *compiled) hear(e *evaluator, call *rules.Call, out *rules.Outcome) {
+	for _, w := range r.windows {
+		w.panes.promised = call.Promised
+		w.hear(e)
+		out.Save = out.Save || len(w.panes.asked) > 0
+	}
+}
+
+// saveValues gives what windows and edges are to outlive the program, or what calls have
+// asked for of it.
+func (p *program) saveValues(asked bool, put func(key string, value []byte)) {
 	for _, r := range p.rules {
 		for _, w := range r.windows {
-			w.panes.save(put, w.encode)
+			w.panes.save(asked, put, w.write)
 		}
 		if r.trigger != nil {
-			r.trigger.states.save(put, encodeStanding)
+			r.trigger.states.save(asked, put, r.trigger.write)
 		}
 	}
 	for _, key := range p.unused {
@@ -78,6 +90,39 @@ func (p *program) restoreValues(call *rules.Call) {
 			p.unused = append(p.unused, key)
 		}
 	}
+	for _, key := range keys {
+		part := strings.SplitN(key, "\x00", 5)
+		if part[0] == "p" && (len(part) != 5 || !p.restorePiece(part, call.Kept[key])) {
+			p.unused = append(p.unused, key)
+		}
+	}
+	for _, r := range p.rules {
+		for _, w := range r.windows {
+			w.restored(now)
+		}
+	}
+}
+
+// windowOf is a window by the names of its rule and itself, nil if there is none.
+func (p *program) windowOf(rule, name string) *window {
+	for _, r := range p.rules {
+		if r.Name != rule || r.Stage != rules.After {
+			continue
+		}
+		for _, w := range r.windows {
+			if w.name == name {
+				return w
+			}
+		}
+	}
+	return nil
+}
+
+// restorePiece takes over a piece of what a window holds under a key.
+func (p *program) restorePiece(part []string, value []byte) bool {
+	w := p.windowOf(part[1], part[2])
+	slot, err := strconv.Atoi(part[3])
+	return w != nil && err == nil && w.restorePiece(slot, part[4], value)
 }
 
 func (p *program) restoreValue(part []string, value []byte, now int64) bool {
@@ -89,6 +134,6 @@ func (p *program) restoreValue(part []string, value []byte, now int64) bool {
 	if part[0] == "e" {
 		return r.trigger != nil && r.trigger.kind() == part[2] && r.trigger.restore(part[3], value) == nil
 	}
-	at = slices.IndexFunc(r.windows, func(w *window) bool { return w.name == part[2] })
-	return at >= 0 && r.windows[at].restore(part[3], value, now) == nil
+	w := p.windowOf(part[1], part[2])
+	return w != nil && w.restore(part[3], value, now) == nil
 }

@@ -72,10 +72,10 @@ func (p *program) Handles(name string) bool {
 }
 
 // Save gives windows, edges, and what rules remember beside their timers.
-func (p *program) Save(put func(key string, value []byte)) {
-	p.saveValues(put)
+func (p *program) Save(asked bool, put func(key string, value []byte)) {
+	p.saveValues(asked, put)
 	if p.machine != nil {
-		p.machine.save(put)
+		p.machine.save(asked, put)
 	}
 }
 
@@ -171,7 +171,7 @@ func (r *compiled) judge(e *evaluator, call *rules.Call, out *rules.Outcome) boo
 	e.load(call)
 	holds := true
 	if len(r.windows) > 0 || r.trigger != nil {
-		if holds, out.Err = r.notice(e, call); !holds {
+		if holds, out.Err = r.notice(e, call, out); !holds {
 			return out.Err != nil
 		}
 	}

@@ -33,7 +33,9 @@ type standIn struct {
 	order   []string // of asked
 	kept    map[string][]byte
 	explain bool
-	late    time.Duration // of timers that are due now
+	// promised says that calls are: what a program asks to be kept of them is.
+	promised bool
+	late     time.Duration // of timers that are due now
 
 	did    []string // what can be seen from outside
 	facts  []rules.Fact
@@ -110,8 +112,10 @@ func (s *standIn) restart(down time.Duration, powerCut bool) {
 	s.late = 0
 }
 
-func (s *standIn) save() {
-	s.prog.Save(func(key string, value []byte) {
+func (s *standIn) save() { s.saveOf(false) }
+
+func (s *standIn) saveOf(asked bool) {
+	s.prog.Save(asked, func(key string, value []byte) {
 		if value == nil {
 			delete(s.kept, key)
 			return
@@ -124,11 +128,16 @@ func (s *standIn) save() {
 func (s *standIn) call(calls ...rules.Call) []rules.Outcome {
 	s.tb.Helper()
 	for i := range calls {
-		calls[i].Now, calls[i].Explain = s.now, s.explain
+		calls[i].Now, calls[i].Explain, calls[i].Promised = s.now, s.explain, s.promised
 	}
 	outs := s.prog.Run(context.Background(), calls)
+	asks := false
 	for i := range outs {
 		s.apply(&outs[i])
+		asks = asks || outs[i].Save
+	}
+	if asks {
+		s.saveOf(true)
 	}
 	s.outs = append(s.outs, outs...)
 	return outs

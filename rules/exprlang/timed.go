@@ -34,9 +34,7 @@ type lastHeard struct {
 func (m *machine) trigger(e *evaluator, w *flow, call *rules.Call, out *rules.Outcome) {
 	if w.silent != nil && len(w.silent.filters) == 0 && call.Trigger == rules.OnMessage {
 		e.load(call)
-		for _, window := range w.rule.windows {
-			window.hear(e)
-		}
+		w.rule.hear(e, call, out)
 		m.hear(e, w, call, out)
 		return
 	}
@@ -45,7 +43,7 @@ func (m *machine) trigger(e *evaluator, w *flow, call *rules.Call, out *rules.Ou
 		return
 	}
 	e.load(call)
-	if goesOn, err := w.rule.notice(e, call); !goesOn {
+	if goesOn, err := w.rule.notice(e, call, out); !goesOn {
 		out.Err = err
 		return
 	}
@@ -114,7 +112,13 @@ func (m *machine) admit(e *evaluator, w *flow, from parked, call *rules.Call, ou
 		addFact(call, out, "refused", out.Refused)
 		return
 	}
-	out.Save = out.Save || w.throttle >= keptThrottle && len(w.passed) <= keptPasses
+	if w.throttle > 0 {
+		n := w.notesOf(kindPassed)
+		n.note(key, call, out)
+		if w.throttle >= keptThrottle && len(w.passed) <= keptPasses {
+			n.ask(key, out)
+		}
+	}
 	m.begin(e, w, &from, call, out)
 	if w.once != "" && out.Fired {
 		m.mark(timerID(kindOnce, w, from.key), []byte(strconv.Quote(w.once)), out)
@@ -155,16 +159,44 @@ func (m *machine) refusal(w *flow, key, modeKey string, now time.Time) string {
 	return ""
 }
 
+// passage is when throttle let a key pass.
+type passage struct {
+	key string
+	at  time.Time
+}
+
 // pass notes that a run started, and forgets what no longer matters.
 func (w *flow) pass(key string, now time.Time) {
-	if len(w.passed) >= maxKeys {
-		for k, at := range w.passed {
-			if now.Sub(at) >= w.throttle || len(w.passed) >= maxKeys {
-				delete(w.passed, k)
-			}
-		}
+	w.forgetPasses(now)
+	w.passed[key] = now
+	w.passes = append(w.passes, passage{key, now})
+	for len(w.passed) > maxKeys {
+		w.forgetPass()
 	}
-	w.passed[key], w.dirty = now, true
+}
+
+// forgetPasses forgets what throttle need not know any more.
+func (w *flow) forgetPasses(now time.Time) {
+	for len(w.passes) > 0 {
+		if since := now.Sub(w.passes[0].at); since >= 0 && since < w.throttle {
+			return
+		}
+		w.forgetPass()
+	}
+}
+
+// forgetPass forgets the oldest one, unless its key has passed again.
+func (w *flow) forgetPass() {
+	p := w.passes[0]
+	w.passes = w.passes[1:]
+	if w.passed[p.key].Equal(p.at) {
+		delete(w.passed, p.key)
+		w.notesOf(kindPassed).note(p.key, &rules.Call{}, &rules.Outcome{})
+	}
+}
+
+func (w *flow) sortPasses() {
+	slices.SortFunc(w.passes, func(a, b passage) int { return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.key, b.key)) })
 }
 
 // take takes a token of the rate, if there is one.
@@ -271,10 +303,10 @@ func (m *machine) burst(w *flow, from *parked, call *rules.Call, out *rules.Outc
 	from = from.remembered()
 	from.due = call.Now.Add(w.debounce)
 	h := w.bursts[from.key]
-	w.dirty = true
 	if h != nil { // its timer looks when it was
 		from.number = h.number
 		*h = *from
+		w.notesOf(kindBurst).note(from.key, call, out)
 		addFact(call, out, "debounce", "another one, so it waits for "+w.debounce.String())
 		return
 	}
@@ -305,7 +337,7 @@ func (m *machine) burstIsOver(e *evaluator, w *flow, call *rules.Call, out *rule
 	}
 	delete(w.bursts, key)
 	m.count--
-	w.dirty = true
+	w.notesOf(kindBurst).note(key, call, out)
 	switch {
 	case out.Err != nil:
 	case w.tooLate(call.Late):
@@ -337,7 +369,8 @@ func (m *machine) hear(e *evaluator, w *flow, call *rules.Call, out *rules.Outco
 		l.quiet = false // and since when, as a power cut may come before that is saved
 		m.mark(timerID(kindSilent, w, key), strconv.AppendInt(nil, m.stamp(call.Now, call.Now), 10), out)
 	}
-	l.at, l.msg, w.dirty = call.Now, keep(call.Message).message(), true
+	l.at, l.msg = call.Now, keep(call.Message).message()
+	w.notesOf(kindSilent).note(key, call, out)
 	m.watchSilence(w, call.Now, out)
 }
 
@@ -371,7 +404,8 @@ func (m *machine) silence(e *evaluator, w *flow, call *rules.Call, out *rules.Ou
 	})
 	for _, key := range keys {
 		l := w.heard[key]
-		l.quiet, w.dirty = true, true
+		l.quiet = true
+		w.notesOf(kindSilent).note(key, call, out)
 		m.mark(timerID(kindSilent, w, key), []byte("true"), out)
 		m.silent(e, w, key, l, call, out)
 	}

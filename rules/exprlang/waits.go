@@ -50,6 +50,9 @@ func newMachine(all []*compiled, state *rules.State) *machine {
 			continue
 		}
 		m.flows = append(m.flows, w)
+		for i, kind := range []string{kindSilent, kindPassed, kindBurst} {
+			w.notes[i].kind = kind
+		}
 		m.handles[w.handle()] = w
 		if w.hold > 0 {
 			w.holds = make(map[string]*parked)
@@ -251,6 +254,14 @@ func keep(m *message.Message) *keptText {
 		return nil
 	}
 	return &keptText{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Origin: m.Origin}
+}
+
+// size is how long its payload is.
+func (k *keptText) size() int {
+	if k == nil {
+		return 0
+	}
+	return len(k.Payload)
 }
 
 // message is the message again.

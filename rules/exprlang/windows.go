@@ -1,8 +1,6 @@
 package exprlang
 
 import (
-	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/gatehouse/gatehouse/rules"
 	"github.com/gatehouse/gatehouse/rules/jsonview"
+	"github.com/gatehouse/gatehouse/rules/pieces"
 )
 
 // Bounds of the windows of one rule.
@@ -67,7 +66,10 @@ type window struct {
 	zone     *time.Location
 	steady   *steady
 	panes    *keyed[pane]
-	key      []byte
+	layout   pieces.Layout // of what is kept of a key; zero if that is one record
+	// pieceName is the name of the record of a piece.
+	pieceName func(slot int, key string) string
+	key       []byte
 
 	// The pane that a message was pushed to last.
 	evaluator *evaluator
@@ -215,6 +217,7 @@ func (w *window) ready(rule string) {
 		each = maxWindowPanes
 	}
 	w.panes = newKeyed[pane](savePrefix("w", rule, w.name), min(maxWindowKeys, max(1, maxWindowAll/each)))
+	w.layOut(rule)
 }
 
 // keyOf is the key of the message at hand; false if it has none.
@@ -332,73 +335,4 @@ func (s *steady) milliseconds(now time.Time) int64 {
 		s.first, s.base = now, now.UnixMilli()
 	}
 	return s.base + now.Sub(s.first).Milliseconds()
-}
-
-// keptPane is a pane as it is saved.
-type keptPane struct {
-	Shape  string      `json:"shape"`
-	Values []float64   `json:"v,omitempty"`
-	Times  []int64     `json:"t,omitempty"` // the first, and then by how much later
-	Panes  []aggregate `json:"panes,omitempty"`
-	Now    *aggregate  `json:"now,omitempty"`
-	Number int64       `json:"number,omitempty"`
-	Whole  *aggregate  `json:"whole,omitempty"`
-	Median any         `json:"median,omitempty"`
-	EMA    float64     `json:"ema,omitempty"`
-	Seen   bool        `json:"seen,omitempty"`
-}
-
-func (w *window) encode(p *pane) []byte {
-	k := keptPane{Shape: w.shape, Panes: p.panes, Number: p.number, Median: p.median, EMA: p.ema, Seen: p.seen}
-	before := int64(0)
-	for _, one := range p.points {
-		k.Values = append(k.Values, one.value)
-		if w.extent != extentLast || w.function == fnRate {
-			k.Times = append(k.Times, one.at-before)
-			before = one.at
-		}
-	}
-	if p.now.N > 0 {
-		k.Now = &p.now
-	}
-	if p.whole.N > 0 {
-		k.Whole = &p.whole
-	}
-	b, err := json.Marshal(&k)
-	if err != nil { // a number that JSON has not: the sum of what is finite
-		return nil
-	}
-	return b
-}
-
-// restore takes over what was saved under a key; what a clock that is wrong says of the
-// future is of now.
-func (w *window) restore(key string, value []byte, now int64) error {
-	var k keptPane
-	if err := json.Unmarshal(value, &k); err != nil {
-		return fmt.Errorf("window %q: %w", w.name, err)
-	}
-	if k.Shape != w.shape || len(k.Values) > maxWindowPoints || len(k.Panes) > maxWindowPanes+1 || len(k.Times) > 0 && len(k.Times) != len(k.Values) {
-		w.panes.gone = append(w.panes.gone, key)
-		return nil
-	}
-	p := pane{panes: k.Panes, number: k.Number, median: k.Median, ema: k.EMA, seen: k.Seen}
-	at := int64(0)
-	for i, v := range k.Values {
-		if len(k.Times) > 0 {
-			at += k.Times[i]
-		}
-		p.points = append(p.points, point{min(at, now), v})
-	}
-	for i := range p.panes {
-		p.panes[i].FirstAt, p.panes[i].LastAt = min(p.panes[i].FirstAt, now), min(p.panes[i].LastAt, now)
-	}
-	if k.Now != nil {
-		p.now = *k.Now
-	}
-	if k.Whole != nil {
-		p.whole = *k.Whole
-	}
-	w.panes.restore(key, p)
-	return nil
 }

@@ -40,7 +40,7 @@ const lib = `exports.topic = 'a'`
 // saved is what a program has to keep.
 func saved(p rules.Program) map[string][]byte {
 	kept := make(map[string][]byte)
-	p.Save(func(key string, value []byte) { kept[key] = slices.Clone(value) })
+	p.Save(false, func(key string, value []byte) { kept[key] = slices.Clone(value) })
 	return kept
 }
 

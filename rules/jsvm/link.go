@@ -447,7 +447,7 @@ func (l *link) settleCall(it *item, rec *resultRecord) {
 	if len(out.State) > 0 {
 		l.stateChanged(p, it.seq)
 	}
-	noted := out.Err == nil && p.kept.note(&rec.Result, p.watched(it.call))
+	noted := out.Err == nil && p.kept.note(&rec.Result, p.watched(it.call), it.call.Promised)
 	l.mu.Lock()
 	p.stale = p.stale || err != nil || noted && it.seq < p.loaded
 	p.trackTimers(it.call, &out)

@@ -25,11 +25,15 @@ type keptLife struct {
 	due      map[string]time.Time
 	memory   map[string][]byte
 	line     rules.Timeline
+	promised bool // what the script asks to be kept with a call is
+	wrote    func(key string, value []byte)
 }
 
 func (k *keptLife) hear(t *testing.T, rule int, topic, payload string) rules.Outcome {
 	t.Helper()
-	return k.did(k.run(t, k.p, k.call(rule, topic, payload)))
+	call := k.call(rule, topic, payload)
+	call.Promised = k.promised
+	return k.did(k.run(t, k.p, call))
 }
 
 // did sets the timers of an outcome.
@@ -38,6 +42,9 @@ func (k *keptLife) did(o rules.Outcome) rules.Outcome {
 		if delete(k.standing, c.ID); c.After > 0 {
 			k.standing[c.ID], k.due[c.ID] = c, k.now.Add(c.After)
 		}
+	}
+	if k.promised && o.Save {
+		k.saveOf(true)
 	}
 	return o
 }
@@ -59,7 +66,7 @@ func (k *keptLife) later(t *testing.T, d time.Duration) (did []string) {
 		k.now = k.due[next]
 		c := k.standing[next]
 		delete(k.standing, next)
-		o := k.did(k.run(t, k.p, rules.Call{Trigger: rules.OnTimer, Timer: c.ID, Name: c.Name, Data: c.Data, Now: k.now}))
+		o := k.did(k.run(t, k.p, rules.Call{Trigger: rules.OnTimer, Timer: c.ID, Name: c.Name, Data: c.Data, Now: k.now, Promised: k.promised}))
 		did = append(did, show(o))
 	}
 }
@@ -90,8 +97,13 @@ func (k *keptLife) version(t *testing.T, text string, saved bool) {
 	}
 }
 
-func (k *keptLife) save() {
-	k.p.Save(func(key string, value []byte) {
+func (k *keptLife) save() { k.saveOf(false) }
+
+func (k *keptLife) saveOf(asked bool) {
+	k.p.Save(asked, func(key string, value []byte) {
+		if k.wrote != nil {
+			k.wrote(key, value)
+		}
 		if delete(k.memory, key); value != nil {
 			k.memory[key] = slices.Clone(value)
 		}

@@ -58,6 +58,7 @@ func newProgram(l *link, id uint32, src rules.Source, files []wireFile) *program
 	}
 	p := &program{link: l, id: id, src: src, files: files, size: len(src.Text), timers: make(map[string]bool)}
 	p.kept.recall = newRecall()
+	p.kept.recall.forgot = p.kept.forget
 	p.kept.dirty, p.kept.gone = make(map[paneKey]bool), make(map[string]bool)
 	for _, f := range files {
 		p.size += len(f.Name) + len(f.Text)
@@ -165,7 +166,7 @@ func (p *program) runStart(ctx context.Context, call *rules.Call) rules.Outcome 
 		p.link.stateChanged(p, 0) // a filter may have run since the top level did
 	}
 	p.count(&p.held.Result, now)
-	if p.kept.note(&p.held.Result, nil) || restored {
+	if p.kept.note(&p.held.Result, nil, false) || restored {
 		p.link.markStale(p)
 	}
 	out.Fired = true
@@ -315,7 +316,7 @@ func (p *program) outcome(call *rules.Call, w *wireOutcome) rules.Outcome {
 		}
 		return out
 	}
-	out := rules.Outcome{Fired: w.Fired, Save: p.kept.passed(w.Paced), Timers: w.Timers, State: w.State, Requests: w.Requests, Logs: w.Logs, Took: w.Took, For: p.ownerOf(call)}
+	out := rules.Outcome{Fired: w.Fired, Save: p.kept.asks(call, w), Timers: w.Timers, State: w.State, Requests: w.Requests, Logs: w.Logs, Took: w.Took, For: p.ownerOf(call)}
 	for i := range out.Timers { // the bytes belong to a frame
 		out.Timers[i].Data = bytes.Clone(out.Timers[i].Data)
 	}

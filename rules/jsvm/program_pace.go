@@ -62,8 +62,9 @@ func (k *keptRecall) debounceOf(name, id string) (key paceKey, ok bool) {
 	return key, false
 }
 
-// pace makes a change. What a timer was just set with is kept with that.
-func (k *keptRecall) pace(p paced) {
+// pace makes a change, which a call may ask to be kept with it. What a timer was just set
+// with is kept with that.
+func (k *keptRecall) pace(p paced, asked bool) {
 	if p.Pace >= len(k.paces) {
 		return
 	}
@@ -76,18 +77,25 @@ func (k *keptRecall) pace(p paced) {
 	if k.unsaved == nil {
 		k.unsaved = make(map[paceKey]bool)
 	}
-	k.unsaved[key] = true
+	was := k.unsaved[key]
+	asked = asked || k.atOnce(p)
+	if k.unsaved[key] = was || asked; asked && !was {
+		k.askedPaces = append(k.askedPaces, key)
+	}
 }
 
 // keptThrottle is from what interval on it is kept at once that a throttle let a call pass,
 // so that a power cut does not let another one.
 const keptThrottle = 10 * time.Second
 
-// passed reports whether such a one has.
-func (k *keptRecall) passed(list []paced) bool {
-	return slices.ContainsFunc(list, func(p paced) bool {
-		return p.Pace < len(k.paces) && k.paces[p.Pace].Throttle && k.paces[p.Pace].Interval >= keptThrottle
-	})
+// asks reports whether what is remembered of a call is to be kept with it: the call was
+// promised, or such a one has let it pass.
+func (k *keptRecall) asks(call *rules.Call, w *wireOutcome) bool {
+	return call.Promised && len(w.Adds)+len(w.Paced) > 0 || slices.ContainsFunc(w.Paced, k.atOnce)
+}
+
+func (k *keptRecall) atOnce(p paced) bool {
+	return p.Pace < len(k.paces) && k.paces[p.Pace].Throttle && k.paces[p.Pace].Interval >= keptThrottle
 }
 
 // adopt goes on with the timers of debounces, which are due so long from now.
@@ -140,19 +148,33 @@ func (k *keptRecall) remember(key paceKey) {
 	k.saved[key] = true
 }
 
-// savePaces gives what no timer holds.
-func (k *keptRecall) savePaces(put func(key string, value []byte)) {
-	for key := range k.unsaved {
-		name := recordKey(paceRecord, k.paces[key.pace].Name, key.key)
-		if was, ok := k.recall.pauses[key]; ok {
-			k.remember(key)
-			put(name, burstData(&was))
-		} else {
-			delete(k.saved, key)
-			put(name, nil)
-		}
+// savePaces gives what no timer holds, or of that what calls have asked for.
+func (k *keptRecall) savePaces(asked bool, put func(key string, value []byte)) {
+	for _, key := range k.askedPaces {
+		k.savePace(key, put)
 	}
-	clear(k.unsaved)
+	clear(k.askedPaces)
+	if k.askedPaces = k.askedPaces[:0]; asked {
+		return
+	}
+	for key := range k.unsaved {
+		k.savePace(key, put)
+	}
+}
+
+func (k *keptRecall) savePace(key paceKey, put func(key string, value []byte)) {
+	if _, is := k.unsaved[key]; !is {
+		return
+	}
+	delete(k.unsaved, key)
+	name := recordKey(paceRecord, k.paces[key.pace].Name, key.key)
+	if was, ok := k.recall.pauses[key]; ok {
+		k.remember(key)
+		put(name, burstData(&was))
+	} else {
+		delete(k.saved, key)
+		put(name, nil)
+	}
 }
 
 // lateOf is how late the call of a timer is: for that of a debounce, if it was not called
@@ -177,7 +199,7 @@ func (p *program) endBurst(call *rules.Call) {
 	p.kept.mu.Lock()
 	key, ok := p.kept.debounceOf(call.Name, call.Timer)
 	if ok {
-		p.kept.pace(paced{Pace: key.pace, Key: key.key, Over: true})
+		p.kept.pace(paced{Pace: key.pace, Key: key.key, Over: true}, false)
 	}
 	p.kept.mu.Unlock()
 	if ok {

@@ -2,7 +2,6 @@ package jsvm
 
 import (
 	"bytes"
-	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,18 +18,15 @@ type keptRecall struct {
 	recall  *recall
 	windows []windowSpec
 	paces   []paceSpec
-	dirty   map[paneKey]bool // changed since the last save
-	gone    map[string]bool  // keys of a former version that the next save takes away
+	dirty   map[paneKey]bool // changed since the last save; true if a call asks for it
+	asked   []paneKey        // those of them that a call asks for
+	gone    map[string]bool  // records that the next save takes away
 	// Of debounces and throttles; both are nil until there is one.
-	unsaved map[paceKey]bool // changed since the last save
+	unsaved map[paceKey]bool // changed since the last save; true if a call asks for it
 	saved   map[paceKey]bool // has a record
+	// askedPaces are those that were not saved, and which a call asks for.
+	askedPaces []paceKey
 }
-
-// windowKey is under which key a pane is saved.
-func windowKey(w *windowSpec, key string) string { return recordKey(windowRecord, w.Name, key) }
-
-// windowRecord is what is kept of a key of a window.
-const windowRecord = "window"
 
 // recordKey is under which key something of a kind, name and key is saved.
 func recordKey(kind, name, key string) string {
@@ -42,14 +38,15 @@ func parseRecordKey(s string) (kind, name, key string) {
 	kind, rest, _ := strings.Cut(s, "/")
 	length, rest, _ := strings.Cut(rest, "/")
 	n, err := strconv.Atoi(length)
-	if err != nil || n < 0 || n > len(rest) || kind != windowRecord && kind != paceRecord {
+	if err != nil || n < 0 || n > len(rest) || kind != windowRecord && kind != paceRecord && kind != pieceRecord {
 		return "", "", ""
 	}
 	return kind, rest[:n], rest[n:]
 }
 
-// note applies what an event did; it reports whether that was anything.
-func (k *keptRecall) note(out *wireOutcome, watched *wireMessage) bool {
+// note applies what an event did, which it may have been promised to keep; it reports
+// whether that was anything.
+func (k *keptRecall) note(out *wireOutcome, watched *wireMessage, promised bool) bool {
 	if len(out.Adds)+len(out.Paced) == 0 && watched == nil {
 		return false
 	}
@@ -61,11 +58,11 @@ func (k *keptRecall) note(out *wireOutcome, watched *wireMessage) bool {
 	for _, a := range out.Adds {
 		a.Key = strings.Clone(a.Key)
 		k.recall.add(k.windows, a)
-		k.dirty[paneKey{a.Window, a.Key}] = true
+		k.change(paneKey{a.Window, a.Key}, promised)
 	}
 	for _, c := range out.Paced { // whose bytes belong to a frame
 		c.Args = bytes.Clone(c.Args)
-		k.pace(c)
+		k.pace(c, promised)
 	}
 	return true
 }
@@ -82,30 +79,22 @@ func (k *keptRecall) knows(m *message.Message) bool {
 func (k *keptRecall) restore(kept map[string][]byte, now int64) (restored bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	found := make(map[paneKey]*foundPane)
 	for _, at := range slices.Sorted(maps.Keys(kept)) {
 		kind, name, key := parseRecordKey(at)
-		if kind == paceRecord {
-			if k.resume(name, key, kept[at], now) {
-				restored = true
-			} else {
-				k.gone[at] = true
-			}
+		ok := true
+		switch kind {
+		case paceRecord:
+			ok = k.resume(name, key, kept[at], now)
+			restored = restored || ok
+		case windowRecord, pieceRecord:
+			ok = k.find(found, at, kept[at])
 		}
-		if kind != windowRecord {
-			continue
-		}
-		i := slices.IndexFunc(k.windows, func(w windowSpec) bool { return w.Name == name })
-		var values [][2]float64
-		if i < 0 || len(key) > maxPointKey || json.Unmarshal(kept[at], &values) != nil {
+		if !ok {
 			k.gone[at] = true
-			continue
-		}
-		for _, v := range values {
-			k.recall.add(k.windows, added{Window: i, Key: key, point: point{At: int64(v[0]), Value: v[1]}})
-			restored = true
 		}
 	}
-	return restored
+	return k.restorePanes(found) || restored
 }
 
 // inherit takes over what a former version of the file has heard on the topics of these
@@ -134,33 +123,17 @@ func watchedBy(list []rules.Rule, topic string) bool {
 	})
 }
 
-// save gives what has changed of windows, debounces and throttles.
-func (k *keptRecall) save(put func(key string, value []byte)) {
+// save gives what has changed of windows, debounces and throttles, or of that what calls
+// have asked for.
+func (k *keptRecall) save(asked bool, put func(key string, value []byte)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for key := range k.gone {
 		put(key, nil)
 	}
 	clear(k.gone)
-	k.savePaces(put)
-	for key := range k.dirty {
-		name := windowKey(&k.windows[key.window], key.key)
-		points := k.recall.pane(key.window, key.key)
-		if points == nil { // forgotten for others
-			put(name, nil)
-			continue
-		}
-		values := make([][2]float64, len(points))
-		for i, p := range points {
-			values[i] = [2]float64{float64(p.At), p.Value}
-		}
-		b, err := json.Marshal(values)
-		if err != nil {
-			continue // the worker was told to take finite numbers only
-		}
-		put(name, b)
-	}
-	clear(k.dirty)
+	k.savePaces(asked, put)
+	k.savePanes(asked, put)
 }
 
 // size is about what it takes in a frame.
@@ -180,9 +153,11 @@ func (k *keptRecall) append(frame []byte, rec record, put func(*recall)) []byte 
 
 // Save implements rules.Program: windows are kept, what is watched is heard again. So is
 // what the script declares.
-func (p *program) Save(put func(key string, value []byte)) {
-	p.kept.save(put)
-	p.saveDeclared(put)
+func (p *program) Save(asked bool, put func(key string, value []byte)) {
+	p.kept.save(asked, put)
+	if !asked {
+		p.saveDeclared(put)
+	}
 }
 
 // watched is the message of a call of a rule that watches.

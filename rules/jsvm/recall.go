@@ -56,6 +56,7 @@ type recall struct {
 	panes  map[paneKey]*list.Element
 	recent list.List // of *pane, oldest first
 	points int
+	forgot func(*pane) // is told of each that is forgotten; nil for nobody
 
 	pauses map[paceKey]pause // nil until there is one
 	keys   map[int]int       // how many of them each has
@@ -71,6 +72,8 @@ type paneKey struct {
 type pane struct {
 	paneKey
 	points []point
+	first  int64    // the number of the first one since the pane was begun
+	kept   keptPane // of the gateway's copy
 }
 
 func newRecall() *recall {
@@ -157,8 +160,9 @@ func (r *recall) add(specs []windowSpec, a added) {
 	}
 	p := at.Value.(*pane)
 	r.points -= len(p.points)
-	p.points = append(p.points, a.point)
-	p.points = specs[a.Window].trim(p.points, a.At)
+	all := append(p.points, a.point)
+	p.points = specs[a.Window].trim(all, a.At)
+	p.first += int64(len(all) - len(p.points))
 	r.points += len(p.points)
 	for len(r.panes) > maxKeys || r.points > maxAllPoints {
 		r.forgetPane(r.recent.Front())
@@ -197,6 +201,9 @@ func (r *recall) forgetPane(at *list.Element) {
 	p := r.recent.Remove(at).(*pane)
 	delete(r.panes, p.paneKey)
 	r.points -= len(p.points)
+	if r.forgot != nil {
+		r.forgot(p)
+	}
 }
 
 // pane is what a window holds under a key, nil if nothing.
