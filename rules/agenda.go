@@ -2,6 +2,7 @@ package rules
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,19 +43,52 @@ func (a *appointment) onTheClock() bool {
 // key names it among the records of its file.
 func (a *appointment) key() string { return a.judge.Name + "\n" + a.schedule.String() }
 
-// record is when it is due, as it is kept; empty if that is not worth it.
-func (a *appointment) record(now time.Time) string {
-	due := a.due
+// record is when it is due, as it is kept; empty if that is not worth it. It is the time of
+// the wall clock, 0 if that is not plausible, and, of one by the monotonic clock, that of the
+// keeper's timeline.
+func (a *appointment) record(now time.Time, by calendar) string {
 	switch {
-	case a.unset || due.IsZero():
+	case a.unset || a.due.IsZero():
 		return ""
-	case !a.onTheClock():
-		if a.schedule.Next(now).Sub(now) < keptInterval || !plausible(now) || !a.owed.IsZero() {
-			return ""
-		}
-		due = now.Round(0).Add(due.Sub(now))
+	case a.onTheClock():
+		return milliseconds(a.due)
+	case a.schedule.Next(now).Sub(now) < keptInterval || !a.owed.IsZero():
+		return ""
 	}
-	return strconv.FormatInt(due.UnixMilli(), 10)
+	wall := "0"
+	if plausible(now) {
+		wall = milliseconds(now.Round(0).Add(a.due.Sub(now)))
+	}
+	if by.line != nil {
+		return wall + " " + milliseconds(by.line.Keep(a.due))
+	}
+	if wall == "0" {
+		return ""
+	}
+	return wall
+}
+
+func milliseconds(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// recall goes on with a record of a former process, or version. It reports false if that is
+// none.
+func (a *appointment) recall(record string, now time.Time, by calendar) bool {
+	wall, line, _ := strings.Cut(record, " ")
+	owed, err := strconv.ParseInt(wall, 10, 64)
+	if err != nil {
+		return false
+	}
+	at, err := strconv.ParseInt(line, 10, 64)
+	switch steady := err == nil && by.line != nil && !a.onTheClock(); {
+	case steady:
+		a.dueAt(by.line.Kept(time.UnixMilli(at)), now)
+		if owed != 0 && !by.trusts(now) { // how long the gateway was off may be known later
+			a.owed = time.UnixMilli(owed)
+		}
+	case owed != 0:
+		a.goOn(time.UnixMilli(owed), now)
+	}
+	return true
 }
 
 // agenda is the appointments of a lane. It belongs to whoever holds the lane.
@@ -68,14 +102,12 @@ type agenda struct {
 
 // add makes the appointments of a unit, and returns them; kept says what former ones
 // were due.
-func (g *agenda) add(u *unit, kept map[string]string, now time.Time) []*appointment {
+func (g *agenda) add(u *unit, kept map[string]string, now time.Time, by calendar) []*appointment {
 	from := len(g.all)
 	for _, j := range u.rules {
 		for _, s := range j.Schedules {
 			a := &appointment{judge: j, schedule: s, due: s.Next(now)}
-			if ms, err := strconv.ParseInt(kept[a.key()], 10, 64); err == nil {
-				a.goOn(time.UnixMilli(ms), now)
-			} else {
+			if !a.recall(kept[a.key()], now, by) {
 				a.unset = a.onTheClock() && !plausible(now)
 			}
 			if !a.due.IsZero() {
@@ -97,12 +129,18 @@ func (a *appointment) goOn(owed, now time.Time) {
 		if !owed.After(wall) {
 			a.due = owed
 		}
-	case owed.After(wall):
-		if due := now.Add(owed.Sub(wall)); due.Before(a.due) {
-			a.due = due
-		}
 	default:
-		a.due, a.late = now, wall.Sub(owed)
+		a.dueAt(now.Add(owed.Sub(wall)), now)
+	}
+}
+
+// dueAt has one by the monotonic clock be due at a time, or now if that is past; but not
+// later than one that begins now.
+func (a *appointment) dueAt(at, now time.Time) {
+	if !at.After(now) {
+		a.due, a.late = now, now.Sub(at)
+	} else if at.Before(a.due) {
+		a.due = at
 	}
 }
 

@@ -93,7 +93,7 @@ func (l *lane) begin(ctx context.Context, u *unit, first bool, now time.Time) {
 		signal(l.engine.outdated)
 	}
 	used := make(map[string]bool)
-	for _, a := range l.agenda.add(u, k.due, now) {
+	for _, a := range l.agenda.add(u, k.due, now, l.engine.calendar) {
 		used[a.key()] = true
 		l.noteDue(a, now)
 		l.unset = l.unset || !plausible(now)

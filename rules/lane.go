@@ -544,7 +544,7 @@ func (l *lane) forgetTimer(file string, t *timer) {
 
 // noteDue keeps when a rule is next due.
 func (l *lane) noteDue(a *appointment, now time.Time) {
-	record := a.record(now)
+	record := a.record(now, l.engine.calendar)
 	if record == "" || !l.out.on {
 		return
 	}

@@ -294,6 +294,63 @@ func TestAnIntervalGoesOnWithTheTimeThatIsLeft(t *testing.T) {
 	})
 }
 
+// steadyKeeper is a keeper with a timeline.
+type steadyKeeper struct {
+	*keeper
+	line bubbleTime
+}
+
+func (k steadyKeeper) Timeline() rules.Timeline { return k.line }
+
+// bubbleTime is the time of the bubble, whatever the clock on the wall is set to.
+type bubbleTime struct{ clock *setClock }
+
+func (b bubbleTime) off() time.Duration { return time.Until(b.clock.Now()) }
+
+func (b bubbleTime) Keep(t time.Time) time.Time                 { return t.Add(-b.off()) }
+func (b bubbleTime) Kept(t time.Time) time.Time                 { return t.Add(b.off()) }
+func (bubbleTime) Owed(time.Time) (away time.Duration, ok bool) { return 0, true }
+
+// An interval has the time that is left, too, if the clock on the wall was set while the
+// gateway was off, or was that of 1970.
+func TestAnIntervalGoesOnWhateverTheClockWasSetTo(t *testing.T) {
+	hourly, err := schedule.Every("1h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const in1970 = -30 * 365 * 24 * time.Hour
+	for name, c := range map[string]struct{ before, after time.Duration }{
+		"as it was": {0, 0}, "set back": {0, -3 * time.Hour}, "set ahead": {0, 30 * time.Minute}, "set ahead by much": {0, 30 * time.Hour},
+		"1970, and set": {in1970, -in1970}, "set, and 1970": {0, in1970},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				clock := &setClock{}
+				clock.set(c.before)
+				l := newLives(t, map[string]toyProgram{"p": timed(rules.Rule{Schedules: []rules.Schedule{hourly}})}, clock)
+				l.opts.Keeper = steadyKeeper{l.keep, bubbleTime{clock}}
+				l.start("a.toy", "p")
+				wait(40 * time.Minute)
+				l.cut()
+				clock.set(c.after)
+				wait(5 * time.Minute)
+				l.start("a.toy", "p")
+				wait(14 * time.Minute)
+				l.want("out")
+				wait(time.Minute)
+				l.want("out", "every 1h0m0s")
+				l.cut()
+				l.start("a.toy", "p")
+				wait(59 * time.Minute)
+				l.want("out", "every 1h0m0s")
+				wait(time.Minute)
+				l.want("out", "every 1h0m0s", "every 1h0m0s")
+				l.house.stop()
+			})
+		})
+	}
+}
+
 // remembering is a program that counts, and saves the count by Save alone.
 func remembering() toyProgram {
 	n, changed := 0, false

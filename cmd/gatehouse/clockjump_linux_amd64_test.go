@@ -88,6 +88,20 @@ rules:
   - {name: silence, silent: {on: beat/+, for: 1h}, do: [{publish: rule/late, payload: silent}]}
 `
 
+const clockScript = `
+on('in/+', { qos: 1 }, m => {
+  after('6s', 'soon', m.text, { id: m.text })
+  after('1h', 'late', m.text, { id: m.text })
+})
+timer('soon', n => publish('js/soon', n, { qos: 1 }))
+timer('late', n => publish('js/late', n, { qos: 1 }))
+on('in/+', { qos: 1 }, debounce('6s', m => publish('calm/soon', m.text, { qos: 1 }), { name: 'soon', key: m => m.text }))
+on('in/+', { qos: 1 }, debounce('1h', m => publish('calm/late', m.text, { qos: 1 }), { name: 'late', key: m => m.text }))
+every('1s', () => publish('tick/jsevery', 'x'))
+every('1h', () => publish('js/late', 'every'))
+cron('* * * * *', () => publish('tick/jscron', 'x'))
+`
+
 func newClockHouse(t *testing.T) *clockHouse {
 	h := &clockHouse{t: t, dir: t.TempDir(), came: make(map[string]time.Time), all: make(map[string]int), left: make(map[string]time.Time)}
 	writeFile(t, filepath.Join(h.dir, "g.yaml"), `
@@ -97,6 +111,7 @@ history: {topics: [history/+]}
 log: {format: json}
 `)
 	writeFile(t, filepath.Join(h.dir, "scripts/rules.yaml"), clockRules)
+	writeFile(t, filepath.Join(h.dir, "scripts/rules.js"), clockScript)
 	return h
 }
 
@@ -132,6 +147,8 @@ func (h *clockHouse) take(at turn) {
 	c, _ := h.connect("pub", 0, nil)
 	defer c.Close()
 	h.note("rule", n)
+	h.note("js", n)
+	h.note("calm", n)
 	h.note("delayed", n)
 	h.publish(c, "in/x", n, 0, false)
 	h.publish(c, fmt.Sprint("history/", n), n, 0, false) // a series that says no more
@@ -232,7 +249,7 @@ type listener struct{ done chan struct{} }
 func (h *clockHouse) listen() *listener {
 	h.t.Helper()
 	c, _ := h.connect("listener", late, nil)
-	h.subscribe(c, "will/+", "delayed/+", "rule/+", "tick/+")
+	h.subscribe(c, "will/+", "delayed/+", "rule/+", "js/+", "calm/+", "tick/+")
 	l := &listener{done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
@@ -355,10 +372,12 @@ func (h *clockHouse) punctual() {
 	}
 	ran := time.Since(h.began)
 	for what, most := range map[string]int{
-		"tick/every x": int(ran/time.Second) + len(h.turns) + 1,
-		"tick/cron x":  int(ran/time.Minute) + len(h.turns) + 1,
+		"tick/every x":   int(ran/time.Second) + len(h.turns) + 1,
+		"tick/cron x":    int(ran/time.Minute) + len(h.turns) + 1,
+		"tick/jsevery x": int(ran/time.Second) + len(h.turns) + 1,
+		"tick/jscron x":  int(ran/time.Minute) + len(h.turns) + 1,
 	} {
-		if n := h.all[what]; n > most || n == 0 && what == "tick/every x" {
+		if n := h.all[what]; n > most || n == 0 && strings.HasSuffix(what, "every x") {
 			h.t.Errorf("%q came %d times in %v", what, n, ran)
 		}
 	}
