@@ -178,11 +178,12 @@ func (l *lane) feed(ctx context.Context, u *unit) {
 }
 
 // prime shows the Watch rules of units that are Early what is retained, before the units
-// come into force: Before rules run at once, and do not wait for the lane.
-func (e *Engine) prime(ctx context.Context, units []*unit) {
+// come into force: Before rules run at once, and do not wait for the lane. It reports false
+// if there is no bus that could be asked.
+func (e *Engine) prime(ctx context.Context, units []*unit) bool {
 	bus, ok := e.currentBus().(RetainedBus)
 	if !ok {
-		return
+		return false
 	}
 	for _, u := range units {
 		for _, j := range u.rules {
@@ -194,6 +195,7 @@ func (e *Engine) prime(ctx context.Context, units []*unit) {
 			}
 		}
 	}
+	return true
 }
 
 // beside is the subscription by which a rule hears what waits there, nil for what a rule

@@ -90,14 +90,14 @@ func (e *ear) done(msgs []message.Message) {
 func (e *ear) judged(order uint64) bool { return slices.Contains(e.last, order) }
 
 // hear makes the subscription stand on filters, now or when it next stands.
-func (e *ear) hear(ctx context.Context, bus message.Bus, filters []string) error {
+func (e *ear) hear(ctx context.Context, filters []string) error {
 	select {
 	case e.subscribing <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-e.subscribing }()
-	if e.standing && bus != nil && !slices.Equal(e.filters, filters) {
+	if bus := e.lane.engine.currentBus(); e.standing && bus != nil && !slices.Equal(e.filters, filters) {
 		if err := bus.Resubscribe(ctx, e.name, filters); err != nil {
 			return err
 		}

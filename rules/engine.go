@@ -191,7 +191,9 @@ func (e *Engine) Run(ctx context.Context, bus message.Bus) error {
 	}
 	e.setBus(bus)
 	defer e.setBus(nil)
-	e.prime(ctx, e.set.Load().units)
+	s := e.acquire() // a Load at the same time may take it out
+	e.prime(ctx, s.units)
+	e.release(s)
 	var group sync.WaitGroup
 	for _, l := range e.lanes {
 		group.Go(func() { e.supervise(ctx, "rule language", l.lang.Name(), l.lang.Run) })

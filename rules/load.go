@@ -330,12 +330,11 @@ func (e *Engine) swap(ctx context.Context, files map[string]*file, fresh []*unit
 		}
 	}
 	next := newSet(units, len(e.lanes))
-	bus := e.currentBus()
 	for i, l := range e.lanes {
 		for at, ear := range l.ears {
 			both := slices.Concat(e.set.Load().stage(i, at).filters, next.stage(i, at).filters)
 			slices.Sort(both)
-			if err := ear.hear(ctx, bus, slices.Compact(both)); err != nil {
+			if err := ear.hear(ctx, slices.Compact(both)); err != nil {
 				for _, u := range units {
 					u.refs.Add(-1)
 				}
@@ -343,14 +342,17 @@ func (e *Engine) swap(ctx context.Context, files map[string]*file, fresh []*unit
 			}
 		}
 	}
-	e.prime(ctx, fresh)
+	primed := e.prime(ctx, fresh)
 	e.mu.Lock()
 	e.files = files
 	e.mu.Unlock()
 	e.release(e.set.Swap(next))
+	if !primed { // Run may have begun meanwhile, and primed those before
+		e.prime(ctx, fresh)
+	}
 	for i, l := range e.lanes {
 		for at, ear := range l.ears {
-			if err := ear.hear(ctx, bus, next.stage(i, at).filters); err != nil {
+			if err := ear.hear(ctx, next.stage(i, at).filters); err != nil {
 				e.log.Warn("filters of rules that are gone are still heard", "lane", ear.name, "error", err)
 			}
 		}

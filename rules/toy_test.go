@@ -31,6 +31,7 @@ type toy struct {
 	closed   []string // texts of programs that were closed
 	misused  []string // texts of programs that were run after they were closed
 	reused   int      // outcomes that were given back
+	compiles func()   // is called at each compilation; may be nil
 }
 
 type toyProgram struct {
@@ -55,6 +56,9 @@ func (l *toy) Compile(_ context.Context, src rules.Source) (rules.Program, error
 	l.mu.Lock()
 	l.compiled = append(l.compiled, src.Name)
 	l.mu.Unlock()
+	if l.compiles != nil {
+		l.compiles()
+	}
 	p, ok := l.programs[name]
 	if !ok {
 		return nil, &rules.Error{File: src.Name, Line: 1, Column: 3, Msg: "no program " + name, Snippet: name}
@@ -221,6 +225,12 @@ func (h *house) load(files ...string) {
 // run runs the engine until the test ends or stop is called, and waits until it is
 // ready.
 func (h *house) run() {
+	h.start()
+	<-h.engine.Ready()
+}
+
+// start is run without the wait.
+func (h *house) start() {
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.engine.Run(ctx, h.bus) }()
@@ -231,7 +241,6 @@ func (h *house) run() {
 		}
 	})
 	h.t.Cleanup(h.stop)
-	<-h.engine.Ready()
 }
 
 func (h *house) publish(msgs ...message.Message) {

@@ -2,8 +2,10 @@ package rules_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -119,6 +121,105 @@ func TestFiltersKnowWhatIsRetainedAtTheStart(t *testing.T) {
 		}
 		close(going)
 		h.stop()
+	})
+}
+
+// hookedContext calls do once somebody waits for its end after it was armed.
+type hookedContext struct {
+	context.Context
+	armed atomic.Bool
+	do    func()
+}
+
+func (c *hookedContext) Done() <-chan struct{} {
+	if c.armed.Swap(false) {
+		c.do()
+	}
+	return c.Context.Done()
+}
+
+// A load that is at its end when the engine begins to run is heard, and what its filters
+// watch is known.
+func TestALoadWhileTheEngineStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var h *house
+		ctx := &hookedContext{Context: t.Context(), do: func() {
+			h.start()
+			synctest.Wait() // it stands on nothing
+		}}
+		var mu sync.Mutex
+		seen := ""
+		p := after("in", func(rules.Call) rules.Outcome { return publish("out", "x") })
+		p.rules = append(p.rules, rules.Rule{Name: "watch", Stage: rules.Watch, Early: true, Filters: []string{"home/+"}},
+			rules.Rule{Name: "gate", Stage: rules.Before, Filters: []string{"gate"}})
+		run := p.run
+		p.run = func(ctx context.Context, src rules.Source, call rules.Call) (out rules.Outcome) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case call.Trigger == rules.OnStart:
+				return out
+			case call.Rule == 1:
+				seen = string(call.Message.Payload)
+				return out
+			case call.Rule == 0:
+				return run(ctx, src, call)
+			}
+			m := *call.Message
+			m.Payload = []byte(seen)
+			return rules.Outcome{Fired: true, Verdict: message.Verdict{Action: message.Replace, Message: &m}}
+		}
+		going := make(chan struct{})
+		slow := toyProgram{run: func(context.Context, rules.Source, rules.Call) rules.Outcome { <-going; return rules.Outcome{} }}
+		lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p, "slow": slow}}
+		lang.compiles = func() { ctx.armed.Store(true) }
+		h = newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+		h.publish(message.Message{Topic: "home/mode", Payload: []byte("away"), Retain: true})
+		if err := h.engine.Load(ctx, folder("a.toy", "slow", "b.toy", "p")); err != nil {
+			t.Fatal(err)
+		}
+		<-h.engine.Ready()
+		h.publish(msg("gate", ""))
+		if diff := cmp.Diff([]string{"away"}, h.payloads("gate")); diff != "" {
+			t.Errorf("the filter: %s", diff)
+		}
+		close(going)
+		h.publish(msg("in", ""))
+		synctest.Wait()
+		if diff := cmp.Diff([]string{"x"}, h.payloads("out")); diff != "" {
+			t.Errorf("the rule: %s", diff)
+		}
+		h.stop()
+	})
+}
+
+// A program that a load takes out while the engine starts is not closed while it is shown
+// what is retained.
+func TestALoadWhileTheEngineShowsWhatIsRetained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		going := make(chan struct{})
+		watch := toyProgram{
+			rules: []rules.Rule{{Name: "watch", Stage: rules.Watch, Early: true, Filters: []string{"home/+"}}},
+			run: func(_ context.Context, _ rules.Source, call rules.Call) rules.Outcome {
+				if call.Message != nil {
+					<-going
+				}
+				return rules.Outcome{}
+			},
+		}
+		other := after("in", func(rules.Call) rules.Outcome { return rules.Outcome{} })
+		lang := &toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"watch": watch, "other": other}}
+		h := newHouse(t, rules.Options{Languages: []rules.Language{lang}})
+		for i := range 300 { // more than a program gets at once
+			h.publish(message.Message{Topic: fmt.Sprint("home/", i), Payload: []byte("x"), Retain: true})
+		}
+		h.load("a.toy", "watch")
+		h.start()
+		synctest.Wait() // it is at the first
+		h.load("a.toy", "other")
+		close(going)
+		<-h.engine.Ready()
+		h.stop() // what was run after it was closed is found at the end
 	})
 }
 
