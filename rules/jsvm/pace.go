@@ -207,6 +207,7 @@ func (s *script) jsThrottle(call goja.FunctionCall) goja.Value {
 		if was, ran := s.pauseOf(p.index, key); ran && !p.over(was.At, s.steady) {
 			return goja.Undefined()
 		}
+		s.sweep(p)
 		s.setPaced(p, &pacedNow{paced: paced{Pace: p.index, Key: key, pause: pause{At: s.steady}}})
 		return s.made(p, call)
 	})
@@ -265,11 +266,7 @@ func (s *script) setPaced(p *pace, now *pacedNow) {
 func (s *script) roomFor(p *pace) {
 	e := &s.in.paced
 	if p.Throttle && s.recall.keys[p.index]+e.keys[p.index] >= maxPaceKeys {
-		for key, was := range s.recall.pauses {
-			if key.pace == p.index && e.changes[key] == nil && p.over(was.At, s.steady) {
-				s.setPaced(nil, &pacedNow{paced: paced{Pace: key.pace, Key: key.key, Over: true}})
-			}
-		}
+		s.forgetOver(p)
 	}
 	all := len(s.recall.pauses)
 	for _, n := range e.keys {
@@ -279,6 +276,32 @@ func (s *script) roomFor(p *pace) {
 		panic(s.rt.NewTypeError("%s has more than %d keys at once", word, maxPaceKeys))
 	} else if all >= maxPauses {
 		panic(s.rt.NewTypeError("the debounces and throttles of the script have more than %d keys at once", maxPauses))
+	}
+}
+
+// sweepEvery is how often, at most, the keys of a throttle are looked through, in
+// milliseconds.
+const sweepEvery = 10_000
+
+// sweep forgets now and then the keys of a throttle that are over: they may never be used
+// again.
+func (s *script) sweep(p *pace) {
+	if now := s.steady; now < s.sweeps[p.index] && s.sweeps[p.index]-now <= max(p.milliseconds(), sweepEvery) {
+		return
+	}
+	if s.sweeps == nil {
+		s.sweeps = make(map[int]int64)
+	}
+	s.sweeps[p.index] = s.steady + max(p.milliseconds(), sweepEvery)
+	s.forgetOver(p)
+}
+
+// forgetOver forgets the keys of a throttle that are over.
+func (s *script) forgetOver(p *pace) {
+	for key, was := range s.recall.pauses {
+		if key.pace == p.index && s.in.paced.changes[key] == nil && p.over(was.At, s.steady) {
+			s.setPaced(nil, &pacedNow{paced: paced{Pace: key.pace, Key: key.key, Over: true}})
+		}
 	}
 }
 

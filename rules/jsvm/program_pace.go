@@ -78,7 +78,7 @@ func (k *keptRecall) pace(p paced, asked bool) {
 		k.unsaved = make(map[paceKey]bool)
 	}
 	was := k.unsaved[key]
-	asked = asked || k.atOnce(p)
+	asked = asked || k.atOnce(p) && !p.Over
 	if k.unsaved[key] = was || asked; asked && !was {
 		k.askedPaces = append(k.askedPaces, key)
 	}

@@ -68,6 +68,31 @@ func TestWhatWasPromisedOutlivesAPowerCut(t *testing.T) {
 	}
 }
 
+// Keys of a throttle that are over are forgotten, and their records, though there is room.
+func TestAThrottleForgetsByAge(t *testing.T) {
+	const text = `on('in', throttle('20s', (m) => publish('out', m.payload), { key: (m) => m.payload }))`
+	k := startKept(t, text)
+	for i := range 300 {
+		k.hear(t, 0, "in", fmt.Sprint(i))
+	}
+	k.later(t, 10*time.Second)
+	k.hear(t, 0, "in", "1000")
+	k.save()
+	if n := len(k.memory); n != 301 {
+		t.Errorf("%d records are kept, want 301", n)
+	}
+	k.later(t, 11*time.Second)
+	k.hear(t, 0, "in", "1001")
+	k.save()
+	if n := len(k.memory); n != 2 {
+		t.Errorf("%d records are kept, want 2", n)
+	}
+	k.version(t, text, true)
+	wants(t, "within the time", show(k.hear(t, 0, "in", "1000")), "")
+	k.later(t, 9*time.Second)
+	wants(t, "after it", show(k.hear(t, 0, "in", "1000")), `publish out "1000" q0`)
+}
+
 // A window that is made larger or smaller keeps what fits, and nothing is left of how it was
 // kept.
 func TestAWindowOfAnotherSizeKeepsWhatFits(t *testing.T) {

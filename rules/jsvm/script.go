@@ -30,6 +30,7 @@ type script struct {
 	windows  []windowSpec
 	paces    []paceSpec
 	waits    map[paceKey]waitsWith // of debounces, while this runtime lasts
+	sweeps   map[int]int64         // when the keys of a throttle are looked through next, by the steady time
 	recall   *recall
 	scratch  []point
 	text     []byte                                              // in which JSON is made
