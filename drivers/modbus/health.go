@@ -93,6 +93,7 @@ func (b *bus) learn(j *job, got reply, err error) {
 	case errors.As(err, &exception) && !exception.unreached():
 		h.answered(wasAway)
 		return
+	case errors.Is(err, errMisfit): // it is there
 	case errors.Is(err, errGarbled):
 		b.strike(j, garbledStrikes, err)
 	case errors.As(err, &exception):

@@ -1,11 +1,15 @@
 package modbus_test
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 )
@@ -26,22 +30,43 @@ func (s *shortServer) take() [][2]int {
 	return asked
 }
 
+// answer is the answer to a request of a unit, from its unit identifier on, without what
+// ends a frame.
+func (s *shortServer) answer(request []byte) []byte {
+	addr, count := int(binary.BigEndian.Uint16(request[2:])), int(binary.BigEndian.Uint16(request[4:]))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, [2]int{addr, count})
+	answer := []byte{request[0], request[1], 0}
+	for at := addr; at < min(addr+count, 10); at++ {
+		answer = binary.BigEndian.AppendUint16(answer, uint16(at))
+	}
+	answer[2] = byte(len(answer) - 3)
+	return answer
+}
+
+// serve answers over TCP.
 func (s *shortServer) serve(c net.Conn) {
 	head := make([]byte, 12)
 	for {
 		if _, err := io.ReadFull(c, head); err != nil {
 			return
 		}
-		addr, count := int(binary.BigEndian.Uint16(head[8:])), int(binary.BigEndian.Uint16(head[10:]))
-		s.mu.Lock()
-		s.asked = append(s.asked, [2]int{addr, count})
-		s.mu.Unlock()
-		var words []byte
-		for at := addr; at < min(addr+count, 10); at++ {
-			words = binary.BigEndian.AppendUint16(words, uint16(at))
+		answer := s.answer(head[6:])
+		if _, err := c.Write(append(append(head[:4:4], 0, byte(len(answer))), answer...)); err != nil {
+			return
 		}
-		answer := append(head[:4:4], 0, byte(3+len(words)), head[6], head[7], byte(len(words)))
-		if _, err := c.Write(append(answer, words...)); err != nil {
+	}
+}
+
+// serveLine answers on a line.
+func (s *shortServer) serveLine(line io.ReadWriter) {
+	request := make([]byte, 8)
+	for {
+		if _, err := io.ReadFull(line, request); err != nil {
+			return
+		}
+		if _, err := line.Write(modbus.AppendCRC(s.answer(request))); err != nil {
 			return
 		}
 	}
@@ -85,5 +110,33 @@ func TestShortAnswerSplitsABlock(t *testing.T) {
 		if asked[0]+asked[1] > 10 && asked != [2]int{10, 1} {
 			t.Errorf("want what is not there asked for alone, got %v", asked)
 		}
+	}
+}
+
+// On a line, too, where each costs a time-out: what is not there is not asked for again
+// for a while.
+func TestShortAnswerSplitsABlockOnALine(t *testing.T) {
+	s := &shortServer{}
+	near, far := ptyPair(t)
+	line, err := os.OpenFile(far, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() { s.serveLine(line) })
+	t.Cleanup(served.Wait)
+	t.Cleanup(func() { _ = near.Close() })
+	d := newDriver(t, modbus.Options{OpenSerial: func(context.Context, modbus.SerialConfig) (modbus.Port, error) {
+		return &filePort{File: near}, nil
+	}})
+	dev := open(t, d, "driver: modbus\nserial: {port: "+near.Name()+", baud: 115200}\nunit: 1\ntimeout: 200ms\npoints: {first: {holding: 0}, a: {holding: 7}, missing: {holding: 10}}")
+	for range 2 { // once could be an accident
+		read(t, dev, "first", "a", "missing")
+	}
+	wantRead(t, dev, map[string]string{"first": "0", "a": "7"})
+	s.take()
+	wantRead(t, dev, map[string]string{"first": "0", "a": "7", "missing": ""})
+	if asked := s.take(); len(asked) > 2 {
+		t.Errorf("want only what is there asked for, got %v", asked)
 	}
 }

@@ -167,6 +167,9 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	}
 	if len(b.points) == 1 || !splits(err) {
 		r.refuse(b, err)
+		if errors.Is(err, errMisfit) && r.bus.rtu { // each costs the line a time-out
+			r.mutes[b.points[0]].until = time.Now().Add(muteTime)
+		}
 		return false, nil
 	}
 	first, second := b.halve(r.spans)

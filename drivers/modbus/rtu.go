@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -89,8 +90,8 @@ const (
 )
 
 // errSilent says that nothing came; errGarbled that what came was no valid answer;
-// errMisfit, which is one, that the answer to this very request, by its transaction, was
-// none to what was asked.
+// errMisfit, which is one, that what came instead is a whole answer of the unit to another
+// question: over TCP to this very request, by its transaction; on a line it may be late.
 var (
 	errSilent  = errors.New("no answer")
 	errGarbled = errors.New("no valid answer")
@@ -368,7 +369,7 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, t tim
 		case n == 0 && f.hunted:
 			return f, first, nil
 		case n == 0 && wait == 0: // who was kept from looking until now has looked, too
-			return f, first, l.failure(t.latest())
+			return f, first, l.failure(r, t.latest())
 		case n == 0:
 			continue
 		}
@@ -386,14 +387,29 @@ func (l *lineLink) receive(ctx context.Context, r request, sent time.Time, t tim
 	}
 }
 
-func (l *lineLink) failure(timeout time.Duration) error {
+func (l *lineLink) failure(r request, timeout time.Duration) error {
 	if len(l.heard) == 0 {
 		if l.silent++; l.stream && l.silent >= maxSilence {
 			return deadLink{timeout}
 		}
 		return fmt.Errorf("%w within %v", errSilent, timeout)
 	}
+	if answer, ok := misfit(r, bytes.TrimPrefix(l.heard, l.frame)); ok {
+		return fmt.Errorf("%w: its %d bytes do not fit %v of %d", errMisfit, len(answer), r.fn, r.count)
+	}
 	return fmt.Errorf("%w within %v, but %d bytes that are none", errGarbled, timeout, len(l.heard))
+}
+
+// misfit is the PDU of an answer of the unit that has as many bytes as it says, and not
+// those that were asked for, if that is all that was heard in RTU mode. It may be a stale
+// one.
+func misfit(r request, heard []byte) (pdu []byte, ok bool) {
+	if n := len(heard); !r.gives() || n < 5 || heard[0] != r.unit || heard[1] != byte(r.fn) || int(heard[2]) != n-5 {
+		return nil, false
+	}
+	pdu = heard[1 : len(heard)-2]
+	var frame [maxPDU + 4]byte
+	return pdu, bytes.Equal(rtuMode{}.append(frame[:0], r.unit, pdu), heard)
 }
 
 // await waits for what the whole answer takes at least, if that is long: the first byte
