@@ -338,7 +338,7 @@ func (x *session) resolve(ctx context.Context, w *pointWrite) (err error) {
 	if w.raw, err = pt.raw(w.value, func() (Value, error) { return x.now(ctx, w.point) }); err != nil {
 		return fmt.Errorf("point %q: %w", w.point, err)
 	}
-	return pt.permits(w.raw)
+	return pt.Permits(w.raw)
 }
 
 // now reads one point.

@@ -295,7 +295,7 @@ func (x *session) asked(writes []Written) ([]message.Message, error) {
 				return nil, fmt.Errorf("point %q: %w", w.Point, err)
 			}
 		}
-		if err := pt.permits(w.Value); err != nil {
+		if err := pt.Permits(w.Value); err != nil {
 			return nil, err
 		}
 		m := x.slot.retained(pt.Feed.Set, pt.shown(w.Value).AppendJSON(nil), origin{})

@@ -101,9 +101,9 @@ func (p *Point) check() (key string, err error) {
 	return "", nil
 }
 
-// permits says why a value may not be written: it is no number, or outside of Min,
+// Permits says why a value may not be written: it is no number, or outside of Min,
 // Max and Step.
-func (p *Point) permits(v Value) error {
+func (p *Point) Permits(v Value) error {
 	if p.Min.IsNull() && p.Max.IsNull() && p.Step.IsNull() {
 		return nil
 	}

@@ -372,14 +372,24 @@ func (h *homie) hearDescription(id string, payload []byte) {
 	}
 }
 
-// set makes a command of what a controller wants, if it can be a value of the property.
-// Then it is the target, byte by byte.
+// set makes a command of what a controller wants, if it can be a value of the property
+// and may be written. Then it is the target, byte by byte: what is not accepted is none
+// (Homie 5, Target attribute).
 func (h *homie) set(ctx context.Context, n *homieDevice, p *point, m *message.Message) {
 	hp := n.properties[p.Name]
 	v, ok := parseHomie(hp, m.Payload)
-	if !ok || !hp.Settable {
+	why := "this cannot be set"
+	if ok && hp.Settable {
+		err := p.Permits(v) // of names and flags the host knows better
+		if err == nil || v.Kind() == drivers.Text || v.Kind() == drivers.JSON {
+			why = ""
+		} else {
+			why = err.Error()
+		}
+	}
+	if why != "" {
 		h.run.publish(ctx, message.Message{
-			Topic: h.topic(n.id, "$log", "warn"), Payload: []byte(hp.path + ": this cannot be set"), QoS: message.AtLeastOnce,
+			Topic: h.topic(n.id, "$log", "warn"), Payload: []byte(hp.path + ": " + why), QoS: message.AtLeastOnce,
 		})
 		return
 	}

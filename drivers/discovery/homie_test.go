@@ -107,6 +107,8 @@ func TestHomieSet(t *testing.T) {
 		{"points/setpoint", "22.5", "home/hall/setpoint/set 22.5"},
 		{"points/setpoint", "2.25e1", "home/hall/setpoint/set 22.5"},
 		{"points/setpoint", "warm", ""},
+		{"points/setpoint", "30.5", ""}, // above what may be written
+		{"points/setpoint", "20.3", ""}, // between two steps
 		{"points/label", "21", `home/hall/label/set "21"`},
 		{"points/label", "\x00", `home/hall/label/set ""`},
 		{"points/label", "", ""},
