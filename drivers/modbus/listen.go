@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -11,6 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/gatehouse/gatehouse/drivers"
 )
@@ -30,6 +34,16 @@ type listenFile struct {
 	AllowClearText bool `yaml:"allow_clear_text"`
 	// Clients is how many are served at a time, 1 to 1000; 16 if absent.
 	Clients *scalar `yaml:"clients"`
+}
+
+// UnmarshalYAML takes an address alone as one without other keys, as a simulator has it.
+func (f *listenFile) UnmarshalYAML(node ast.Node) error {
+	if text, ok := node.(*ast.StringNode); ok {
+		f.Address = text.Value
+		return nil
+	}
+	type plain listenFile
+	return yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(node, (*plain)(f))
 }
 
 // serveTLSFile is Modbus/TCP Security, the server's side. All are needed but roles.

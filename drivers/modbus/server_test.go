@@ -177,7 +177,7 @@ func checkMbpoll(t *testing.T, where string, how ...string) {
 
 func TestServerServesMbpoll(t *testing.T) {
 	t.Run("over TCP", func(t *testing.T) {
-		dev := openShop(t, newDriver(t, modbus.Options{}), "listen: {address: 127.0.0.1:0}")
+		dev := openShop(t, newDriver(t, modbus.Options{}), "listen: 127.0.0.1:0") // short for {address: ...}
 		checkMbpoll(t, "127.0.0.1", "-m", "tcp", "-p", serverPort(dev))
 	})
 	t.Run("on a line", func(t *testing.T) {
