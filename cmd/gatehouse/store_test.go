@@ -208,6 +208,7 @@ func TestStoreCommand(t *testing.T) {
 		t.Fatal("it does not subscribe")
 	}
 	sub.Lose()
+	g.says(t, `"client disconnected"`) // or the message is sent, and has a packet identifier
 	if !h.connect(pub) || pub.Publish("x", 1, true, 20) != nil || pub.Settle() != nil {
 		t.Fatal("it does not publish")
 	}
