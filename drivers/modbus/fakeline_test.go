@@ -1,6 +1,7 @@
 package modbus_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -188,6 +189,7 @@ type fakeLine struct {
 	port      *fakePort
 	opened    int
 	counts    [faultCount]int
+	perfect   int // frames that nothing could tell from the answer, and that did not arrive
 }
 
 // sentFrame is an answer that may come again.
@@ -364,7 +366,7 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, plain, ask
 		p.deliver(at, answer)
 	case faultWrongUnit:
 		other := request[0] ^ (1 + byte(l.rng.IntN(7)))
-		p.deliver(at, l.wire(u.of(other, request, plain)))
+		p.stray(at, l.wire(u.of(other, request, plain)))
 	case faultPause:
 		cut := 1 + l.rng.IntN(len(answer)-1)
 		p.deliver(at, answer[:cut])
@@ -374,12 +376,12 @@ func (l *fakeLine) inject(p *fakePort, f fault, u *fakeUnit, request, plain, ask
 	case faultClosed:
 		p.breakDown()
 	default:
-		l.spoil(p, f, at, noise, plain)
+		l.spoil(p, f, at, noise, plain, asked)
 	}
 }
 
-// spoil delivers something that is not quite the answer.
-func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, plain []byte) {
+// spoil delivers something that is not quite the answer to what was asked.
+func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, plain, asked []byte) {
 	answer := l.wire(plain)
 	bad := slices.Clone(answer)
 	switch f {
@@ -388,12 +390,12 @@ func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, plain []
 	case faultWrongFunction:
 		bad = slices.Clone(plain)
 		bad[1] = bad[1]%4 + 1
-		p.lie(at, l.wire(reseal(bad)))
+		p.stray(at, l.wire(reseal(bad)))
 		return
 	case faultWrongLength:
 		bad = append(slices.Clone(plain[:len(plain)-2]), 0, 0, 0, 0)
 		bad[2] += 2
-		p.lie(at, l.wire(reseal(bad)))
+		p.stray(at, l.wire(reseal(bad)))
 		return
 	case faultNoiseBefore:
 		bad = append(noise, answer...)
@@ -406,7 +408,31 @@ func (l *fakeLine) spoil(p *fakePort, f fault, at time.Duration, noise, plain []
 	default:
 		panic("no such fault")
 	}
+	if says, data := l.judge(asked, bad); says != "" {
+		if is, right := l.judge(asked, answer); says != is || !bytes.Equal(data, right) {
+			l.perfect++ // the checksum fits by chance
+			return
+		}
+	}
 	p.deliver(at, bad)
+}
+
+// judge is what a client makes of what it hears when it has asked: "granted", with data,
+// "refused", or empty, if that is no answer.
+func (l *fakeLine) judge(asked, heard []byte) (verdict string, data []byte) {
+	if l.ascii {
+		unit, pdu, ok := modbus.CutASCII(asked)
+		if !ok {
+			return "", nil
+		}
+		verdict, data, _ = modbus.ParseRequest(unit, pdu).ScanASCII(heard, false)
+	} else {
+		verdict, data, _ = modbus.ParseRequest(asked[0], asked[1:len(asked)-2]).Scan(heard, false)
+	}
+	if verdict == "foreign" {
+		verdict = ""
+	}
+	return verdict, data
 }
 
 // stale is an answer of the last three time-outs.
@@ -432,6 +458,7 @@ type fakePort struct {
 	rx      []byte
 	last    time.Time // when the last byte came
 	sent    int       // requests
+	asked   []byte    // the latest
 	timeout time.Duration
 	broken  bool
 	shut    bool
@@ -467,18 +494,26 @@ func (p *fakePort) deliver(after time.Duration, frame []byte) {
 	})
 }
 
-// lie lets a frame arrive that is no answer to any request, unless a further request
-// is on the line by then: to that it might be one, and nothing could tell.
-func (p *fakePort) lie(after time.Duration, frame []byte) {
+// stray lets a frame arrive that is no answer to any request, unless it is one, down to
+// its length, to a further request that is on the line by then: see
+// docs/decisions/0049-perfect-lies.md.
+func (p *fakePort) stray(after time.Duration, frame []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	sent, latest := p.sent, p.latest
 	time.AfterFunc(after+time.Duration(len(frame))*p.line.char, func() {
 		p.mu.Lock()
-		if p.sent == sent {
+		says, _ := p.line.judge(p.asked, frame)
+		perfect := p.sent != sent && says != ""
+		if !perfect {
 			p.arrive(frame, latest)
 		}
 		p.mu.Unlock()
+		if perfect {
+			p.line.mu.Lock()
+			p.line.perfect++
+			p.line.mu.Unlock()
+		}
 		p.signal()
 	})
 }
@@ -530,7 +565,7 @@ func (p *fakePort) Read(b []byte) (int, error) {
 func (p *fakePort) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	broken := p.broken || p.shut
-	p.sent++
+	p.sent, p.asked = p.sent+1, slices.Clone(b)
 	hasty := time.Since(p.last) < p.line.char*7/2
 	p.mu.Unlock()
 	if hasty {
