@@ -66,11 +66,11 @@ func (d *device) encode(ctx context.Context, i int, v drivers.Value) ([]byte, er
 	if p.factor == nil {
 		return p.codec.encode(v)
 	}
-	data, from, err := d.fetch(ctx, *p.factor, readAttempts)
+	got, from, err := d.fetch(ctx, *p.factor, readAttempts)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the scale factor: %w", err)
 	}
-	f := factorOf(p.factor.cut(data, from, nil))
+	f := factorOf(p.factor.cut(got.data, from, nil))
 	switch {
 	case f.err != nil:
 		return nil, f.err

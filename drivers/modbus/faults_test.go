@@ -431,3 +431,32 @@ func TestFaultsOfALineFoolANaiveClient(t *testing.T) {
 		later(time.Minute)
 	})
 }
+
+// Behind noise the answer is taken when nothing has followed it for a while: the reading
+// is not younger than its answer for that.
+func TestReadingHasTheTimeOfItsAnswer(t *testing.T) {
+	for name, transport := range faultLines {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				line := newFakeLine(3, 300*time.Millisecond, 1)
+				line.ascii = strings.Contains(transport, "ascii")
+				d := newDriver(t, modbus.Options{OpenSerial: line.open, Dial: line.dial})
+				dev := open(t, d, pairFile(transport, 1, 300*time.Millisecond))
+				for _, f := range []fault{faultNone, faultNoiseBefore} {
+					line.mu.Lock()
+					line.once = f
+					line.mu.Unlock()
+					readings, err := dev.Read(t.Context(), names(pairPoints()[:1]))
+					if err != nil || len(readings) != 1 {
+						t.Fatalf("got %v, %v", readings, err)
+					}
+					line.port.mu.Lock()
+					if at := readings[0].At; !at.Equal(line.port.last) {
+						t.Errorf("fault %d: the reading is of %v after its answer", f, at.Sub(line.port.last))
+					}
+					line.port.mu.Unlock()
+				}
+			})
+		})
+	}
+}

@@ -9,34 +9,34 @@ import (
 
 // fetch reads at least a span, and says what it read. The error is an Exception, or
 // says that there was no valid answer.
-func (d *device) fetch(ctx context.Context, s span, attempts int) ([]byte, span, error) {
+func (d *device) fetch(ctx context.Context, s span, attempts int) (reply, span, error) {
 	var in doubt
 	for {
-		data, from, odd, err := d.once(ctx, s, &in)
+		got, from, err := d.once(ctx, s, &in)
 		var e Exception
 		switch {
 		case err == nil:
-			return data, from, nil
+			return got, from, nil
 		case errors.As(err, &e) && e.unreached():
-			return nil, s, unheard(err)
+			return reply{}, s, unheard(err)
 		case errors.As(err, &e):
-			if d.bus.rtu && !d.refused.holds(from) && !in.settled(from, odd) {
+			if d.bus.rtu && !d.refused.holds(from) && !in.settled(from, got.odd) {
 				err = d.calm(ctx, &in)
 			} else if from != s && splits(err) {
 				d.refused.add(from, refusalTime)
 				in, err = doubt{}, nil
 			}
 			if err != nil {
-				return nil, s, err
+				return reply{}, s, err
 			}
 		case ctx.Err() != nil || errors.Is(err, errDead):
-			return nil, s, err
+			return reply{}, s, err
 		case errors.Is(err, errMisfit) && from != s:
 			d.refused.add(from, refusalTime)
 		default:
 			in.once = false
 			if attempts--; attempts <= 0 {
-				return nil, s, err
+				return reply{}, s, err
 			}
 			d.retry()
 		}
@@ -67,14 +67,13 @@ func (d *device) calm(ctx context.Context, doubt *doubt) error {
 	return pause(ctx, time.Until(d.condition().calm))
 }
 
-// once asks one time for at least a span, and says what it asked for. Odd is that
-// something came that was not asked for. In doubt it asks for the same again, and
-// listens for a second answer.
-func (d *device) once(ctx context.Context, s span, doubt *doubt) (data []byte, from span, odd bool, err error) {
+// once asks one time for at least a span, and says what it asked for. In doubt it asks
+// for the same again, and listens for a second answer.
+func (d *device) once(ctx context.Context, s span, doubt *doubt) (got reply, from span, err error) {
 	from, confirm := doubt.asked, time.Duration(0)
 	if !doubt.once || !d.bus.lengths.claim(d.spec.unit, from.fn, from.addr, from.count, time.Now()) {
 		if from, confirm, err = d.claim(ctx, s); err != nil {
-			return nil, s, false, err
+			return reply{}, s, err
 		}
 	}
 	if doubt.once {
@@ -82,9 +81,9 @@ func (d *device) once(ctx context.Context, s span, doubt *doubt) (data []byte, f
 	}
 	t := timing{timeout: d.condition().timeout, configured: d.spec.timeout, confirm: confirm, early: d.early, counters: d.counters}
 	d.relent()
-	got, err := d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count}, t)
+	got, err = d.bus.do(ctx, request{unit: d.spec.unit, fn: s.fn, addr: from.addr, count: from.count}, t)
 	d.bus.lengths.release(d.spec.unit, s.fn, from.count, time.Now().Add(waryTimeouts*d.spec.timeout))
-	return got.data, from, got.odd, err
+	return got, from, err
 }
 
 func (d *device) condition() condition { return d.bus.condition(d.spec.unit, d.spec.timeout) }

@@ -150,11 +150,11 @@ func (r *reading) begin(d *device) {
 // is split until only the points to blame are left. Whole is that it refused nothing; an error means that there was no
 // answer.
 func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
-	data, from, err := r.fetch(ctx, b.span, readAttempts)
+	got, from, err := r.fetch(ctx, b.span, readAttempts)
 	switch {
 	case err == nil:
 		r.refused.forgive(from)
-		r.judge(b, data, from)
+		r.judge(b, got, from)
 		return true, nil
 	case errors.Is(err, errMisfit) && len(b.points) == 1 && !r.refused.holds(b.span):
 		r.refused.add(b.span, refusalTime) // it is bad if that was not an accident
@@ -195,19 +195,18 @@ func splits(err error) bool {
 }
 
 // judge makes readings of what a block holds.
-func (r *reading) judge(b block, data []byte, from span) {
-	now := time.Now()
+func (r *reading) judge(b block, got reply, from span) {
 	var bit [1]byte
 	for _, i := range b.points {
 		r.mutes[i] = mute{}
-		wire := r.spans[i].cut(data, from, &bit)
+		wire := r.spans[i].cut(got.data, from, &bit)
 		switch {
 		case i >= len(r.points):
 			r.factors[i-len(r.points)] = factorOf(wire)
 		case r.device.factors[i] > 0:
-			r.waiting = append(r.waiting, unscaled{point: i, wire: wire, at: now})
+			r.waiting = append(r.waiting, unscaled{point: i, wire: wire, at: got.at})
 		default:
-			r.tell(i, wire, 0, now)
+			r.tell(i, wire, 0, got.at)
 		}
 	}
 }

@@ -117,6 +117,7 @@ func (deadLink) Unwrap() []error { return []error{drivers.ErrLost, errSilent} }
 // reply is what a link gives back.
 type reply struct {
 	data    []byte        // of a read; it belongs to the link until the next exchange
+	at      time.Time     // of a read: when its last byte came; a line may have been listened to since
 	latency time.Duration // from the end of the request to the first byte of the answer
 	odd     bool          // something came that was not asked for; set beside an error, too
 	noise
@@ -219,7 +220,7 @@ func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, er
 	if l.noise.broken += f.broken; f.used < len(l.heard) {
 		l.noise.broken++
 	}
-	latency := l.latency(sent, first, f)
+	latency, at := l.latency(sent, first, f), l.busyUntil
 	if err == nil && t.confirm > 0 {
 		err = l.confirm(ctx, &f, t.confirm)
 	}
@@ -239,7 +240,7 @@ func (l *lineLink) converse(ctx context.Context, r request, t timing) (reply, er
 	if l.refuses[r.unit] = f.verdict == refused; l.refuses[r.unit] {
 		return reply{odd: odd}, Exception{Function: r.fn, Code: f.code}
 	}
-	return reply{data: f.data, latency: latency, odd: odd}, nil
+	return reply{data: f.data, at: at, latency: latency, odd: odd}, nil
 }
 
 // send writes the request and says when its last character is on the line.

@@ -147,7 +147,7 @@ func answer(r request, a adu) (reply, error) {
 	}
 	switch v, data, code := r.judge(a.pdu); v {
 	case granted:
-		return reply{data: data}, nil
+		return reply{data: data, at: time.Now()}, nil
 	case refused:
 		return reply{}, Exception{Function: r.fn, Code: code}
 	case foreign:
