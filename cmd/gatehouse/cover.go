@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/gatehouse/gatehouse/rules"
-	"github.com/gatehouse/gatehouse/rules/trial"
 )
 
 // coverage is what tests had rules do.
@@ -33,13 +32,13 @@ type condition struct {
 type judged struct{ yes, no bool }
 
 // observe notes what the conditions of a run came to.
-func (c *coverage) observe(p testPlace, r trial.Ran) {
-	if r.Rule == nil {
-		return
+func (c *coverage) observe(p testPlace, r rules.Ran) {
+	if r.Rule.Hidden || r.Rule.Name == "" {
+		return // a part of a rule, or the file itself
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, f := range r.Outcome.Facts {
+	for _, f := range r.Entry.Facts {
 		if f.Value != "true" && f.Value != "false" || !conditional.MatchString(f.What) {
 			continue
 		}

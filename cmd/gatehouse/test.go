@@ -194,7 +194,7 @@ func (t *tester) tests(ctx context.Context, p testPlace, folder fs.FS, f *trial.
 		bounded, cancel := context.WithTimeout(ctx, t.timeout)
 		o := trial.Options{Engine: t.opt, Folder: folder, Ended: func(files []rules.FileStatus) { t.cover.add(p, files) }}
 		if t.testFlags.cover {
-			o.Observe = func(r trial.Ran) { t.cover.observe(p, r) }
+			o.Observe = func(r rules.Ran) { t.cover.observe(p, r) }
 		}
 		r := f.Run(bounded, o, test)
 		cancel()

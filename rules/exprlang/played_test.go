@@ -106,11 +106,11 @@ func TestPartsAreToldAsTheirRule(t *testing.T) {
 	opt := trial.Options{
 		Engine: rules.Options{Languages: []rules.Language{exprlang.New()}},
 		Folder: fstest.MapFS{"t.yaml": {Data: []byte("rules:\n  - {name: r, on: in, do: [{wait: {on: answer}}, {publish: out}]}\n")}},
-		Observe: func(r trial.Ran) {
-			if r.Rule != nil && r.Outcome.Fired {
+		Observe: func(r rules.Ran) {
+			if r.Entry.Outcome == rules.RanFired {
 				fired = append(fired, r.Rule.Name)
 			}
-			if r.Rule != nil && r.Rule.Hidden {
+			if r.Rule.Hidden {
 				t.Errorf("a part is told: %+v", r.Rule)
 			}
 		},

@@ -263,7 +263,7 @@ func TestAReplayReadsAsItGoes(t *testing.T) {
 	o := trial.Options{
 		Folder:  folder("a.yaml", "rules:\n  - {name: r, on: in, do: [{publish: out}]}\n"),
 		Engine:  rules.Options{Languages: []rules.Language{exprlang.New()}},
-		Observe: func(trial.Ran) { ran++ },
+		Observe: func(rules.Ran) { ran++ },
 	}
 	recording := func(yield func(*trial.Entry, error) bool) {
 		if !yield(&trial.Entry{At: began, Recording: trial.Form}, nil) {

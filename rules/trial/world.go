@@ -26,8 +26,8 @@ type Options struct {
 	// Retained is what is retained when the trial begins.
 	Retained []message.Message
 	// Observe, if not nil, is told of every run of a rule. It is called by several
-	// goroutines, and keeps nothing of what it gets.
-	Observe func(Ran)
+	// goroutines.
+	Observe func(rules.Ran)
 	// Ended, if not nil, is called with what an engine has to tell about its rules before
 	// it ends: when the trial does, and at each restart.
 	Ended func([]rules.FileStatus)
@@ -94,15 +94,14 @@ func Run(ctx context.Context, opt Options, play func(context.Context, *World) er
 func (w *World) start(ctx context.Context) error {
 	opt := w.opt.Engine
 	life := &engine{keeping: &keeping{Keeper: w.keeper}, ended: make(chan error, 1)}
-	opt.Languages = observed(opt.Languages, w.opt.Observe)
 	opt.Clock, opt.Keeper, opt.Fetcher, opt.Limits.Explained = w.clock, life.keeping, &w.web, -1
 	opt.Funcs = &w.funcs
 	var err error
 	if life.Engine, err = rules.New(opt); err != nil {
 		return err
 	}
-	if w.opt.ran != nil {
-		life.Tell(func(r rules.Ran) { w.opt.ran(w, r) })
+	if w.opt.ran != nil || w.opt.Observe != nil {
+		life.Tell(w.ran)
 	}
 	if err := life.Load(ctx, w.opt.Folder); err != nil {
 		return errors.Join(err, life.Close())
@@ -121,6 +120,16 @@ func (w *World) start(ctx context.Context) error {
 		return errors.Join(err, w.stop())
 	}
 	return nil
+}
+
+// ran tells of a run.
+func (w *World) ran(r rules.Ran) {
+	if w.opt.ran != nil {
+		w.opt.ran(w, r)
+	}
+	if w.opt.Observe != nil {
+		w.opt.Observe(r)
+	}
 }
 
 // stop cuts the power.
