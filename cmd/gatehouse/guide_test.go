@@ -210,6 +210,7 @@ var played = []struct{ contains, file string }{
 	{"use: blueprints/motion.yaml", "house.yaml"},
 	{"name: light on the stairs", "stairs.yaml"},
 	{"name: not at night", "refuse.yaml"},
+	{"name: what is the mode", "answer.yaml"},
 	{"msg.payload.open) publish(", "door.js"},
 	{"timer('off'", "off.ts"},
 	{"name: light follows the door\n    on: home/+/door\n    if: payload.open && not prev.open        #", "light.yaml"}, // of the README

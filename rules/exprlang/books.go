@@ -66,7 +66,7 @@ func (m *machine) adopt(s *rules.Standing, now time.Time) bool {
 		return false
 	}
 	due := now.Add(s.Left)
-	h := &parked{key: kept.Key, msg: kept.Msg.message(), prev: kept.Prev.message(), due: due}
+	h := &parked{key: kept.Key, msg: m.kept(kept.Msg), prev: m.kept(kept.Prev), due: due}
 	switch kind {
 	case kindRun:
 		return m.adoptRun(w, s, &kept, due)
@@ -86,7 +86,7 @@ func (m *machine) adopt(s *rules.Standing, now time.Time) bool {
 
 func (m *machine) adoptRun(w *flow, s *rules.Standing, kept *continuation, due time.Time) bool {
 	r := &run{
-		flow: w, id: s.ID, key: kept.Key, msg: kept.Msg.message(), prev: kept.Prev.message(),
+		flow: w, id: s.ID, key: kept.Key, msg: m.kept(kept.Msg), prev: m.kept(kept.Prev),
 		threads: kept.Threads, nextID: kept.Next, due: due, stands: true, queued: kept.Queued,
 	}
 	for _, t := range r.threads {

@@ -41,7 +41,7 @@ var ruleVariables = map[string]any{
 	"topic": "", "text": "", "origin": "", "parts": []string{}, "qos": 0, "retain": false, "now": time.Time{},
 }
 
-const variableNames = "payload, prev, text, topic, parts, qos, retain, origin, vars, time, sun, windows and edge"
+const variableNames = "payload, prev, text, topic, parts, qos, retain, origin, properties, vars, time, sun, windows and edge"
 
 // compilation is the way of one expression from source to bytecode.
 type compilation struct {

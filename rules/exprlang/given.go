@@ -19,12 +19,18 @@ type given struct {
 	get func(e *evaluator, path []step) any
 	// fields are the only names below it, one of which must follow; nil if anything may.
 	fields []string
+	// open is the one of them that has names of its own; "" is none.
+	open string
 	// fleeting says that the value may change while a message is judged.
 	fleeting bool
+	// ofMessage says that it is one of the message that is judged.
+	ofMessage bool
 }
 
 // below reports whether a step may follow a path.
-func (g *given) below(path []step) bool { return g.fields == nil || len(path) == 0 }
+func (g *given) below(path []step) bool {
+	return g.fields == nil || len(path) == 0 || g.open != "" && path[0].key == g.open
+}
 
 // ownNames is what the names of a rule file stand for, besides the message.
 type ownNames struct {
@@ -56,6 +62,8 @@ func (t *table) knowOwn(name string) bool {
 		t.add(slot{root: rootGiven, name: name, given: &given{get: t.own.variable, fleeting: true}})
 	case "time":
 		t.add(slot{root: rootGiven, name: name, given: &given{get: t.own.timeField, fields: timeFields}})
+	case "properties":
+		t.add(slot{root: rootGiven, name: name, given: &given{get: (*evaluator).property, fields: propertyKeys, open: userFields, ofMessage: true}})
 	case "sun":
 		t.add(slot{root: rootGiven, name: name, given: &given{get: t.own.sunField, fields: []string{"up", "elevation"}}})
 	default:

@@ -152,7 +152,7 @@ func (m *machine) openKey(w *flow, kind, key string, s *savedKey, now time.Time)
 	at := m.ago(s.At, now)
 	switch {
 	case kind == kindSilent && w.heard != nil:
-		l := &lastHeard{at: at, msg: s.Msg.message()}
+		l := &lastHeard{at: at, msg: m.kept(s.Msg)}
 		if old := w.heard[key]; old != nil {
 			l.quiet = old.quiet
 			if old.at.After(at) {
@@ -168,7 +168,7 @@ func (m *machine) openKey(w *flow, kind, key string, s *savedKey, now time.Time)
 	case kind == kindBurst && w.bursts != nil:
 		m.seq = max(m.seq, s.Burst) // a power cut may have left one that is over
 		if h := w.bursts[key]; h != nil && h.number == s.Burst {
-			h.msg, h.prev, h.due = s.Msg.message(), s.Prev.message(), at.Add(w.debounce)
+			h.msg, h.prev, h.due = m.kept(s.Msg), m.kept(s.Prev), at.Add(w.debounce)
 			return true
 		}
 	}
@@ -227,7 +227,7 @@ func (m *machine) saveKey(w *flow, n *notes, key string, put func(key string, va
 	case kindBurst:
 		if h := w.bursts[key]; h != nil {
 			s.At, s.Burst, msg, there = m.stamp(h.due.Add(-w.debounce), m.now), h.number, h.msg, true
-			s.Prev = keep(h.prev)
+			s.Prev = m.keep(h.prev)
 		}
 	}
 	name, whole := noteName(n.kind, w, key)
@@ -240,7 +240,7 @@ func (m *machine) saveKey(w *flow, n *notes, key string, put func(key string, va
 		}
 		return
 	}
-	s.Msg = keep(msg)
+	s.Msg = m.keep(msg)
 	bytes := s.Msg.size() + s.Prev.size()
 	if n.held+bytes > heldBytes {
 		s.Msg, s.Prev, bytes = &keptText{Topic: s.Msg.Topic}, nil, 0

@@ -102,12 +102,8 @@ func (p *properties) set(e *evaluator, m *message.Message) (err error) {
 			return fmt.Errorf("the response %w", err)
 		}
 	}
-	data, err := p.correlationData.field(e, "correlation data")
-	if err != nil {
+	if m.CorrelationData, err = p.correlation(e); err != nil {
 		return err
-	}
-	if p.correlationData != nil {
-		m.CorrelationData = []byte(data)
 	}
 	for i := range p.user {
 		value, err := p.user[i].value.field(e, "user property "+p.user[i].name)
@@ -120,6 +116,23 @@ func (p *properties) set(e *evaluator, m *message.Message) (err error) {
 		m.Expires = e.now.Add(p.expiry)
 	}
 	return nil
+}
+
+// correlation is the correlation data, which may be any bytes; nil for none.
+func (p *properties) correlation(e *evaluator) ([]byte, error) {
+	if p.correlationData == nil {
+		return nil, nil
+	}
+	data, err := p.correlationData.topicText(e)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > longestField:
+		return nil, fmt.Errorf("the correlation data has %d bytes, %d are the most", len(data), longestField)
+	case data == "":
+		return nil, nil
+	}
+	return []byte(data), nil
 }
 
 // field is the template as a text of a packet; "" for none.

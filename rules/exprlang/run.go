@@ -100,13 +100,13 @@ func (s *scope) value(name string) []byte {
 	return s.named[name]
 }
 
-// messageJSON is a message for expressions: its topic and payload.
+// messageJSON is a message for expressions: its topic, payload and properties.
 func messageJSON(m *message.Message) []byte {
 	if m == nil {
 		return nil
 	}
 	b := append(appendQuoted([]byte(`{"topic":`), m.Topic), `,"payload":`...)
-	return append(appendJSONOrText(b, m.Payload), '}')
+	return append(appendProperties(appendJSONOrText(b, m.Payload), m), '}')
 }
 
 // appendJSONOrText writes bytes that are JSON as they are, any others as text.

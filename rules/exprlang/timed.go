@@ -237,7 +237,7 @@ func timerID(kind string, w *flow, key string) string { return kind + "/" + w.wo
 
 // arm sets the timer of something that is held.
 func (m *machine) arm(kind string, w *flow, h *parked, now time.Time, out *rules.Outcome) error {
-	data, err := json.Marshal(continuation{Key: h.key, Msg: keep(h.msg), Prev: keep(h.prev), Number: h.number})
+	data, err := json.Marshal(continuation{Key: h.key, Msg: m.keep(h.msg), Prev: m.keep(h.prev), Number: h.number})
 	name, id := kind+"/"+w.rule.Name, timerID(kind, w, h.key)
 	if size := len(data) + len(name) + len(id); err == nil && size > continueBytes {
 		err = fmt.Errorf("it waits with %d bytes, its message among them, more than %d", size, continueBytes)

@@ -247,21 +247,23 @@ type keptText struct {
 	QoS     message.QoS `json:"q,omitempty"`
 	Retain  bool        `json:"r,omitempty"`
 	Origin  string      `json:"o,omitempty"`
+
+	Properties *keptProperties `json:"x,omitempty"`
 }
 
 func keep(m *message.Message) *keptText {
 	if m == nil {
 		return nil
 	}
-	return &keptText{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Origin: m.Origin}
+	return &keptText{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Origin: m.Origin, Properties: keepProperties(m)}
 }
 
-// size is how long its payload is.
+// size is how long its payload and properties are.
 func (k *keptText) size() int {
 	if k == nil {
 		return 0
 	}
-	return len(k.Payload)
+	return len(k.Payload) + k.Properties.size()
 }
 
 // message is the message again.
@@ -269,7 +271,27 @@ func (k *keptText) message() *message.Message {
 	if k == nil {
 		return nil
 	}
-	return &message.Message{Topic: k.Topic, Payload: k.Payload, QoS: k.QoS, Retain: k.Retain, Origin: k.Origin}
+	m := &message.Message{Topic: k.Topic, Payload: k.Payload, QoS: k.QoS, Retain: k.Retain, Origin: k.Origin}
+	k.Properties.set(m)
+	return m
+}
+
+// keep is the message as it goes into the store, where its expiry is one of the timeline.
+func (m *machine) keep(msg *message.Message) *keptText {
+	k := keep(msg)
+	if m.line != nil && k != nil && k.Properties != nil && !k.Properties.Expires.IsZero() {
+		k.Properties.Expires = m.line.Keep(k.Properties.Expires)
+	}
+	return k
+}
+
+// kept is the message that the store had.
+func (m *machine) kept(k *keptText) *message.Message {
+	msg := k.message()
+	if m.line != nil && msg != nil && !msg.Expires.IsZero() {
+		msg.Expires = m.line.Kept(msg.Expires)
+	}
+	return msg
 }
 
 // stand sets the timer of a run that waits.
@@ -282,7 +304,7 @@ func (m *machine) stand(r *run, call *rules.Call, out *rules.Outcome) error {
 			t.After = t.due.Sub(r.due)
 		}
 	}
-	data, err := json.Marshal(continuation{Key: r.key, Msg: keep(r.msg), Prev: keep(r.prev), Threads: r.threads, Next: r.nextID, Queued: r.queued})
+	data, err := json.Marshal(continuation{Key: r.key, Msg: m.keep(r.msg), Prev: m.keep(r.prev), Threads: r.threads, Next: r.nextID, Queued: r.queued})
 	if err != nil {
 		return fmt.Errorf("the run cannot be kept: %w", err)
 	}

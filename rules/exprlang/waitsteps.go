@@ -124,6 +124,10 @@ func (f *ruleFile) readsMessage(x *expression) bool {
 			if f.table.slots[i].path[0].key == "heard" {
 				return true
 			}
+		case rootGiven:
+			if f.table.slots[i].given.ofMessage {
+				return true
+			}
 		default:
 		}
 	}
@@ -235,4 +239,4 @@ func (f *ruleFile) localName(p pair) string {
 var runNames = []string{"with", "turn", "error", "heard", "trigger", "timed_out"}
 
 // otherNames are names that no variable of a run may have besides.
-var otherNames = []string{"vars", "time", "sun", "windows", "edge", "not", "and", "or", "in", "let", "if", "else", "true", "false", "nil"}
+var otherNames = []string{"vars", "time", "sun", "windows", "edge", "properties", "not", "and", "or", "in", "let", "if", "else", "true", "false", "nil"}

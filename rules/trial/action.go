@@ -77,6 +77,7 @@ type expect struct {
 	retain      bool
 	retainGiven bool
 	origin      string // "" does not matter
+	properties  []property
 }
 
 func (e *expect) run(_ context.Context, w *World) error {
@@ -104,6 +105,11 @@ func (e *expect) differs(m *message.Message, i int) string {
 		return fmt.Sprintf("the message on %s has retain %v, not %v", m.Topic, m.Retain, e.retain)
 	case e.origin != "" && m.Origin != e.origin:
 		return fmt.Sprintf("the message on %s is from %q, not %q", m.Topic, m.Origin, e.origin)
+	}
+	for i := range e.properties {
+		if why := e.properties[i].differs(m); why != "" {
+			return why
+		}
 	}
 	return ""
 }

@@ -59,6 +59,7 @@ func TestStepsThatHold(t *testing.T) {
 		"a verdict":               "\n      - {publish: raw/a, payload: {c: 101}, is: dropped}\n      - {publish: raw/a, payload: x, is: rejected, reason: 0x83}\n      - {publish: x, is: passed}",
 		"what a filter made":      "\n      - {publish: raw/a, payload: {c: 1}, is: changed}\n      - {expect: clean/a, payload: {c: 1}}",
 		"text as it is":           "\n      - {publish: raw/a, payload: '{\"c\": 1}'}\n      - {expect: clean/a, payload: {c: 1.0}}",
+		"properties":              "\n      - {publish: raw/a, payload: {c: 1}, content_type: t, response_topic: r, correlation_data: d, user_properties: {a: b, c: d}}\n      - {expect: clean/a, content_type: t, response_topic: r, correlation_data: d, user_properties: {c: d}}",
 		"a restart":               "\n      - advance: 30m\n      - {restart: true, down: 10m}\n      - advance: 1h\n      - expect: tick",
 		"a restart without clock": "\n      - {restart: true, clock: \"1970-01-01T00:00:00Z\"}\n      - set clock: 2026-01-01T00:00:00Z\n      - advance: 1h\n      - expect: tick",
 	} {
@@ -78,6 +79,8 @@ func TestStepsThatDoNotHold(t *testing.T) {
 		"another qos":     {opened + "      - {expect: home/#, qos: 0}", "QoS 1, not 0"},
 		"another retain":  {opened + "      - {expect: home/#, retain: false}", "retain true, not false"},
 		"another rule":    {opened + "      - {expect: home/#, from: rule/x}", `from "rule/light", not "rule/x"`},
+		"another type":    {opened + "      - {expect: home/#, content_type: text/plain}", `the content_type "", not "text/plain"`},
+		"another user":    {opened + "      - {expect: home/#, user_properties: {a: b}}", `the user property a "", not "b"`},
 		"too many":        {opened + opened + "      - expect: home/#", "2 messages on home/# came, not 1"},
 		"nothing":         {opened + "      - expect: garden/#", "no message on garden/# came, not 1"},
 		"something":       {opened + "      - expect none: home/#", "1 message on home/# came"},

@@ -152,16 +152,10 @@ func readPublish(r *reader, s *stepReader) action {
 	}
 	p.msg.QoS = message.QoS(max(0, s.takeNumber("qos", 2)))
 	p.msg.Retain, _ = s.takeBool("retain")
-	p.msg.ContentType = s.takeText("content_type")
-	p.msg.ResponseTopic = s.takeText("response_topic")
-	p.msg.CorrelationData = []byte(s.takeText("correlation_data"))
-	p.msg.Origin = s.takeText("from")
-	if n, found := s.take("user_properties"); found {
-		fields, _ := r.fields(n, "user_properties")
-		for _, f := range fields {
-			p.msg.UserProperties = append(p.msg.UserProperties, message.Property{Key: f.key, Value: r.text(f.value, "a user property")})
-		}
+	for _, field := range s.properties() {
+		field.set(&p.msg)
 	}
+	p.msg.Origin = s.takeText("from")
 	if n, found := s.take("is"); found {
 		action, known := becomes[r.text(n, "is")]
 		if !known {
@@ -192,6 +186,7 @@ func (r *reader) filter(n ast.Node) string {
 func readExpect(r *reader, s *stepReader) action {
 	e := &expect{filter: r.filter(s.verb.value), count: 1, qos: s.takeNumber("qos", 2), origin: s.takeText("from")}
 	e.retain, e.retainGiven = s.takeBool("retain")
+	e.properties = s.properties()
 	given := 0
 	if value, found := s.payload("payload"); found {
 		e.payloads = []any{value}
