@@ -46,6 +46,7 @@ type device struct {
 	refused  refusals
 	plans    plans
 	dueNow   []int             // the spans that are read
+	isDue    []bool            // by span, while they are found
 	reading  reading           // under way, or the last
 	revivals int               // of the unit, as far as they are taken into account
 	multiple map[Function]bool // single and mask writes that the unit does not know
@@ -93,6 +94,7 @@ func newDevice(spec *deviceSpec, b *bus) *device {
 		d.factors[i] = at
 	}
 	d.mutes, d.revivals = make([]mute, len(d.spans)), d.condition().revivals
+	d.isDue = make([]bool, len(d.spans))
 	return d
 }
 

@@ -65,6 +65,8 @@ func newDemand(s *deviceSpec) *demand {
 	d := newDevice(s, newBus("", nil, nil))
 	out := &demand{deviceSpec: *s, spans: d.spans}
 	out.points = nil
+	type scaled struct{ tick, factor int }
+	known := map[scaled]bool{}
 	for i, p := range s.points {
 		if p.Every <= 0 {
 			continue
@@ -76,8 +78,8 @@ func newDemand(s *deviceSpec) *demand {
 		}
 		t := &out.ticks[at]
 		t.points = append(t.points, i)
-		if f := d.factors[i]; f > 0 && !slices.Contains(t.points, f) {
-			t.points = append(t.points, f)
+		if f := d.factors[i]; f > 0 && !known[scaled{at, f}] {
+			t.points, known[scaled{at, f}] = append(t.points, f), true
 		}
 	}
 	return out

@@ -51,6 +51,7 @@ func (d *device) relent() { d.early = false }
 // the device keeps silent about.
 func (d *device) due(names []string) ([]int, error) {
 	due := d.dueNow[:0]
+	clear(d.isDue)
 	now := time.Now()
 	for _, name := range names {
 		i, ok := d.index[name]
@@ -62,8 +63,8 @@ func (d *device) due(names []string) ([]int, error) {
 			continue
 		}
 		due = append(due, i)
-		if f > 0 && !slices.Contains(due, f) {
-			due = append(due, f)
+		if f > 0 && !d.isDue[f] {
+			due, d.isDue[f] = append(due, f), true
 		}
 	}
 	d.dueNow = due

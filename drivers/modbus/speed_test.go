@@ -15,9 +15,10 @@ import (
 )
 
 // memoryConn is a Modbus TCP device without a network: what is written is answered at
-// once, and nothing is allocated. Register i holds i.
+// once, and nothing is allocated. Register i holds i, or what i is masked with.
 type memoryConn struct {
-	net.Conn // nil: what it is not asked for
+	net.Conn        // nil: what it is not asked for
+	mask     uint16 // of 0 changes nothing
 	out      []byte
 	at       int
 }
@@ -28,7 +29,11 @@ func (c *memoryConn) Write(b []byte) (int, error) {
 	binary.BigEndian.PutUint16(c.out[4:], 3+2*count)
 	c.out = append(c.out, byte(2*count))
 	for i := range count {
-		c.out = binary.BigEndian.AppendUint16(c.out, addr+i)
+		register := addr + i
+		if c.mask != 0 {
+			register &= c.mask
+		}
+		c.out = binary.BigEndian.AppendUint16(c.out, register)
 	}
 	return len(b), nil
 }
@@ -78,6 +83,27 @@ func BenchmarkReadUnchanged(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(names)), "ns/tag")
 		})
 	}
+}
+
+// BenchmarkReadScaled reads 1000 points, each scaled by a register of its own.
+func BenchmarkReadScaled(b *testing.B) {
+	const tags = 1000
+	d := newDriver(b, modbus.Options{Dial: func(context.Context, string, string) (net.Conn, error) { return &memoryConn{mask: 7}, nil }})
+	var file strings.Builder
+	file.WriteString("driver: modbus\ntcp: plc\npoints:\n")
+	names := make([]string, tags)
+	for i := range names {
+		names[i] = fmt.Sprintf("p%d", i)
+		fmt.Fprintf(&file, "  p%d: {holding: %d, scale_from: %d}\n", i, i, tags+i)
+	}
+	dev := open(b, d, file.String())
+	b.ReportAllocs()
+	for b.Loop() {
+		if readings, err := dev.Read(b.Context(), names); err != nil || len(readings) != tags {
+			b.Fatal(len(readings), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*tags), "ns/tag")
 }
 
 // BenchmarkReadTagsOverTCP reads the simulator over loopback, in requests of 125 registers: the
