@@ -88,6 +88,13 @@ func TestPeerServersFromNPM(t *testing.T) {
 		checkPeer(t, dev, 1)
 		checkNPMValues(t, dev, want)
 	})
+	t.Run("jsmodbus on a line", func(t *testing.T) {
+		near, far := socatPair(t)
+		nodePeer(t, "jsmodbus", "rtu", far)
+		dev := onLine(t, near, strings.Replace(peerPoints, "  missing: {holding: 200}\n", "", 1)+points)
+		checkPeerBut(t, dev, 1, "")
+		checkNPMValues(t, dev, want)
+	})
 }
 
 // onLine opens the unit 1 at the other end of a line when it answers.
@@ -109,12 +116,16 @@ func TestPeerLibmodbusOnALine(t *testing.T) {
 // Clients from npm find our server on a line, and in RTU frames over TCP.
 func TestServerServesClientsFromNPMOnALine(t *testing.T) {
 	modules := npmModules(t)
-	near, far := socatPair(t)
-	d := newDriver(t, modbus.Options{OpenSerial: func(context.Context, modbus.SerialConfig) (modbus.Port, error) {
-		return &filePort{File: near}, nil
-	}})
-	openShop(t, d, "serial: {port: "+near.Name()+", baud: 115200}")
-	cmd := exec.CommandContext(t.Context(), "node", "testdata/npm_client.js", "modbus-serial", "line", far)
-	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
-	wantAllRight(t, cmd)
+	for _, name := range []string{"modbus-serial", "jsmodbus"} {
+		t.Run(name, func(t *testing.T) {
+			near, far := socatPair(t)
+			d := newDriver(t, modbus.Options{OpenSerial: func(context.Context, modbus.SerialConfig) (modbus.Port, error) {
+				return &filePort{File: near}, nil
+			}})
+			openShop(t, d, "serial: {port: "+near.Name()+", baud: 115200}")
+			cmd := exec.CommandContext(t.Context(), "node", "testdata/npm_client.js", name, "line", far)
+			cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
+			wantAllRight(t, cmd)
+		})
+	}
 }

@@ -41,9 +41,19 @@ async function modbusSerial() {
 
 async function jsmodbus() {
   const { client } = require("jsmodbus");
-  const socket = new net.Socket();
-  const c = new client.TCP(socket, 1, 10000);
-  await new Promise((done) => { socket.on("connect", done); socket.connect({ host: "127.0.0.1", port: Number(port) }); });
+  let c, close;
+  if (frames === "line") {
+    const { SerialPort } = require("serialport");
+    const line = new SerialPort({ path: port, baudRate: 115200, autoOpen: false });
+    c = new client.RTU(line, 1, 10000);
+    await new Promise((done, failed) => line.open((e) => (e ? failed(e) : done())));
+    close = () => new Promise((done) => line.close(done));
+  } else {
+    const socket = new net.Socket();
+    c = new client.TCP(socket, 1, 10000);
+    await new Promise((done) => { socket.on("connect", done); socket.connect({ host: "127.0.0.1", port: Number(port) }); });
+    close = async () => socket.destroy();
+  }
   const bits = (r, n) => r.response.body.valuesAsArray.slice(0, n).map(Boolean);
   const words = (r) => Array.from(r.response.body.valuesAsArray);
   return {
@@ -58,7 +68,7 @@ async function jsmodbus() {
       const id = await c.readDeviceIdentification(1, 0);
       assert.deepStrictEqual(id.response.body._objects.map((o) => String(o.value)), ["Gatehouse", "modbus-server", "1"]);
     },
-    close: async () => socket.destroy(),
+    close,
   };
 }
 

@@ -1,5 +1,7 @@
 // A server of Modbus: npm_server.js modbus-serial|jsmodbus tcp|rtu PORT|DEVICE
 //
+// That of jsmodbus on a line answers every unit.
+//
 // The registers are those of pymodbus_server.py's unit 1; from 120 on there are values
 // that Node's Buffer has written, in each order (see npmValues in peersnpm_test.go).
 "use strict";
@@ -55,13 +57,19 @@ function modbusSerial() {
 
 function jsmodbus() {
   const { server } = require("jsmodbus");
-  const listener = new net.Server();
   const packed = (b) => {
     const out = Buffer.alloc(N / 8);
     b.forEach((v, i) => { out[i >> 3] |= v << (i & 7); });
     return out;
   };
-  new server.TCP(listener, { coils: packed(coils), discrete: packed(discrete), holding, input });
+  const registers = { coils: packed(coils), discrete: packed(discrete), holding, input };
+  if (kind === "rtu") {
+    const { SerialPort } = require("serialport");
+    new server.RTU(new SerialPort({ path: place, baudRate: 115200 }), registers);
+    return;
+  }
+  const listener = new net.Server();
+  new server.TCP(listener, registers);
   listener.listen(Number(place), "127.0.0.1");
 }
 
