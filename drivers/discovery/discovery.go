@@ -28,11 +28,15 @@ func Conventions() []string { return []string{HomeAssistant, Sparkplug, Homie} }
 // which is the gateway: else it would not hear what an earlier run has left.
 const SubscriptionName = "discovery"
 
-// Options are what a [Publisher] is made of. Devices is required.
+// Options are what a [Publisher] is made of. Devices and Retained are required.
 type Options struct {
 	// Devices tells which devices there are, and a channel that is closed when that
 	// changes. It may be called at any time.
 	Devices func() ([]drivers.Description, <-chan struct{})
+	// Retained are the retained messages that a topic filter matches now. It is called
+	// once the bus has taken a subscription to the filter: what an earlier run has left is
+	// known for certain before anything is announced.
+	Retained func(filter string) []message.Message
 	// All are the conventions of the devices whose file does not name any.
 	All []string
 	// Node names this gateway among others in identifiers. Empty means "gatehouse".
@@ -80,6 +84,9 @@ type Publisher struct{ opts Options }
 func New(o Options) (*Publisher, error) {
 	if o.Devices == nil {
 		return nil, errors.New("cannot publish devices: there is nobody to tell which there are")
+	}
+	if o.Retained == nil {
+		return nil, errors.New("cannot publish devices: there is nobody to tell what is retained")
 	}
 	for _, name := range o.All {
 		if !slices.Contains(Conventions(), name) {
@@ -137,7 +144,8 @@ func (p *Publisher) Run(ctx context.Context, bus message.Bus) error {
 // convention is one way to publish devices. The loop alone calls it.
 type convention interface {
 	name() string
-	// filters are what it hears, retained messages first, while it has these devices.
+	// filters are what it hears, retained messages before anything is announced, while it
+	// has these devices.
 	filters(devices []*device) []string
 	// announce tells of the devices that are new or described otherwise than before.
 	announce(ctx context.Context, devices []*device)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -375,25 +376,33 @@ func (h *homie) hearDescription(id string, payload []byte) {
 // set makes a command of what a controller wants, if it can be a value of the property
 // and may be written. Then it is the target, byte by byte: what is not accepted is none
 // (Homie 5, Target attribute).
-func (h *homie) set(ctx context.Context, n *homieDevice, p *point, m *message.Message) {
-	hp := n.properties[p.Name]
-	v, ok := parseHomie(hp, m.Payload)
-	why := "this cannot be set"
-	if ok && hp.Settable {
-		err := p.Permits(v) // of names and flags the host knows better
-		if err == nil || v.Kind() == drivers.Text || v.Kind() == drivers.JSON {
-			why = ""
-		} else {
-			why = err.Error()
-		}
-	}
-	if why != "" {
+func (h *homie) set(ctx context.Context, n *homieDevice, told *point, m *message.Message) {
+	hp := n.properties[told.Name]
+	d, p, v, err := h.wanted(n, told, m.Payload)
+	if err != nil {
 		h.run.publish(ctx, message.Message{
-			Topic: h.topic(n.id, "$log", "warn"), Payload: []byte(hp.path + ": " + why), QoS: message.AtLeastOnce,
+			Topic: h.topic(n.id, "$log", "warn"), Payload: []byte(hp.path + ": " + err.Error()), QoS: message.AtLeastOnce,
 		})
 		return
 	}
-	h.run.publish(ctx, retained(h.topic(n.id, hp.path, "$target"), bytes.Clone(m.Payload)), n.device.command(p, v, m))
+	h.run.publish(ctx, retained(h.topic(n.id, hp.path, "$target"), bytes.Clone(m.Payload)), d.command(p, v, m))
+}
+
+// wanted is the value that a controller wants a property to have, and its device and
+// point as they are now.
+func (h *homie) wanted(n *homieDevice, told *point, payload []byte) (d *device, p *point, v drivers.Value, err error) {
+	hp := n.properties[told.Name]
+	if d, p, err = h.run.now(n.device, told); err != nil {
+		return nil, nil, v, err
+	}
+	v, ok := parseHomie(hp, payload)
+	if !ok || !hp.Settable || !p.settable() {
+		return nil, nil, v, errors.New("this cannot be set")
+	}
+	if v.Kind() != drivers.Text && v.Kind() != drivers.JSON { // of names and flags the host knows better
+		err = p.Permits(v)
+	}
+	return d, p, v, err
 }
 
 // parseHomie reads a value of a property.

@@ -26,6 +26,7 @@ type house struct {
 	t    *testing.T
 	bus  *drivertest.Bus
 	opts discovery.Options
+	late bool // what is retained comes late
 	stop func()
 
 	mu      sync.Mutex
@@ -57,7 +58,11 @@ func (h *house) start() {
 	}
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx, h.bus) }()
+	var bus message.Bus = h.bus
+	if h.late {
+		bus = lateBus{bus}
+	}
+	go func() { done <- p.Run(ctx, bus) }()
 	var once sync.Once
 	h.stop = func() {
 		once.Do(func() {
@@ -99,7 +104,7 @@ func in(t *testing.T, all []string, f func(t *testing.T, h *house)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := &house{t: t, bus: drivertest.NewBus(), changed: make(chan struct{}), stop: func() {}}
-		h.opts = discovery.Options{Devices: h.described, All: all, Version: "1.2"}
+		h.opts = discovery.Options{Devices: h.described, Retained: h.bus.Standing, All: all, Version: "1.2"}
 		f(t, h)
 		h.stop()
 	})
@@ -157,17 +162,19 @@ func tree(t *testing.T, payload string) func(path string) any {
 
 func TestNew(t *testing.T) {
 	devices := func() ([]drivers.Description, <-chan struct{}) { return nil, nil }
+	retained := drivertest.NewBus().Standing
 	for _, c := range []struct {
 		behaviour string
 		opts      discovery.Options
 		want      string
 	}{
-		{"somebody has to tell the devices", discovery.Options{}, "nobody to tell"},
-		{"a convention has a name", discovery.Options{Devices: devices, All: []string{"knx"}}, `"knx" is not one of homeassistant, sparkplug, homie`},
-		{"a node is a word", discovery.Options{Devices: devices, Node: "a/b"}, `the node "a/b" may have letters`},
-		{"a node has a letter", discovery.Options{Devices: devices, Node: "--"}, `needs a letter or digit`},
-		{"a group is one level", discovery.Options{Devices: devices, Sparkplug: discovery.SparkplugOptions{Group: "a/b"}}, `"a/b" is not one level`},
-		{"a prefix is a topic", discovery.Options{Devices: devices, HomeAssistant: discovery.HomeAssistantOptions{Prefix: "a/#"}}, `"a/#" is not a topic`},
+		{"somebody has to tell the devices", discovery.Options{}, "nobody to tell which"},
+		{"somebody has to tell what is retained", discovery.Options{Devices: devices}, "nobody to tell what"},
+		{"a convention has a name", discovery.Options{Devices: devices, Retained: retained, All: []string{"knx"}}, `"knx" is not one of homeassistant, sparkplug, homie`},
+		{"a node is a word", discovery.Options{Devices: devices, Retained: retained, Node: "a/b"}, `the node "a/b" may have letters`},
+		{"a node has a letter", discovery.Options{Devices: devices, Retained: retained, Node: "--"}, `needs a letter or digit`},
+		{"a group is one level", discovery.Options{Devices: devices, Retained: retained, Sparkplug: discovery.SparkplugOptions{Group: "a/b"}}, `"a/b" is not one level`},
+		{"a prefix is a topic", discovery.Options{Devices: devices, Retained: retained, HomeAssistant: discovery.HomeAssistantOptions{Prefix: "a/#"}}, `"a/#" is not a topic`},
 	} {
 		t.Run(c.behaviour, func(t *testing.T) {
 			if _, err := discovery.New(c.opts); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -41,8 +41,8 @@ func newRun(o *Options, bus message.Bus) *run {
 		opts: o, bus: bus, log: o.Log,
 		devices: make(map[string]*device), changed: make(map[*device]bool), failed: make(chan error, 2),
 	}
-	r.commands = &hearing{run: r, name: SubscriptionName}
-	r.values = &hearing{run: r, name: SubscriptionName + " values"}
+	r.commands = &hearing{run: r, name: SubscriptionName, batches: make(chan []message.Message)}
+	r.values = &hearing{run: r, name: SubscriptionName + " values", retained: true, batches: make(chan []message.Message)}
 	r.conventions = []convention{newHomeAssistant(r), newEdgeNode(r), newHomie(r)}
 	return r
 }
@@ -71,9 +71,7 @@ func (r *run) follow(ctx context.Context) error {
 			r.take(ctx, batch)
 		case batch := <-r.commands.batches:
 			for i := range batch {
-				for _, c := range r.conventions {
-					c.hear(ctx, &batch[i])
-				}
+				r.hear(ctx, &batch[i])
 			}
 		case <-r.timers.next():
 			r.timers.run(ctx)
@@ -163,19 +161,50 @@ func (d *device) topics() []string {
 	return all
 }
 
-// hearFilters changes the subscriptions to what is to be heard now.
+// hearFilters changes the subscriptions to what is to be heard now. What stands on
+// filters of a convention that are new is heard before anything is announced.
 func (r *run) hearFilters(ctx context.Context) {
-	var filters []string
+	var filters, added []string
 	for _, c := range r.conventions {
 		if mine := r.of(c); len(mine) > 0 {
 			filters = append(filters, c.filters(mine)...)
 		}
 	}
+	for _, f := range filters {
+		if !slices.Contains(r.commands.filters, f) {
+			added = append(added, f)
+		}
+	}
 	r.commands.change(ctx, filters)
+	for _, f := range added {
+		if ctx.Err() != nil {
+			return
+		}
+		for _, m := range r.opts.Retained(f) {
+			m.Retain = true
+			r.hear(ctx, &m)
+		}
+	}
 	filters = slices.Collect(maps.Keys(r.routes))
 	filters = slices.AppendSeq(slices.AppendSeq(filters, maps.Keys(r.states)), maps.Keys(r.details))
 	slices.Sort(filters)
 	r.values.change(ctx, slices.Compact(filters))
+}
+
+// hear gives a message to the conventions.
+func (r *run) hear(ctx context.Context, m *message.Message) {
+	for _, c := range r.conventions {
+		c.hear(ctx, m)
+	}
+}
+
+// now is a point as its device is described now: a convention has an older description
+// until it has announced the newer one.
+func (r *run) now(d *device, p *point) (*device, *point, error) {
+	if is := r.devices[d.Name]; is != nil && is.byName[p.Name] != nil {
+		return is, is.byName[p.Name], nil
+	}
+	return nil, nil, fmt.Errorf("point %q is no more", p.Name)
 }
 
 // of are the devices of a convention, by name.
@@ -295,41 +324,48 @@ func retained(topic string, payload []byte) message.Message {
 	return message.Message{Topic: topic, Payload: payload, QoS: message.AtLeastOnce, Retain: true}
 }
 
-// hearing is a subscription that stands for a while, then another one with other
-// filters. Each begins with the retained messages.
+// hearing is a subscription that stands from its first filters on.
 type hearing struct {
-	run     *run
-	name    string
-	filters []string
-	batches chan []message.Message
-	stop    context.CancelFunc
-	done    sync.WaitGroup
+	run      *run
+	name     string
+	retained bool     // what stands on new filters comes first
+	filters  []string // that it stands on
+	batches  chan []message.Message
+	stop     context.CancelFunc // nil if it does not stand yet
+	done     sync.WaitGroup
 }
 
-// change replaces the filters. What has not been taken of the former subscription is
-// dropped: retained messages come again.
+// change replaces the filters, between two messages: what was accepted before is heard
+// too. It returns when the new ones stand, or when there is no hope of that.
 func (h *hearing) change(ctx context.Context, filters []string) {
 	if slices.Equal(filters, h.filters) {
 		return
 	}
-	h.wait()
 	h.filters = filters
-	if len(filters) == 0 {
-		h.batches = nil
+	if h.stop == nil {
+		h.stand(ctx)
 		return
 	}
+	if err := h.run.bus.Resubscribe(ctx, h.name, filters); err != nil && ctx.Err() == nil {
+		h.fail(err)
+	}
+}
+
+// stand subscribes, and waits until the filters stand.
+func (h *hearing) stand(ctx context.Context) {
 	own, cancel := context.WithCancel(ctx)
-	h.stop, h.batches = cancel, make(chan []message.Message)
-	batches := h.batches
+	h.stop = cancel
+	subscription := message.Subscription{
+		Name: h.name, Filters: h.filters, QoS: message.AtLeastOnce, Retained: h.retained,
+	}
+	stands, ended := make(chan struct{}), make(chan struct{})
+	subscription.Ready = func() { close(stands) }
 	h.done.Go(func() {
-		err := h.run.bus.Subscribe(own, message.Subscription{
-			Name: h.name, Filters: filters, QoS: message.AtLeastOnce, Retained: true,
-		}, func(ctx context.Context, batch []message.Message) error {
+		defer close(ended)
+		err := h.run.bus.Subscribe(own, subscription, func(ctx context.Context, batch []message.Message) error {
 			select {
-			case batches <- slices.Clone(batch):
+			case h.batches <- slices.Clone(batch):
 				return nil
-			case <-own.Done():
-				return own.Err()
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -340,15 +376,26 @@ func (h *hearing) change(ctx context.Context, filters []string) {
 		if err == nil {
 			err = errEnded
 		}
-		h.run.failed <- fmt.Errorf("cannot hear the devices: %w", err)
+		h.fail(err)
 	})
+	select {
+	case <-stands:
+	case <-ended:
+	}
+}
+
+// fail ends the run; the first reason counts.
+func (h *hearing) fail(err error) {
+	select {
+	case h.run.failed <- fmt.Errorf("cannot hear the devices: %w", err):
+	default:
+	}
 }
 
 // wait ends the subscription.
 func (h *hearing) wait() {
 	if h.stop != nil {
 		h.stop()
-		h.stop = nil
 	}
 	h.done.Wait()
 }

@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime"
@@ -453,24 +454,25 @@ func (n *edgeNode) nodeCommand(ctx context.Context, m *message.Message) {
 // deviceCommand makes commands on control topics of a DCMD.
 func (n *edgeNode) deviceCommand(ctx context.Context, id string, m *message.Message) {
 	for _, c := range n.command(m) {
-		target, err := n.target(id, &c)
+		target, d, p, err := n.target(id, &c)
 		if err != nil {
 			n.run.log.Warn("a Sparkplug command was refused", "topic", m.Topic, "metric", c.name, "alias", c.alias, "error", err)
 			continue
 		}
 		v := c.valueFor(target.kind)
-		if target.point.kind == object { // it was told as a text
+		if p.kind == object { // it was told as a text
 			if o, err := drivers.ParseValue([]byte(v.String())); err == nil {
 				v = o
 			}
 		}
-		n.run.publish(ctx, target.owner.device.command(target.point, v, m))
+		n.run.publish(ctx, d.command(p, v, m))
 	}
 }
 
-// target is the metric that a command means, by its alias or its name.
-func (n *edgeNode) target(id string, c *metric) (*nodeMetric, error) {
-	t := n.aliases[c.alias]
+// target is the metric that a command means, by its alias or its name, and its device and
+// point as they are now.
+func (n *edgeNode) target(id string, c *metric) (t *nodeMetric, d *device, p *point, err error) {
+	t = n.aliases[c.alias]
 	if c.alias == 0 {
 		for _, nd := range n.devices {
 			if nd.id == id {
@@ -478,15 +480,18 @@ func (n *edgeNode) target(id string, c *metric) (*nodeMetric, error) {
 			}
 		}
 	}
-	switch {
-	case t == nil || t.owner.id != id:
-		return nil, fmt.Errorf("the device has no such metric")
-	case !t.point.settable():
-		return nil, fmt.Errorf("point %q cannot be written", t.point.Name)
-	case c.value.IsNull():
-		return nil, fmt.Errorf("it has no value")
+	if t == nil || t.owner.id != id {
+		return nil, nil, nil, errors.New("the device has no such metric")
 	}
-	return t, nil
+	d, p, err = n.run.now(t.owner.device, t.point)
+	switch {
+	case err != nil:
+	case !p.settable():
+		err = fmt.Errorf("point %q cannot be written", p.Name)
+	case c.value.IsNull():
+		err = errors.New("it has no value")
+	}
+	return t, d, p, err
 }
 
 func (n *edgeNode) end(ctx context.Context) { n.death(ctx) }

@@ -26,9 +26,11 @@ type Bus struct {
 }
 
 type subscriber struct {
-	filters []string
-	queue   []message.Message
-	wake    chan struct{} // capacity 1
+	name     string
+	retained bool // what stands on new filters comes first
+	filters  []string
+	queue    []message.Message
+	wake     chan struct{} // capacity 1
 }
 
 // NewBus returns an empty bus.
@@ -139,16 +141,25 @@ func (b *Bus) stand(sub message.Subscription) (*subscriber, error) {
 	if err := validFilters(sub.Filters); err != nil {
 		return nil, err
 	}
-	s := &subscriber{filters: sub.Filters, wake: make(chan struct{}, 1)}
+	s := &subscriber{name: sub.Name, retained: sub.Retained, wake: make(chan struct{}, 1)}
 	b.subs[sub.Name] = s
-	if sub.Retained {
-		for _, m := range b.retained {
-			if m.Origin != sub.Name && s.hears(m.Topic) {
-				s.put(m)
-			}
+	b.refilter(s, sub.Filters)
+	return s, nil
+}
+
+// refilter gives a subscriber other filters, and the retained messages of those that are
+// new if it wants them. b.mu is held.
+func (b *Bus) refilter(s *subscriber, filters []string) {
+	added := slices.DeleteFunc(slices.Clone(filters), func(f string) bool { return slices.Contains(s.filters, f) })
+	s.filters = slices.Clone(filters)
+	if !s.retained {
+		return
+	}
+	for _, m := range b.retained {
+		if m.Origin != s.name && slices.ContainsFunc(added, func(f string) bool { return topic.Match(f, m.Topic) }) {
+			s.put(m)
 		}
 	}
-	return s, nil
 }
 
 func validFilters(filters []string) error {
@@ -185,7 +196,7 @@ func (b *Bus) Resubscribe(_ context.Context, name string, filters []string) erro
 	if err := validFilters(filters); err != nil {
 		return err
 	}
-	s.filters = filters
+	b.refilter(s, filters)
 	return nil
 }
 
@@ -229,6 +240,19 @@ func (b *Bus) Payloads(filter string) []string {
 		all = append(all, string(m.Payload))
 	}
 	return all
+}
+
+// Standing are the retained messages whose topics the filter matches, in no order.
+func (b *Bus) Standing(filter string) []message.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []message.Message
+	for _, m := range b.retained {
+		if topic.Match(filter, m.Topic) {
+			found = append(found, m)
+		}
+	}
+	return found
 }
 
 // Retained is the payload of the retained message of a topic; empty is none.

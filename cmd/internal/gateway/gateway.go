@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -141,7 +142,9 @@ func New(cfg *config.Config, opt Options) (*Gateway, error) {
 		return nil, err
 	}
 	g.discovery, err = discovery.New(discovery.Options{
-		Devices: g.devices.Described, All: cfg.Discovery.Devices, Node: cfg.Discovery.Node,
+		Devices:  g.devices.Described,
+		Retained: func(filter string) []message.Message { return g.broker.Retained(filter, math.MaxInt) },
+		All:      cfg.Discovery.Devices, Node: cfg.Discovery.Node,
 		Version: opt.Version, Log: opt.Log.With("part", "discovery"),
 		HomeAssistant: discovery.HomeAssistantOptions{Prefix: cfg.Discovery.HomeAssistant.Prefix},
 		Sparkplug:     discovery.SparkplugOptions{Group: cfg.Discovery.Sparkplug.Group, PrimaryHost: cfg.Discovery.Sparkplug.PrimaryHost},
