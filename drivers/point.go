@@ -127,6 +127,29 @@ func (p *Point) Permits(v Value) error {
 	return nil
 }
 
+// Nearest is the number that is nearest to v of those that are whole steps from Min, or
+// from 0 if there is none, and the greater one of two that are as near. It may be outside
+// of Min and Max. What is no number stays as it is, and so does any if there is no Step.
+func (p *Point) Nearest(v Value) Value {
+	n, step := rational(v), rational(p.Step)
+	if n == nil || step == nil || step.Sign() <= 0 {
+		return v
+	}
+	lowest := rational(p.Min)
+	if lowest == nil {
+		lowest = new(big.Rat)
+	}
+	n.Add(n.Quo(n.Sub(n, lowest), step), big.NewRat(1, 2))
+	whole := new(big.Int).Div(n.Num(), n.Denom()) // rounds down, as the denominator is positive
+	n.Add(n.Mul(n.SetInt(whole), step), lowest)
+	digits, _ := n.FloatPrec() // all are decimals
+	near, err := ParseNumber(n.FloatString(digits))
+	if err != nil {
+		return v
+	}
+	return near
+}
+
 // within says which numbers may be written: ", which is 5 to 30 in steps of 0.5".
 func (p *Point) within() string {
 	s := ", which is "

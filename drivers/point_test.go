@@ -54,6 +54,43 @@ func TestRangeOfWrites(t *testing.T) {
 	})
 }
 
+func TestNearest(t *testing.T) {
+	number := func(s string) drivers.Value {
+		if s == "" {
+			return drivers.Value{}
+		}
+		v, err := drivers.ParseNumber(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	for _, c := range []struct{ low, step, value, want string }{
+		{"", "0.5", "20.3", "20.5"},
+		{"", "0.5", "20.25", "20.5"},
+		{"", "0.5", "-20.25", "-20"},
+		{"", "0.5", "-20.3", "-20.5"},
+		{"0.1", "0.5", "20.3", "20.1"},
+		{"-5", "3", "-9", "-8"}, // also below the least
+		{"0.1", "0.1", "0.3", "0.3"},
+		{"", "0.1", "1e3", "1000"},
+		{"", "0.000000000000000001", "0.1", "0.1"},
+		{"", "7", "18446744073709551615", "18446744073709551614"},
+		{"", "7", "9223372036854775807", "9223372036854775807"}, // exactly 7 times
+		{"", "2", "9223372036854775807", "9223372036854775808"},
+		{"", "", "20.3", "20.3"},
+	} {
+		p := drivers.Point{Min: number(c.low), Step: number(c.step)}
+		if got := p.Nearest(number(c.value)); !got.Equal(number(c.want)) {
+			t.Errorf("steps of %s from %q: want %s for %s, got %v", c.step, c.low, c.want, c.value, got)
+		}
+	}
+	p := drivers.Point{Step: drivers.IntValue(1)}
+	if got := p.Nearest(drivers.TextValue("warm")); !got.Equal(drivers.TextValue("warm")) {
+		t.Errorf("want a text as it is, got %v", got)
+	}
+}
+
 func TestPointKeysAreJudged(t *testing.T) {
 	for point, want := range map[string]string{
 		"a: {min: 5, max: 4}":                      `d.yaml:4:12: point "a": min 5 is above max 4`,

@@ -215,7 +215,7 @@ func homieType(p *point) (datatype, format string) {
 		}
 		if !p.Min.IsNull() || !p.Max.IsNull() || !p.Step.IsNull() {
 			format = numberText(p.Min) + ":" + numberText(p.Max)
-			if !p.Step.IsNull() {
+			if homieCounts(p) {
 				format += ":" + numberText(p.Step)
 			}
 		}
@@ -225,6 +225,13 @@ func homieType(p *point) (datatype, format string) {
 	case text, unknown:
 	}
 	return "string", ""
+}
+
+// homieCounts reports whether there are steps that Homie counts as the device does, which
+// is from the least value, or from 0: Homie counts from the least value, else from the
+// greatest, else from the present one, which is whole steps from 0 (Homie 5, Formats).
+func homieCounts(p *point) bool {
+	return !p.Step.IsNull() && (!p.Min.IsNull() || p.Max.IsNull() || numberText(p.Nearest(p.Max)) == numberText(p.Max))
 }
 
 func numberText(v drivers.Value) string {
@@ -400,6 +407,7 @@ func (h *homie) wanted(n *homieDevice, told *point, payload []byte) (d *device, 
 		return nil, nil, v, errors.New("this cannot be set")
 	}
 	if v.Kind() != drivers.Text && v.Kind() != drivers.JSON { // of names and flags the host knows better
+		v = p.Nearest(v) // a controller may count on that (Homie 5, Formats)
 		err = p.Permits(v)
 	}
 	return d, p, v, err

@@ -1,6 +1,7 @@
 package discovery_test
 
 import (
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -107,8 +108,13 @@ func TestHomieSet(t *testing.T) {
 		{"points/setpoint", "22.5", "home/hall/setpoint/set 22.5"},
 		{"points/setpoint", "2.25e1", "home/hall/setpoint/set 22.5"},
 		{"points/setpoint", "warm", ""},
-		{"points/setpoint", "30.5", ""}, // above what may be written
-		{"points/setpoint", "20.3", ""}, // between two steps
+		{"points/setpoint", "30.5", ""},                            // above what may be written
+		{"points/setpoint", "20.3", "home/hall/setpoint/set 20.5"}, // between two steps: the nearest (Homie 5, Formats)
+		{"points/setpoint", "20.25", "home/hall/setpoint/set 20.5"},
+		{"points/setpoint", "30.2", "home/hall/setpoint/set 30"}, // the bounds are for what is rounded
+		{"points/setpoint", "30.25", ""},
+		{"points/setpoint", "4.75", "home/hall/setpoint/set 5"},
+		{"points/setpoint", "4.74", ""},
 		{"points/label", "21", `home/hall/label/set "21"`},
 		{"points/label", "\x00", `home/hall/label/set ""`},
 		{"points/label", "", ""},
@@ -152,6 +158,38 @@ func TestHomieSet(t *testing.T) {
 				t.Errorf("want no command, got %d", n)
 			}
 		})
+	})
+}
+
+// A controller counts steps from the least, else from the greatest value: they are told if
+// they are those of the device, which counts from 0 without a least one.
+func TestHomieSteps(t *testing.T) {
+	in(t, []string{discovery.Homie}, func(t *testing.T, h *house) {
+		d := drivers.Description{Name: "hall", Topic: "home/hall"}
+		want := make(map[string]any)
+		for i, c := range []struct {
+			low, high, step drivers.Value
+			format          any
+		}{
+			{dec(1, -1), drivers.Value{}, dec(5, -1), "0.1::0.5"},
+			{drivers.Value{}, dec(300, -1), dec(5, -1), ":30:0.5"},
+			{drivers.Value{}, dec(302, -1), dec(5, -1), ":30.2"},
+			{drivers.Value{}, drivers.Value{}, dec(5, -1), "::0.5"},
+			{dec(1, -1), dec(302, -1), dec(5, -1), "0.1:30.2:0.5"},
+			{drivers.Value{}, drivers.Value{}, drivers.Value{}, nil},
+		} {
+			p := drivers.Point{Name: fmt.Sprintf("p%d", i), Writable: true, Min: c.low, Max: c.high, Step: c.step}
+			d.Points, want[p.Name] = append(d.Points, p), c.format
+			h.say("home/hall/"+p.Name, "1.5")
+		}
+		h.have(d)
+		h.start()
+		get := tree(t, h.bus.Retained(homieHall+"$description"))
+		for name, format := range want {
+			if got := get("nodes.points.properties." + name + ".format"); got != format {
+				t.Errorf("%s: want %v, got %v", name, format, got)
+			}
+		}
 	})
 }
 
