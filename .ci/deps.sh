@@ -13,6 +13,7 @@ if [ ${#packages[@]} -eq 0 ]; then
 		mosquitto                         # a foreign broker, to compare with
 		socat                             # pairs of serial lines
 		python3-pymodbus python3-serial python3-serial-asyncio # a foreign Modbus server, TCP and RTU
+		python3-jinja2                    # renders the templates that Home Assistant is told
 		libmodbus-dev pkgconf mbpoll      # another one that a test compiles, and a client
 		dpkg                              # looks into the .debs
 		systemd                           # systemd-analyze judges the unit

@@ -44,11 +44,11 @@ var haBinary = strings.Fields(`battery battery_charging carbon_monoxide cold con
 // (home-assistant.io/integrations/sensor.mqtt and so on), abbreviated as in
 // home-assistant.io/integrations/mqtt/#supported-abbreviations; the required ones first.
 var haKeys = map[string]struct{ required, optional string }{
-	"sensor":        {"stat_t", "val_tpl dev_cla stat_cla unit_of_meas ops ent_cat"},
+	"sensor":        {"stat_t", "val_tpl json_attr_t json_attr_tpl dev_cla stat_cla unit_of_meas ops ent_cat"},
 	"binary_sensor": {"stat_t", "val_tpl dev_cla pl_on pl_off ent_cat"},
 	"switch":        {"cmd_t", "cmd_tpl stat_t val_tpl pl_on pl_off stat_on stat_off dev_cla ent_cat"},
-	"number":        {"cmd_t", "cmd_tpl stat_t val_tpl min max step mode dev_cla unit_of_meas ent_cat"},
-	"select":        {"cmd_t ops", "cmd_tpl stat_t val_tpl ent_cat"},
+	"number":        {"cmd_t", "cmd_tpl stat_t val_tpl json_attr_t json_attr_tpl min max step mode dev_cla unit_of_meas ent_cat"},
+	"select":        {"cmd_t ops", "cmd_tpl stat_t val_tpl json_attr_t json_attr_tpl ent_cat"},
 	"text":          {"cmd_t", "cmd_tpl stat_t val_tpl min max mode pattern ent_cat"},
 	"button":        {"cmd_t", "cmd_tpl pl_prs dev_cla ent_cat"},
 }
@@ -132,7 +132,14 @@ func TestHomeAssistantTakesWhatIsTold(t *testing.T) {
 		add(drivers.Point{Name: "all", Flags: drivers.Flags{{Bit: 0, Name: word}}}, fmt.Sprintf(`{%q:true}`, word))
 	}
 	for _, bounds := range [][3]drivers.Value{
-		{drivers.IntValue(2e9)}, {{}, drivers.IntValue(-2e9)}, {drivers.IntValue(5), drivers.IntValue(5)}, {{}, {}, dec(1, -6)}, {dec(-1, 30), dec(1, 30)},
+		{drivers.IntValue(2e9)},
+		{{}, drivers.IntValue(-2e9)},
+		{drivers.IntValue(5), drivers.IntValue(5)},
+		{{}, {}, dec(1, -6)},
+		{dec(-1, 30), dec(1, 30)},
+		{{}, {}, dec(1, 300)},
+		{dec(1, 308)},
+		{{}, dec(-1, 308)},
 	} {
 		add(drivers.Point{Name: "bounds", Writable: true, Min: bounds[0], Max: bounds[1], Step: bounds[2]}, "5")
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -60,27 +61,29 @@ type haTopic struct {
 
 // haComponent is one entity; one of nothing but its platform is removed.
 type haComponent struct {
-	Platform        string   `json:"p"`
-	Name            string   `json:"name,omitempty"`
-	UniqueID        string   `json:"unique_id,omitempty"`
-	StateTopic      string   `json:"stat_t,omitempty"`
-	ValueTemplate   string   `json:"val_tpl,omitempty"`
-	CommandTopic    string   `json:"cmd_t,omitempty"`
-	CommandTemplate string   `json:"cmd_tpl,omitempty"`
-	DeviceClass     string   `json:"dev_cla,omitempty"`
-	StateClass      string   `json:"stat_cla,omitempty"`
-	Unit            string   `json:"unit_of_meas,omitempty"`
-	Category        string   `json:"ent_cat,omitempty"`
-	Options         []string `json:"ops,omitempty"`
-	PayloadOn       string   `json:"pl_on,omitempty"`
-	PayloadOff      string   `json:"pl_off,omitempty"`
-	StateOn         string   `json:"stat_on,omitempty"`
-	StateOff        string   `json:"stat_off,omitempty"`
-	PayloadPress    string   `json:"pl_prs,omitempty"`
-	Min             *float64 `json:"min,omitempty"`
-	Max             *float64 `json:"max,omitempty"`
-	Step            *float64 `json:"step,omitempty"`
-	Mode            string   `json:"mode,omitempty"`
+	Platform           string   `json:"p"`
+	Name               string   `json:"name,omitempty"`
+	UniqueID           string   `json:"unique_id,omitempty"`
+	StateTopic         string   `json:"stat_t,omitempty"`
+	ValueTemplate      string   `json:"val_tpl,omitempty"`
+	AttributesTopic    string   `json:"json_attr_t,omitempty"`
+	AttributesTemplate string   `json:"json_attr_tpl,omitempty"`
+	CommandTopic       string   `json:"cmd_t,omitempty"`
+	CommandTemplate    string   `json:"cmd_tpl,omitempty"`
+	DeviceClass        string   `json:"dev_cla,omitempty"`
+	StateClass         string   `json:"stat_cla,omitempty"`
+	Unit               string   `json:"unit_of_meas,omitempty"`
+	Category           string   `json:"ent_cat,omitempty"`
+	Options            []string `json:"ops,omitempty"`
+	PayloadOn          string   `json:"pl_on,omitempty"`
+	PayloadOff         string   `json:"pl_off,omitempty"`
+	StateOn            string   `json:"stat_on,omitempty"`
+	StateOff           string   `json:"stat_off,omitempty"`
+	PayloadPress       string   `json:"pl_prs,omitempty"`
+	Min                *float64 `json:"min,omitempty"`
+	Max                *float64 `json:"max,omitempty"`
+	Step               *float64 `json:"step,omitempty"`
+	Mode               string   `json:"mode,omitempty"`
 }
 
 // The name by which a configuration is known as one of ours.
@@ -270,7 +273,7 @@ func entities(d *device, p *point) map[string]haComponent {
 	case len(p.Names) == 1 && p.settable():
 		return map[string]haComponent{"": buttonEntity(e, d, p)}
 	case len(p.Names) > 0:
-		return map[string]haComponent{"": namedEntity(e, p)}
+		return map[string]haComponent{"": namedEntity(e, d, p)}
 	case p.kind == boolean:
 		return map[string]haComponent{"": switchEntity(e, d, p)}
 	case p.kind.numeric():
@@ -303,6 +306,17 @@ func valueOf(d *device, p *point) string {
 // quote is a text of the template language. A JSON text is one.
 func quote(s string) string { return string(marshal(s)) }
 
+// only has the entity be unknown while its value, v in the condition, is none that it can
+// show: Home Assistant passes over such a state and would go on showing the one before.
+// What is None is unknown (payload_reset of home-assistant.io/integrations/number.mqtt; so
+// it is to selects and sensors), and the reading stands in an attribute of that name.
+func (e *haComponent) only(value, condition string) {
+	set := "{% set v = " + value + " %}"
+	e.ValueTemplate = set + "{{ v if " + condition + " else None }}"
+	e.AttributesTopic = e.StateTopic
+	e.AttributesTemplate = set + `{{ ({} if v is not defined or v is none or ` + condition + ` else {"reading": v}) | to_json }}`
+}
+
 func buttonEntity(e haComponent, d *device, p *point) haComponent {
 	e.Platform, e.StateTopic, e.ValueTemplate = "button", "", ""
 	e.CommandTemplate = ""
@@ -313,7 +327,9 @@ func buttonEntity(e haComponent, d *device, p *point) haComponent {
 	return e
 }
 
-func namedEntity(e haComponent, p *point) haComponent {
+// namedEntity is what has a name. A value without one stays a number.
+func namedEntity(e haComponent, d *device, p *point) haComponent {
+	e.only(valueOf(d, p), "v is string")
 	for _, n := range p.Names {
 		e.Options = append(e.Options, n.Name)
 	}
@@ -351,6 +367,7 @@ func numberEntity(e haComponent, d *device, p *point) haComponent {
 	low, high, step := bounds(p)
 	e.Platform, e.StateClass, e.Mode = "number", "", "box"
 	e.Min, e.Max, e.Step = &low, &high, &step
+	e.only(valueOf(d, p), "v is number and "+string(marshal(low))+" <= v <= "+string(marshal(high)))
 	e.CommandTemplate = ""
 	if d.Together {
 		e.CommandTemplate = "{{ {" + quote(p.Name) + ": value} | to_json }}"
@@ -360,27 +377,31 @@ func numberEntity(e haComponent, d *device, p *point) haComponent {
 
 // bounds are those of a number that is set, as Home Assistant takes them: the lower one
 // below the upper one, and no finer steps than thousandths. Without them it would take 1
-// to 100 in steps of 1.
+// to 100 in steps of 1. Those that a point does not have are where doubles still count in
+// its steps.
 func bounds(p *point) (low, high, step float64) {
-	low, high, step = -1e9, 1e9, 0.001
+	const steps = 9e15
+	step = 0.001
 	if p.kind != number {
 		step = 1
 	}
+	if f, ok := p.Step.Float(); ok {
+		step = max(f, 0.001)
+	}
+	high = min(steps*step, math.MaxFloat64)
+	low = -high
 	least, hasLow := p.Min.Float()
 	most, hasHigh := p.Max.Float()
 	if hasLow {
-		low, high = least, max(high, 2*least)
+		low, high = least, min(max(high, 2*least), math.MaxFloat64)
 	}
 	if hasHigh {
 		high = most
 	}
 	if hasHigh && !hasLow {
-		low = min(low, 2*most)
+		low = max(min(low, 2*most), -math.MaxFloat64)
 	}
-	if f, ok := p.Step.Float(); ok {
-		step = f
-	}
-	return low, high, max(step, 0.001)
+	return low, high, step
 }
 
 // flagEntities are a binary sensor a flag. Flags are written as an object, which no

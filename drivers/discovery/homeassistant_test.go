@@ -1,6 +1,7 @@
 package discovery_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -38,12 +39,18 @@ func TestHomeAssistantConfig(t *testing.T) {
 				"stat_on": "True", "stat_off": "False", "cmd_t": "home/hall/heater/set", "pl_on": "true", "pl_off": "false",
 			},
 			"cmps.setpoint": map[string]any{
-				"p": "number", "name": "Setpoint", "unique_id": "gatehouse_hall_setpoint", "stat_t": "home/hall/setpoint", "val_tpl": "{{ value_json }}",
-				"cmd_t": "home/hall/setpoint/set", "min": 5.0, "max": 30.0, "step": 0.5, "mode": "box", "dev_cla": "temperature", "unit_of_meas": "°C",
+				"p": "number", "name": "Setpoint", "unique_id": "gatehouse_hall_setpoint", "stat_t": "home/hall/setpoint",
+				"val_tpl":       "{% set v = value_json %}{{ v if v is number and 5 <= v <= 30 else None }}",
+				"json_attr_t":   "home/hall/setpoint",
+				"json_attr_tpl": `{% set v = value_json %}{{ ({} if v is not defined or v is none or v is number and 5 <= v <= 30 else {"reading": v}) | to_json }}`,
+				"cmd_t":         "home/hall/setpoint/set", "min": 5.0, "max": 30.0, "step": 0.5, "mode": "box", "dev_cla": "temperature", "unit_of_meas": "°C",
 			},
 			"cmps.mode": map[string]any{
-				"p": "select", "name": "Mode", "unique_id": "gatehouse_hall_mode", "stat_t": "home/hall/mode", "val_tpl": "{{ value_json }}",
-				"cmd_t": "home/hall/mode/set", "cmd_tpl": "{{ value | to_json }}", "ops": []any{"off", "eco, day"},
+				"p": "select", "name": "Mode", "unique_id": "gatehouse_hall_mode", "stat_t": "home/hall/mode",
+				"val_tpl":       "{% set v = value_json %}{{ v if v is string else None }}",
+				"json_attr_t":   "home/hall/mode",
+				"json_attr_tpl": `{% set v = value_json %}{{ ({} if v is not defined or v is none or v is string else {"reading": v}) | to_json }}`,
+				"cmd_t":         "home/hall/mode/set", "cmd_tpl": "{{ value | to_json }}", "ops": []any{"off", "eco, day"},
 			},
 			"cmps.label.p":                     "text",
 			"cmps.energy_total.stat_t":         "home/hall/energy/total",
@@ -101,6 +108,49 @@ func TestHomeAssistantTogether(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What Home Assistant would pass over, and go on showing the state before, is unknown to
+// it; the reading stands in an attribute.
+func TestHomeAssistantDoesNotKeepAFormerState(t *testing.T) {
+	var lines, want []string
+	in(t, []string{discovery.HomeAssistant}, func(t *testing.T, h *house) {
+		d := hall()
+		d.Points = append(d.Points, drivers.Point{Name: "phase", Names: d.Points[4].Names}, drivers.Point{Name: "total", Writable: true})
+		h.have(d)
+		h.sayHall()
+		h.say("home/hall/phase", `"off"`)
+		h.say("home/hall/total", "5")
+		h.start()
+		get := tree(t, h.bus.Retained(hallConfig))
+		for _, c := range []struct{ entity, payload, state, attributes string }{
+			{"setpoint", "5", "5", "{}"},
+			{"setpoint", "30", "30", "{}"},
+			{"setpoint", "30.5", "None", `{"reading": 30.5}`},
+			{"setpoint", "-1", "None", `{"reading": -1}`},
+			{"setpoint", "null", "None", "{}"},
+			{"total", "-4294967295", "-4294967295", "{}"}, // beyond what a number is without bounds
+			{"mode", `"off"`, "off", "{}"},
+			{"mode", "7", "None", `{"reading": 7}`},
+			{"phase", `"eco, day"`, "eco, day", "{}"},
+			{"phase", "7", "None", `{"reading": 7}`},
+			{"phase", "", "None", "{}"},
+		} {
+			for key, result := range map[string]string{"val_tpl": c.state, "json_attr_tpl": c.attributes} {
+				template, _ := get("cmps." + c.entity + "." + key).(string)
+				line, err := json.Marshal([]string{template, c.payload})
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines, want = append(lines, string(line)), append(want, result)
+			}
+		}
+	})
+	for i, got := range render(t, lines) {
+		if got != want[i] {
+			t.Errorf("%s: want %s, got %s", lines[i], want[i], got)
+		}
+	}
 }
 
 func TestHomeAssistantChanges(t *testing.T) {

@@ -32,6 +32,31 @@ func ask(t *testing.T, lines []string) []string {
 	return answers
 }
 
+// render has Jinja, whose templates Home Assistant's are, make a text of each pair of a
+// template and a payload.
+func render(t *testing.T, lines []string) []string {
+	t.Helper()
+	const python = "/usr/bin/python3" // the one that sees Debian's packages
+	if err := exec.Command(python, "-c", "import jinja2").Run(); err != nil {
+		if os.Getenv("DEPS") == "installed" {
+			t.Fatalf("the package python3-jinja2 is needed: %v", err)
+		}
+		t.Skipf("the package python3-jinja2 is needed: %v", err)
+	}
+	cmd := exec.Command(python, "testdata/jinja.py")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", python, err)
+	}
+	texts := strings.Split(strings.TrimSpace(string(out)), "\n")
+	if len(texts) != len(lines) {
+		t.Fatalf("want %d texts, got %q", len(lines), texts)
+	}
+	return texts
+}
+
 // spMetric is a metric as Tahu's library shows it.
 type spMetric struct {
 	Name         string            `json:"name"`
