@@ -263,7 +263,7 @@ func TestHomeAssistantIDs(t *testing.T) {
 	})
 }
 
-// A device keeps its identifier from another one that comes later, or both get a mark.
+// Of two devices whose names become the same identifier both get a mark.
 func TestDevicesThatAreCalledAlike(t *testing.T) {
 	in(t, discovery.Conventions(), func(t *testing.T, h *house) {
 		device := func(name string) drivers.Description {
@@ -350,4 +350,23 @@ func TestHomeAssistantClasses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Twice a bound is a number, too.
+func TestHomeAssistantHugeBounds(t *testing.T) {
+	in(t, []string{discovery.HomeAssistant}, func(t *testing.T, h *house) {
+		huge, _ := drivers.ParseNumber("1e308")
+		low, _ := drivers.ParseNumber("-1e308")
+		h.have(drivers.Description{Name: "big", Topic: "big", Points: []drivers.Point{
+			{Name: "most", Writable: true, Min: huge}, {Name: "least", Writable: true, Max: low}, {Name: "ok"},
+		}})
+		h.say("big/status", "online")
+		for _, name := range []string{"most", "least", "ok"} {
+			h.say("big/"+name, "1.5")
+		}
+		h.start()
+		if got := h.bus.Retained("homeassistant/device/gatehouse_big/config"); !strings.Contains(got, `"ok"`) {
+			t.Errorf("got %q", got)
+		}
+	})
 }

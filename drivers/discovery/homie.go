@@ -82,6 +82,12 @@ func (h *homie) filters([]*device) []string {
 
 // announce tells of devices, children before the root, as the convention advises.
 func (h *homie) announce(ctx context.Context, devices []*device) {
+	for _, d := range devices { // all of them, before another one has the identifier
+		if was := h.told[d.Name]; was != nil && was.id != h.root+"-"+h.run.id(h, d) {
+			h.remove(ctx, was.id, was.description)
+			delete(h.told, d.Name)
+		}
+	}
 	for _, d := range devices {
 		if len(d.known()) > 0 {
 			h.tell(ctx, d, h.root+"-"+h.run.id(h, d))
@@ -104,10 +110,6 @@ func (h *homie) tell(ctx context.Context, d *device, id string) {
 		if was, stands := h.leftover[id]; stands {
 			before = &homieDevice{id: id, description: was}
 		}
-	}
-	if before != nil && before.id != id {
-		h.remove(ctx, before.id, before.description)
-		before = nil
 	}
 	n.description.Version = 1
 	if before != nil {

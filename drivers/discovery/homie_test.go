@@ -324,3 +324,24 @@ func TestHomiePayloadObjectWithoutAValue(t *testing.T) {
 		}
 	})
 }
+
+// A device takes the identifier that another one gives up as it comes: what the former has
+// left is gone before.
+func TestHomieIdentifierThatChangesHands(t *testing.T) {
+	in(t, []string{discovery.Homie}, func(t *testing.T, h *house) {
+		device := func(name string) drivers.Description {
+			h.say(name+"/status", "online")
+			h.say(name+"/x", "1")
+			return drivers.Description{Name: name, Topic: name, Points: []drivers.Point{{Name: "x"}}}
+		}
+		old := device("hall_1")
+		h.have(old)
+		h.start()
+		h.have(old, device("hall-1"))
+		for _, topic := range []string{"$state", "$description", "points/x"} {
+			if h.bus.Retained("homie/5/gatehouse-hall-1/"+topic) == "" {
+				t.Errorf("hall-1 has no %s", topic)
+			}
+		}
+	})
+}

@@ -46,8 +46,9 @@ func levelID(name string) string {
 
 // identify gives each name an identifier of its own: that of clean, or one with a mark
 // that is made of the name, where others could be meant by that of clean: another name
-// has the same or is it, or letters were lost. So the identifier of one name is never
-// given to another one that comes: at most, both get a mark.
+// has the same or is it, or letters were lost. So of two names that both are no
+// identifiers neither gets that of the other: both get a mark. A name that is an
+// identifier has it always, also if another one, of the same letters, had it before.
 func identify(names []string, clean func(string) string, separator string) map[string]string {
 	ids := make(map[string]string, len(names))
 	claims := make(map[string]int, len(names))

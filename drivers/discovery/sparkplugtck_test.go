@@ -14,16 +14,16 @@ import (
 // nodes, by their tck-id. A session may have begun before the first message.
 type tck struct {
 	t       *testing.T
-	seq     int // the next one; -1 before the first NBIRTH
-	bdSeq   int // of the last birth or death; -1 before
+	seq     int64 // the next one; -1 before the first NBIRTH
+	bdSeq   int64 // of the last birth or death; -1 before
 	alive   bool
 	aliases map[string]string // the metric of each alias
 	born    map[string]bool   // devices
 }
 
 // number is a number of a decoded payload, which comes as a text where it is long.
-func number(raw json.RawMessage) int {
-	n, err := strconv.Atoi(strings.Trim(string(raw), `"`))
+func number(raw json.RawMessage) int64 {
+	n, err := strconv.ParseInt(strings.Trim(string(raw), `"`), 10, 64)
 	if err != nil {
 		return -1
 	}
@@ -118,7 +118,7 @@ func (c *tck) ndeath(s *spoken, want func(bool, ...string)) {
 
 // metrics judges those of a device's birth or data.
 func (c *tck) metrics(device string, s *spoken, birth bool, want func(bool, ...string)) {
-	last := 0
+	last := int64(0)
 	for _, m := range s.Metrics {
 		alias := strings.Trim(string(m.Alias), `"`)
 		if birth {
@@ -136,7 +136,7 @@ func (c *tck) metrics(device string, s *spoken, birth bool, want func(bool, ...s
 			last = number(m.Timestamp)
 		}
 		if q, has := m.Properties["Quality"]; has {
-			want(q.Type == "Int32" && slices.Contains([]int{0, 192, 500}, number(q.Value)), "payloads-propertyset-quality-value-type", "payloads-propertyset-quality-value-value")
+			want(q.Type == "Int32" && slices.Contains([]int64{0, 192, 500}, number(q.Value)), "payloads-propertyset-quality-value-type", "payloads-propertyset-quality-value-value")
 		}
 	}
 }

@@ -60,8 +60,9 @@ type device struct {
 
 // mute is a point that the device does not answer for.
 type mute struct {
-	times int
-	until time.Time
+	times  int
+	until  time.Time
+	misfit bool // what came for it alone the last time was an answer to something else
 }
 
 func newDevice(spec *deviceSpec, b *bus) *device {
@@ -120,7 +121,7 @@ func (d *device) probe(ctx context.Context) error {
 	if errors.Is(err, errSilent) || errors.Is(err, errGarbled) {
 		_, _, err = d.fetch(ctx, d.spans[len(d.spans)-1], 1)
 	}
-	if isRefusal(err) {
+	if isRefusal(err) || errors.Is(err, errMisfit) { // it is there
 		return nil
 	}
 	return err

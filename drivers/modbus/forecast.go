@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"slices"
@@ -211,7 +212,7 @@ func (d *demand) share(latency time.Duration) float64 {
 			costs[key] = cost
 		}
 		took += cost
-		now = slices.MinFunc(ticks, func(a, b tick) int { return int(a.next - b.next) }).next
+		now = slices.MinFunc(ticks, func(a, b tick) int { return cmp.Compare(a.next, b.next) }).next
 	}
 	return took.Seconds() / now.Seconds()
 }

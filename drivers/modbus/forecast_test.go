@@ -182,3 +182,15 @@ func TestLoadOfALineIsMeasured(t *testing.T) {
 		}
 	})
 }
+
+// Intervals far apart are compared as what they are, on 32 bits, too.
+func TestForecastOfIntervalsFarApart(t *testing.T) {
+	for _, every := range []string{"4s", "6s", "10s", "1m"} {
+		file := "driver: modbus\nserial: {port: /dev/x, baud: 1200}\npoints: {a: {holding: 0, every: 1s}, b: {holding: 700, every: " + every + "}}"
+		for _, l := range forecast(t, newDriver(t, modbus.Options{}), file) {
+			if l.Asked < 20 {
+				t.Errorf("%s: %.2f %%, want more than the 20 %% of the point that is read each second", every, l.Asked)
+			}
+		}
+	}
+}

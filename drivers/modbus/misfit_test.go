@@ -8,17 +8,53 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/gatehouse/gatehouse/drivers"
 	"github.com/gatehouse/gatehouse/drivers/modbus"
 )
 
 // shortServer has ten holding registers, which are their addresses, and answers for more
 // with what it has, as some servers do instead of an exception.
 type shortServer struct {
-	mu    sync.Mutex
-	asked [][2]int // address and count
+	address string // over TCP
+
+	mu     sync.Mutex
+	asked  [][2]int // address and count
+	spoilt bool     // it answers with nothing
+}
+
+// startShortServer serves over TCP until the end of the test.
+func startShortServer(t *testing.T) *shortServer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shortServer{address: ln.Addr().String()}
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			served.Go(func() { s.serve(c) })
+		}
+	})
+	t.Cleanup(served.Wait)
+	t.Cleanup(func() { _ = ln.Close() })
+	return s
+}
+
+// spoil lets it answer with nothing, or with what it has again.
+func (s *shortServer) spoil(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spoilt = on
 }
 
 // take is what was asked since the last time.
@@ -38,7 +74,7 @@ func (s *shortServer) answer(request []byte) []byte {
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, [2]int{addr, count})
 	answer := []byte{request[0], request[1], 0}
-	for at := addr; at < min(addr+count, 10); at++ {
+	for at := addr; at < min(addr+count, 10) && !s.spoilt; at++ {
 		answer = binary.BigEndian.AppendUint16(answer, uint16(at))
 	}
 	answer[2] = byte(len(answer) - 3)
@@ -75,24 +111,8 @@ func (s *shortServer) serveLine(line io.ReadWriter) {
 // A register that is not there does not keep those beside it from being read, also where
 // the device answers with less than was asked, and is asked for alone from then on.
 func TestShortAnswerSplitsABlock(t *testing.T) {
-	s := &shortServer{}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var served sync.WaitGroup
-	served.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			served.Go(func() { s.serve(c) })
-		}
-	})
-	t.Cleanup(served.Wait)
-	t.Cleanup(func() { _ = ln.Close() })
-	dev := open(t, newDriver(t, modbus.Options{}), "driver: modbus\ntcp: "+ln.Addr().String()+
+	s := startShortServer(t)
+	dev := open(t, newDriver(t, modbus.Options{}), "driver: modbus\ntcp: "+s.address+
 		"\npoints: {a: {holding: 7}, b: {holding: 8}, c: {holding: 9}, missing: {holding: 10}}")
 	want := map[string]string{
 		"a": "7", "b": "8", "c": "9",
@@ -111,6 +131,75 @@ func TestShortAnswerSplitsABlock(t *testing.T) {
 			t.Errorf("want what is not there asked for alone, got %v", asked)
 		}
 	}
+}
+
+// A device whose first and last points are not there is there, as one is that refuses
+// them; so it is where the only point that is due is not.
+func TestShortAnswerIsAnAnswer(t *testing.T) {
+	s := startShortServer(t)
+	dev := open(t, newDriver(t, modbus.Options{}), "driver: modbus\ntcp: "+s.address+
+		"\npoints: {a: {holding: 10}, b: {holding: 7}, c: {holding: 11}}")
+	for _, point := range []string{"a", "b", "c"} {
+		if _, err := dev.Read(t.Context(), []string{point}); err != nil {
+			t.Errorf("%s: %v", point, err)
+		}
+	}
+	read(t, dev, "a", "b", "c")
+	wantRead(t, dev, map[string]string{
+		"b": "7",
+		"a": "bad: no valid answer: its 2 bytes do not fit function 3 (read holding registers) of 1",
+		"c": "bad: no valid answer: its 2 bytes do not fit function 3 (read holding registers) of 1",
+	})
+}
+
+// Two short answers with a good one between them are two accidents.
+func TestShortAnswerTwiceInARow(t *testing.T) {
+	s := startShortServer(t)
+	dev := open(t, newDriver(t, modbus.Options{}), "driver: modbus\ntcp: "+s.address+"\npoints: {a: {holding: 7}}")
+	bad := func(spoilt bool) bool {
+		s.spoil(spoilt)
+		readings, err := dev.Read(t.Context(), []string{"a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(readings) > 0 && readings[0].Quality != drivers.Good
+	}
+	for i, spoilt := range []bool{false, true, false, false, true} {
+		if bad(spoilt) {
+			t.Errorf("read %d is bad", i)
+		}
+	}
+	if !bad(true) {
+		t.Error("the second in a row is not bad")
+	}
+	if bad(false) {
+		t.Error("what is there again is bad")
+	}
+}
+
+// A longer answer than asked for is none of a device that has less, and says nothing of
+// the point.
+func TestLongerAnswerIsNoRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line := newFakeLine(7, 500*time.Millisecond, 1)
+		points := []string{"a", "b", "c", "d", "e", "f"}
+		dev := open(t, newDriver(t, modbus.Options{OpenSerial: line.open}), "driver: modbus\nserial: {port: /dev/fake, baud: 9600}\nunit: 1\ntimeout: 500ms\npoints:\n"+
+			"  a: {holding: 0}\n  b: {holding: 1}\n  c: {holding: 100, type: uint32}\n  d: {holding: 103}\n  e: {input: 0}\n  f: {input: 300, type: uint64}\n")
+		line.only, line.percent = []fault{faultWrongLength}, 20
+		line.setFaulty(true)
+		good := 0
+		for start := time.Now(); time.Since(start) < 2*time.Hour; later(5 * time.Second) {
+			readings, _ := dev.Read(t.Context(), points) // an error is that some gave none
+			for _, r := range readings {
+				if good++; r.Quality != drivers.Good {
+					t.Fatalf("after %v %s is %v: %v", time.Since(start), r.Point, r.Quality, r.Err)
+				}
+			}
+		}
+		if good < 1000 {
+			t.Errorf("%d readings are good", good)
+		}
+	})
 }
 
 // On a line, too, where each costs a time-out: what is not there is not asked for again

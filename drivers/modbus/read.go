@@ -148,8 +148,8 @@ func (r *reading) begin(d *device) {
 }
 
 // block reads a block; one that the unit refuses, or answers with less than was asked,
-// is split until only the points to blame are left. Whole is that it refused nothing; an error means that there was no
-// answer.
+// is split until only the points to blame are left. Whole is that it refused nothing; an
+// error means that there was no answer.
 func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	got, from, err := r.fetch(ctx, b.span, readAttempts)
 	switch {
@@ -157,9 +157,10 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 		r.refused.forgive(from)
 		r.judge(b, got, from)
 		return true, nil
-	case errors.Is(err, errMisfit) && len(b.points) == 1 && !r.refused.holds(b.span):
-		r.refused.add(b.span, refusalTime) // it is bad if that was not an accident
-		return false, err
+	case errors.Is(err, errMisfit) && len(b.points) == 1 && !r.mutes[b.points[0]].misfit:
+		r.mutes[b.points[0]].misfit = true // it is bad if that was not an accident
+		r.refused.add(b.span, refusalTime)
+		return false, nil
 	case !isRefusal(err) && !errors.Is(err, errMisfit):
 		return false, err
 	}
@@ -168,8 +169,11 @@ func (r *reading) block(ctx context.Context, b block) (whole bool, err error) {
 	}
 	if len(b.points) == 1 || !splits(err) {
 		r.refuse(b, err)
-		if errors.Is(err, errMisfit) && r.bus.rtu { // each costs the line a time-out
-			r.mutes[b.points[0]].until = time.Now().Add(muteTime)
+		if m := &r.mutes[b.points[0]]; errors.Is(err, errMisfit) {
+			m.misfit = true
+			if r.bus.rtu { // each costs the line a time-out
+				m.until = time.Now().Add(muteTime)
+			}
 		}
 		return false, nil
 	}

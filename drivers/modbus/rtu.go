@@ -90,8 +90,9 @@ const (
 )
 
 // errSilent says that nothing came; errGarbled that what came was no valid answer;
-// errMisfit, which is one, that what came instead is a whole answer of the unit to another
-// question: over TCP to this very request, by its transaction; on a line it may be late.
+// errMisfit, which is one, that the unit gave a whole answer that is none to what it was
+// asked: over TCP any to this very request, by its transaction; on a line one with less
+// than was asked, which may be late.
 var (
 	errSilent  = errors.New("no answer")
 	errGarbled = errors.New("no valid answer")
@@ -405,7 +406,7 @@ func (l *lineLink) failure(r request, timeout time.Duration) error {
 // those that were asked for, if that is all that was heard in RTU mode. It may be a stale
 // one.
 func misfit(r request, heard []byte) (pdu []byte, ok bool) {
-	if n := len(heard); !r.gives() || n < 5 || heard[0] != r.unit || heard[1] != byte(r.fn) || int(heard[2]) != n-5 {
+	if n := len(heard); !r.gives() || n < 5 || heard[0] != r.unit || heard[1] != byte(r.fn) || int(heard[2]) != n-5 || n-3 >= r.answerLen() {
 		return nil, false
 	}
 	pdu = heard[1 : len(heard)-2]
