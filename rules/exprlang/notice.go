@@ -56,6 +56,10 @@ func (r *compiled) hear(e *evaluator, call *rules.Call, out *rules.Outcome) {
 // saveValues gives what windows and edges are to outlive the program, or what calls have
 // asked for of it.
 func (p *program) saveValues(asked bool, put func(key string, value []byte)) {
+	for _, key := range p.unused { // before what may be written under the same name
+		put(key, nil)
+	}
+	p.unused = nil
 	for _, r := range p.rules {
 		for _, w := range r.windows {
 			w.panes.save(asked, put, w.write)
@@ -64,10 +68,6 @@ func (p *program) saveValues(asked bool, put func(key string, value []byte)) {
 			r.trigger.states.save(asked, put, r.trigger.write)
 		}
 	}
-	for _, key := range p.unused {
-		put(key, nil)
-	}
-	p.unused = nil
 }
 
 // restoreValues takes over what windows and edges another version, or process, has left.

@@ -326,6 +326,38 @@ func TestWindowsOutliveAWrongClock(t *testing.T) {
 	}
 }
 
+// keep is where a program saves what it is asked for.
+func keep(kept map[string][]byte) func(string, []byte) {
+	return func(key string, value []byte) {
+		if delete(kept, key); value != nil {
+			kept[key] = slices.Clone(value)
+		}
+	}
+}
+
+// What a window hears after it was edited is saved under names that what it held before has
+// left.
+func TestAWindowThatWasEditedKeepsWhatItHears(t *testing.T) {
+	kept := make(map[string][]byte)
+	p := compile(t, windowRule("sum: payload.c, last: 100"))
+	for i := range 100 {
+		hear(t, p, time.Duration(i)*time.Second, "home/a/temp", `{"c":1}`)
+	}
+	p.Save(false, keep(kept))
+	source := windowRule("sum: payload.c, last: 200")
+	p = compile(t, source)
+	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon.Add(2 * time.Minute)}})
+	for i := range 150 { // before anything is saved
+		hear(t, p, 2*time.Minute+time.Duration(i)*time.Millisecond, "home/a/temp", `{"c":1}`)
+	}
+	p.Save(false, keep(kept))
+	p = compile(t, source)
+	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon.Add(3 * time.Minute)}})
+	if got := hear(t, p, 3*time.Minute, "home/a/temp", `{"c":1}`); got != "151" {
+		t.Errorf("the sum after a restart is %s, want 151", got)
+	}
+}
+
 // A window that is calculated in another way begins anew, and what nobody needs any more
 // is taken away.
 func TestWindowsOfAnotherShape(t *testing.T) {
