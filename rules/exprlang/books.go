@@ -181,7 +181,7 @@ func (m *machine) startSilence(w *flow, call *rules.Call, out *rules.Outcome) {
 		for _, topic := range w.silent.literal {
 			if w.heard[topic] == nil {
 				w.heard[topic] = &lastHeard{at: now}
-				w.notesOf(kindSilent).note(topic, call, out)
+				w.note(kindSilent, topic, call, out)
 			}
 		}
 	}

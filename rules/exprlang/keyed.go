@@ -72,7 +72,14 @@ func (k *keyed[T]) change(c *cell[T]) {
 		c.listed = true
 		k.listed = append(k.listed, c)
 	}
-	if k.promised && !c.asked {
+	if k.promised {
+		k.ask(c)
+	}
+}
+
+// ask notes that a cell that has changed is to be kept with the next call that asks for it.
+func (k *keyed[T]) ask(c *cell[T]) {
+	if !c.asked {
 		c.asked = true
 		k.asked = append(k.asked, c)
 	}

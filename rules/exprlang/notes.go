@@ -35,10 +35,16 @@ func (w *flow) notesOf(kind string) *notes {
 	panic("no notes are kept of " + kind)
 }
 
-// note notes that what is known of a key has changed.
-func (n *notes) note(key string, call *rules.Call, out *rules.Outcome) {
+// note notes that a call has changed what is known of a key.
+func (w *flow) note(kind, key string, call *rules.Call, out *rules.Outcome) {
+	w.notesOf(kind).note(key, call.Promised)
+	out.Save = out.Save || call.Promised
+}
+
+// note notes that what is known of a key has changed; a call may ask for it to be kept.
+func (n *notes) note(key string, asks bool) {
 	asked, listed := n.changed[key]
-	if now := call.Promised && !asked; now || !listed {
+	if now := asks && !asked; now || !listed {
 		if n.changed == nil {
 			n.changed = make(map[string]bool)
 		}
@@ -47,7 +53,6 @@ func (n *notes) note(key string, call *rules.Call, out *rules.Outcome) {
 			n.asked++
 		}
 	}
-	out.Save = out.Save || call.Promised
 }
 
 // ask has it kept with the call that a key has changed.
@@ -137,7 +142,7 @@ func (m *machine) open(kept map[string][]byte, now time.Time) {
 			_ = json.Unmarshal(kept[name], &all) // what is none is gone
 			for key, s := range all {
 				if m.openKey(w, kind, key, &s, now) {
-					w.notesOf(kind).note(key, &rules.Call{}, &rules.Outcome{})
+					w.notesOf(kind).note(key, true) // with what takes the record away
 				}
 			}
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
 )
 
@@ -152,5 +153,59 @@ func TestPiecesThatDoNotFit(t *testing.T) {
 				t.Errorf("kept is %q", kept)
 			}
 		})
+	}
+}
+
+// What takes the record of all keys away that a former version has saved is kept with those
+// of all of them, though only another key was asked for: the power may go then.
+func TestWhatAFormerVersionSavedOutlivesAPowerCut(t *testing.T) {
+	s := newStandIn(t, `rules:
+  - {name: rare, on: in/+, throttle: 5s, do: [{publish: "rare/${parts[1]}", payload: "${payload}"}]}
+  - {name: hush, on: in/+, silent: 10m, do: [{publish: "hush/${parts[1]}"}]}
+`)
+	s.hear("in/a 1", "in/b 1")
+	s.save()
+	all := func(rule string) []byte {
+		b, err := json.Marshal(map[string]json.RawMessage{"in/a": s.kept[rule+"/in/a"], "in/b": s.kept[rule+"/in/b"]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	s.kept = map[string][]byte{"throttle/rare": all("throttle/rare"), "silent/hush": all("silent/hush")}
+	s.promised = true
+	s.restart(0, true)
+	s.advance(time.Second)
+	s.hear("in/c 1")
+	s.did = nil
+	s.restart(0, true)
+	s.hear("in/a 2")
+	if diff := cmp.Diff([]string{"refused: throttle: it ran 1s ago"}, s.did); diff != "" {
+		t.Error(diff)
+	}
+	for _, name := range []string{"silent/hush/in/a", "silent/hush/in/b", "throttle/rare/in/b"} {
+		if s.kept[name] == nil {
+			t.Errorf("%s is lost", name)
+		}
+	}
+}
+
+// Pieces that lie as those of another version are not taken away before they are written
+// anew, whatever is asked for first.
+func TestPiecesThatDoNotFitOutliveAPowerCut(t *testing.T) {
+	source := windowRule("sum: payload.c, last: 100, by: parts[1]")
+	kept := map[string][]byte{
+		"w\x00r\x00w\x00a":      []byte(`{"shape":"by: parts[1], last: 100, sum: payload.c"}`),
+		"p\x00r\x00w\x001\x00a": []byte(`{"i":7,"v":[1,2]}`),
+	}
+	p := compile(t, source)
+	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon}})
+	m := &message.Message{Topic: "home/b/temp", Payload: []byte(`{"c":3}`)}
+	p.Run(t.Context(), []rules.Call{{Message: m, Now: noon, Promised: true}})
+	p.Save(true, keep(kept))
+	p = compile(t, source)
+	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon}})
+	if got := hear(t, p, time.Second, "home/a/temp", `{"c":3}`); got != "6" {
+		t.Errorf("the sum is %s, want 6; kept %q", got, kept)
 	}
 }

@@ -113,10 +113,9 @@ func (m *machine) admit(e *evaluator, w *flow, from parked, call *rules.Call, ou
 		return
 	}
 	if w.throttle > 0 {
-		n := w.notesOf(kindPassed)
-		n.note(key, call, out)
+		w.note(kindPassed, key, call, out)
 		if w.throttle >= keptThrottle && len(w.passed) <= keptPasses {
-			n.ask(key, out)
+			w.notesOf(kindPassed).ask(key, out)
 		}
 	}
 	m.begin(e, w, &from, call, out)
@@ -191,7 +190,7 @@ func (w *flow) forgetPass() {
 	w.passes = w.passes[1:]
 	if w.passed[p.key].Equal(p.at) {
 		delete(w.passed, p.key)
-		w.notesOf(kindPassed).note(p.key, &rules.Call{}, &rules.Outcome{})
+		w.notesOf(kindPassed).note(p.key, false)
 	}
 }
 
@@ -306,7 +305,7 @@ func (m *machine) burst(w *flow, from *parked, call *rules.Call, out *rules.Outc
 	if h != nil { // its timer looks when it was
 		from.number = h.number
 		*h = *from
-		w.notesOf(kindBurst).note(from.key, call, out)
+		w.note(kindBurst, from.key, call, out)
 		addFact(call, out, "debounce", "another one, so it waits for "+w.debounce.String())
 		return
 	}
@@ -337,7 +336,7 @@ func (m *machine) burstIsOver(e *evaluator, w *flow, call *rules.Call, out *rule
 	}
 	delete(w.bursts, key)
 	m.count--
-	w.notesOf(kindBurst).note(key, call, out)
+	w.note(kindBurst, key, call, out)
 	switch {
 	case out.Err != nil:
 	case w.tooLate(call.Late):
@@ -370,7 +369,7 @@ func (m *machine) hear(e *evaluator, w *flow, call *rules.Call, out *rules.Outco
 		m.mark(timerID(kindSilent, w, key), strconv.AppendInt(nil, m.stamp(call.Now, call.Now), 10), out)
 	}
 	l.at, l.msg = call.Now, keep(call.Message).message()
-	w.notesOf(kindSilent).note(key, call, out)
+	w.note(kindSilent, key, call, out)
 	m.watchSilence(w, call.Now, out)
 }
 
@@ -405,7 +404,7 @@ func (m *machine) silence(e *evaluator, w *flow, call *rules.Call, out *rules.Ou
 	for _, key := range keys {
 		l := w.heard[key]
 		l.quiet = true
-		w.notesOf(kindSilent).note(key, call, out)
+		w.note(kindSilent, key, call, out)
 		m.mark(timerID(kindSilent, w, key), []byte("true"), out)
 		m.silent(e, w, key, l, call, out)
 	}

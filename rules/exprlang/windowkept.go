@@ -283,6 +283,7 @@ func (w *window) restored(now int64) {
 		w.panes.parts(c, func(name string) { w.panes.gone = append(w.panes.gone, name) })
 		p.pieces.slots, p.pieces.saved = 0, p.pieces.first
 		w.panes.change(c)
+		w.panes.ask(c) // so that it is written with what takes the pieces away
 	}
 }
 
