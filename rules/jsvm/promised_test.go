@@ -159,6 +159,56 @@ on('add', (m) => { w.add(m.payload); publish('n', [w.count(), w.sum()]) })`
 	wants(t, "after that", show(k.hear(t, 0, "add", "4")), `publish n "[4,10]" q0`)
 }
 
+// What takes the records of a former version away is kept with those that replace them,
+// though only another key was asked for: the power may go then.
+func TestAFormerWindowOutlivesAPowerCut(t *testing.T) {
+	count := func(last int) string {
+		return fmt.Sprintf("const w = window({ last: %d, name: 'w' })\non('add', (m) => { w.add(m.text, 1); publish('n', w.count(m.text)) })", last)
+	}
+	for name, c := range map[string]struct {
+		before func(k *keptLife)
+		want   string
+	}{
+		"one record": {func(k *keptLife) {
+			whole := "[" + strings.Repeat(fmt.Sprintf("[%d,1],", k.now.UnixMilli()), 49) + fmt.Sprintf("[%d,1]]", k.now.UnixMilli())
+			k.memory["window/1/wa"], k.memory["window/1/wb"] = []byte(whole), []byte(whole)
+		}, "51"},
+		"fewer pieces": {func(k *keptLife) {
+			k.version(t, count(100), false)
+			for range 300 {
+				k.hear(t, 0, "add", "a")
+				k.hear(t, 0, "add", "b")
+			}
+			k.save()
+		}, "101"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := startKept(t, `on('add', () => {})`)
+			c.before(k)
+			k.version(t, count(300), false)
+			k.run(t, k.p, rules.Call{Message: k.call(0, "add", "a").Message, Now: k.now, Promised: true})
+			k.saveOf(true)
+			k.version(t, count(300), false) // the power goes
+			wants(t, "the other key", show(k.hear(t, 0, "add", "b")), fmt.Sprintf(`publish n "%s" q0`, c.want))
+		})
+	}
+}
+
+// A version from before there were pieces, to which one went back for a while, has written
+// last what it left in one record.
+func TestAWindowGoesBackAVersionAndForth(t *testing.T) {
+	k := startKept(t, `on('add', () => {})`)
+	at := k.now.UnixMilli()
+	k.memory["window/1/w"] = []byte("[" + strings.Repeat(fmt.Sprintf("[%d,5],", at), 34) + fmt.Sprintf("[%d,5]]", at))
+	k.memory["piece/1/w0/"] = fmt.Appendf(nil, `{"i":0,"t":[%d%s],"v":[1%s]}`, at-3600_000, strings.Repeat(",0", 31), strings.Repeat(",1", 31))
+	text := `const w = window({ last: 40, name: 'w' })
+on('add', (m) => { w.add(5); publish('n', [w.last(), w.sum()]) })`
+	k.version(t, text, false)
+	wants(t, "what is newest", show(k.hear(t, 0, "add", "")), `publish n "[5,180]" q0`)
+	k.version(t, text, true)
+	wants(t, "after a restart", show(k.hear(t, 0, "add", "")), `publish n "[5,185]" q0`)
+}
+
 // Only what is asked for is written for it.
 func TestOnlyWhatIsAskedForIsSaved(t *testing.T) {
 	k := startKept(t, promisedScript)

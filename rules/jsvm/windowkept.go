@@ -188,7 +188,7 @@ func (k *keptRecall) restorePanes(found map[paneKey]*foundPane) (restored bool) 
 
 func (k *keptRecall) restorePane(key paneKey, f *foundPane) bool {
 	l, points, first, fits := k.windows[key.window].layout(), f.whole, int64(0), len(f.pieces) == 0
-	if len(f.pieces) > 0 {
+	if len(f.pieces) > 0 && f.whole == nil { // else it was written since, by a version from before there were any
 		var joined []point
 		if l.Slots() == 0 { // the window was larger
 			_, joined, _ = pieces.Join(pieces.Of(maxPoints, pieceSize), f.pieces)
@@ -212,7 +212,7 @@ func (k *keptRecall) restorePane(key paneKey, f *foundPane) bool {
 	}
 	p := at.Value.(*pane)
 	if !fits {
-		k.change(key, false)
+		k.change(key, true) // with what takes the records away
 		return true
 	}
 	p.kept.whole = f.whole != nil
