@@ -34,7 +34,7 @@ func Compare(ctx context.Context, old, new Side, tell func(Difference) error) er
 	)
 	for i, side := range []Side{old, new} {
 		actions := make(chan Action, ahead)
-		streams[i].actions = actions
+		streams[i].actions, streams[i].err = actions, &errs[i]
 		wait.Go(func() {
 			defer close(actions)
 			errs[i] = side(ctx, func(a Action) error {
@@ -79,6 +79,9 @@ func merge(old, new *stream, tell func(Difference) error) error {
 			return nil
 		}
 		was, is := old.at(now), new.at(now)
+		if old.failed() || new.failed() { // what the other did has nothing to be compared with
+			return nil
+		}
 		balance := make(map[string]int)
 		for _, text := range was {
 			balance[text]++
@@ -119,12 +122,18 @@ func earlier(a, b *Action) (at time.Time, there bool) {
 type stream struct {
 	actions <-chan Action
 	head    *Action // the next one, if it was looked at
+	ended   bool
+	err     *error // of the side, once it has ended
 }
+
+// failed reports whether the side has ended before its time.
+func (s *stream) failed() bool { return s.ended && *s.err != nil }
 
 // peek is the next action, nil after the last one.
 func (s *stream) peek() *Action {
 	if s.head == nil {
-		if a, more := <-s.actions; more {
+		a, more := <-s.actions
+		if s.ended = !more; more {
 			s.head = &a
 		}
 	}

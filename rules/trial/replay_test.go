@@ -177,6 +177,51 @@ func TestCompareEndsWithWhoFails(t *testing.T) {
 	}
 }
 
+// What one side had not come to when the other failed is no difference.
+func TestCompareTellsNothingOfWhatASideThatFailedDidNotDo(t *testing.T) {
+	broken := errors.New("broken")
+	all := func(n int) (list []trial.Action) {
+		for i := range n {
+			list = append(list, at(i, "x"))
+		}
+		return list
+	}
+	fails := func(side trial.Side) trial.Side {
+		return func(ctx context.Context, did func(trial.Action) error) error {
+			if err := side(ctx, did); err != nil {
+				return err
+			}
+			return broken
+		}
+	}
+	after := func(failed <-chan struct{}, side trial.Side) trial.Side { // what it did is on its way
+		return func(ctx context.Context, did func(trial.Action) error) error {
+			<-failed
+			return side(ctx, did)
+		}
+	}
+	for name, sides := range map[string]func(signal chan struct{}) (old, new trial.Side){
+		"the old one earlier": func(chan struct{}) (old, new trial.Side) { return fails(does(all(50)...)), does(all(100)...) },
+		"the new one earlier": func(chan struct{}) (old, new trial.Side) { return does(all(100)...), fails(does(all(50)...)) },
+		"both": func(signal chan struct{}) (old, new trial.Side) {
+			first := func(ctx context.Context, did func(trial.Action) error) error {
+				defer close(signal)
+				return fails(does(all(100)...))(ctx, did)
+			}
+			return first, after(signal, fails(does(all(100)...)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := 0
+			old, new := sides(make(chan struct{}))
+			err := trial.Compare(t.Context(), old, new, func(trial.Difference) error { n++; return nil })
+			if !errors.Is(err, broken) || n > 0 {
+				t.Errorf("%d differences of the same, %v", n, err)
+			}
+		})
+	}
+}
+
 // What two sides do is not held, nor how they differ: a recording may be as long as it
 // likes.
 func TestWhatAReplayHoldsDoesNotGrow(t *testing.T) {
