@@ -192,7 +192,7 @@ func (e *evaluator) fromDocument(d *document, s *slot) any {
 		if len(s.path) == 0 {
 			return string(d.bytes)
 		}
-	case unknown, isTooBig, isAbsent:
+	case unknown, isTooBig, isMisencoded, isAbsent:
 	}
 	return nil
 }
@@ -254,13 +254,16 @@ func (e *evaluator) run(x *expression) (any, error) {
 		return nil, err
 	}
 	if x.bare >= 0 {
-		return e.slot(x.bare), nil
+		return e.slot(x.bare), e.unread(x)
 	}
 	for _, i := range x.slots {
 		v := e.slot(i)
 		if e.envGen[i] != e.gen {
 			e.env[e.slots[i].name], e.envGen[i] = v, e.gen
 		}
+	}
+	if err := e.unread(x); err != nil {
+		return nil, err
 	}
 	v, err := e.vm.Run(x.prog, e.env)
 	if err != nil {
@@ -273,8 +276,11 @@ func (e *evaluator) run(x *expression) (any, error) {
 func (e *evaluator) ready(x *expression) error {
 	for _, i := range x.strict {
 		if e.slot(i) == nil {
-			if e.payload.kind == isTooBig || e.before.kind == isTooBig {
-				return errTooBig
+			if e.payload.kind >= isTooBig {
+				return e.payload.fault()
+			}
+			if e.before.kind >= isTooBig {
+				return e.before.fault()
 			}
 			return e.slots[i].missing
 		}
@@ -298,10 +304,7 @@ func (e *evaluator) holds(x *expression) (bool, error) {
 		switch t.decide(e.slot(t.slot)) {
 		case holds:
 		case fails:
-			if e.payload.kind == isTooBig {
-				return false, errTooBig
-			}
-			return false, nil
+			return false, e.unread(x)
 		case unsure:
 			sure = false
 		}
@@ -310,7 +313,8 @@ func (e *evaluator) holds(x *expression) (bool, error) {
 		}
 	}
 	if sure && x.all {
-		return true, nil
+		err := e.unread(x)
+		return err == nil, err
 	}
 	v, err := e.run(x)
 	if err != nil {
@@ -320,10 +324,15 @@ func (e *evaluator) holds(x *expression) (bool, error) {
 	if !ok && v != nil {
 		return false, &notEvaluated{reason: "the condition is " + typeName(v) + ", not true or false"}
 	}
-	if !b && e.payload.kind == isTooBig {
-		return false, errTooBig
-	}
 	return b, nil
+}
+
+// unread is why an expression that reads the payload cannot; nil if it can.
+func (e *evaluator) unread(x *expression) error {
+	if e.payload.kind >= isTooBig && x.payload {
+		return e.payload.fault()
+	}
+	return nil
 }
 
 // raw is the JSON value of an expression that is just a place in a payload.

@@ -26,6 +26,7 @@ type expression struct {
 	// slots are the variables that prog reads, and strict those of them that it
 	// cannot do without.
 	slots, strict []int
+	payload       bool // it reads the message's
 	// tests are the leftmost parts of a condition that need no virtual machine;
 	// with all set they are the whole of it.
 	tests []test
@@ -422,6 +423,7 @@ func (c *compilation) findSlots(root ast.Node, x *expression) {
 		}
 		if i, ok := c.table.index[id.Value]; ok && !slices.Contains(x.slots, i) {
 			x.slots = append(x.slots, i)
+			x.payload = x.payload || c.table.slots[i].root == rootPayload
 		}
 	})
 }

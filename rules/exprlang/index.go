@@ -120,7 +120,7 @@ func (s *sieve) pick(m *message.Message, picked []int) []int {
 			if len(s.slot.path) == 0 {
 				found = s.texts[string(m.Payload)]
 			}
-		default: // they are to say that it is too long
+		default: // they are to say what is wrong with it
 			found = s.all
 		}
 		s.payload.load(nil, false)

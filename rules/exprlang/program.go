@@ -261,8 +261,8 @@ func (r *compiled) fields(e *evaluator) ([]byte, error) {
 		}
 	}
 	if e.payload.look() != isJSON || e.payload.value.Kind() != jsonview.Object {
-		if e.payload.kind == isTooBig {
-			return nil, errTooBig
+		if err := e.payload.fault(); err != nil {
+			return nil, err
 		}
 		return nil, errNoObject
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gatehouse/gatehouse/broker/message"
 	"github.com/gatehouse/gatehouse/rules"
@@ -111,7 +112,7 @@ func messageJSON(m *message.Message) []byte {
 
 // appendJSONOrText writes bytes that are JSON as they are, any others as text.
 func appendJSONOrText(b, payload []byte) []byte {
-	if len(payload) <= maxPayload && mayBeJSON(payload) && json.Valid(payload) {
+	if len(payload) <= maxPayload && mayBeJSON(payload) && json.Valid(payload) && utf8.Valid(payload) {
 		return append(b, payload...)
 	}
 	return appendQuoted(b, payload)

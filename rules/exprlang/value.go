@@ -27,9 +27,25 @@ const (
 	unknown payloadKind = iota // not looked at yet
 	isJSON
 	isPlain  // text that is not JSON
-	isTooBig // to be decoded
 	isAbsent // there is no message
+
+	// Those of which an expression that reads them fails.
+	isTooBig     // to be decoded
+	isMisencoded // JSON, but for a string that is not UTF-8
 )
+
+// fault is why a payload cannot be read; nil for one that can.
+func (d *document) fault() error {
+	switch d.kind {
+	case isTooBig:
+		return errTooBig
+	case isMisencoded:
+		place, _ := jsonview.Misencoded(d.bytes, maxDepth)
+		return &notEvaluated{reason: fmt.Sprintf("the payload is not JSON: a string in it is not UTF-8 (byte %d)", place)}
+	case unknown, isJSON, isPlain, isAbsent:
+	}
+	return nil
+}
 
 // document is one payload, decoded on demand. It is used again for the next one:
 // everything it gave away is copied.
@@ -70,6 +86,8 @@ func (d *document) look() payloadKind {
 		v, members, ok := jsonview.ParseListed(d.bytes, maxDepth, d.members[:0], fewMembers)
 		if d.members = members; ok {
 			d.kind, d.value = isJSON, v
+		} else if _, ok := jsonview.Misencoded(d.bytes, maxDepth); ok {
+			d.kind = isMisencoded
 		}
 	}
 	return d.kind
@@ -289,10 +307,9 @@ func appendRaw(b []byte, v jsonview.Value) []byte {
 	return b
 }
 
-// appendRawString writes a string with no more escapes than it needs; what is not UTF-8
-// is replaced.
+// appendRawString writes a string with no more escapes than it needs.
 func appendRawString(b []byte, v jsonview.Value) []byte {
-	if bytes.IndexByte(v, '\\') < 0 && utf8.Valid(v) {
+	if bytes.IndexByte(v, '\\') < 0 {
 		return append(b, v...)
 	}
 	return appendQuoted(b, v.Text())

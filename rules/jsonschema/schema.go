@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // Schema is a compiled schema. It is never written.
@@ -49,6 +50,9 @@ var ErrWork = errors.New("the schema takes too many steps for it")
 
 // Decode decodes JSON with numbers as they are written.
 func Decode(text []byte) (any, error) {
+	if !utf8.Valid(text) { // RFC 8259 §8.1
+		return nil, errors.New("it is not UTF-8")
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	var doc any

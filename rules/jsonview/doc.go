@@ -8,5 +8,5 @@
 // [Parse] goes over the text once and checks all of it. A [Value] is a piece of that
 // text; to go down into it costs the length of what is passed over, and no memory.
 //
-// What is not UTF-8 in a string is not refused; Text may leave it as it is. Of two members with the same key the last one counts.
+// What is not UTF-8 is no JSON; [Misencoded] tells it from other text. Of two members with the same key the last one counts.
 package jsonview

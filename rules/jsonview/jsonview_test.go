@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gatehouse/gatehouse/rules/jsonview"
 )
@@ -15,6 +16,7 @@ var texts = []string{
 	``, ` `, `0`, `-0`, `01`, `-`, `1.`, `1.5`, `.5`, `1e`, `1e+`, `1E-5`, `1e5x`, `--1`, `+1`, `1 2`, `nan`, `Infinity`,
 	`true`, `false`, `null`, `nul`, `truex`, ` true `, "\ttrue\n", "\vtrue",
 	`""`, `"`, `"a`, `"a"`, `"a\"b"`, `"\\"`, `"\\\""`, `"\x"`, `"\u00e9"`, `"\u00g9"`, `"\u00e"`, `"\ud83d\ude00"`, `"\ud83d"`, "\"\t\"", "\"\x7f\xff\"", `"\/\b\f\n\r\t"`,
+	`"é"`, `"客厅 \u00e9 灯"`, "\"\xc3\"", "\"\xe5\xae\"", "\"\xed\xa0\x80\"", "\"\xc0\x80\"", "\"\xf4\x90\x80\x80\"", "{\"\xff\":1}", "[\"é\", \"\xff\"]", "\xff", "1\xff", "\xef\xbb\xbf1", "{\"a\":\"\xff", "\"\\\xff\"",
 	`[]`, `[ ]`, `[1]`, `[1,]`, `[,1]`, `[1 2]`, `[1 , 2]`, `[[],[[]]]`, `[`, `]`, `[}`, `[1}`,
 	`{}`, `{ }`, `{"a":1}`, `{"a" : 1 , "b":2}`, `{"a":1,}`, `{a:1}`, `{"a"}`, `{"a":}`, `{"a":1 "b":2}`, `{"a":1,"a":2}`, `{"\u0061":3}`, `{"a":1,"\u0061":3}`,
 	`{"a":{"b":[1,{"c":"}]\""}]},"d":null}`, `{"":""}`, `{"a":1}x`, `{,}`, `{"a":1,,"b":2}`, `{1:2}`, `[}]`, `{]}`, `["\\"]`, `["\"]`,
@@ -26,11 +28,15 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		v, ok := jsonview.Parse(text, 300)
-		valid := json.Valid(text) && deepest(text) <= 300
+		valid := json.Valid(text) && utf8.Valid(text) && deepest(text) <= 300
 		if ok != valid {
 			t.Fatalf("%q: %v, want %v", text, ok, valid)
 		}
 		listed(t, text, v, ok)
+		_, misencoded := jsonview.Misencoded(text, 300)
+		if lax := json.Valid(text) && deepest(text) <= 300; misencoded != (lax && !valid) {
+			t.Fatalf("%q: misencoded %v", text, misencoded)
+		}
 		if !ok {
 			if v != nil {
 				t.Fatalf("%q: a value %q", text, v)
@@ -91,13 +97,13 @@ func deepest(text []byte) (deepest int) {
 	}
 }
 
-// tree is what encoding/json makes of a value. What is not UTF-8 is replaced as it does.
+// tree is what encoding/json makes of a value.
 func tree(v jsonview.Value) any {
 	text := func(v jsonview.Value) string {
 		if !bytes.Equal(v.AppendText([]byte("x")), []byte("x"+v.Text())) {
 			panic("AppendText and Text differ")
 		}
-		return string([]rune(v.Text()))
+		return v.Text()
 	}
 	switch v.Kind() {
 	case jsonview.False:
@@ -214,6 +220,22 @@ func TestTokens(t *testing.T) {
 		}
 		if got := strings.Join(tokens, " "); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+// A string that is not UTF-8 is told from what is no JSON besides, with its place.
+func TestMisencoded(t *testing.T) {
+	for text, want := range map[string]int{
+		"{\"a\":\"\xff\xfe\"}": 7, "{\"é\xc3\":1}": 5, "\"\xff\"": 2, "[\"é\",\"\xed\xa0\x80\"]": 8,
+		"{\"a\":\"é\"}": 0, "\xff": 0, "{\"a\":\"\xff": 0, "{\"a\":\xff}": 0, "1\xff": 0, "[[[\"\xff\"]]]": 0, "": 0,
+	} {
+		place, ok := jsonview.Misencoded([]byte(text), 2)
+		if place != want || ok != (want > 0) {
+			t.Errorf("%q: %d and %v, want %d", text, place, ok, want)
+		}
+		if v, ok := jsonview.Parse([]byte(text), 2); ok && (want > 0 || v == nil) {
+			t.Errorf("%q is JSON", text)
 		}
 	}
 }

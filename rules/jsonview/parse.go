@@ -1,7 +1,12 @@
 package jsonview
 
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
 // Parse checks that text is one JSON value with at most depth brackets open at once, and
-// nothing but white space around it. The value shares the memory of text, which must not
+// nothing but white space around it, in UTF-8 (RFC 8259 §8.1). The value shares the memory of text, which must not
 // be written afterwards. It is nil, and false, if text is no such value.
 func Parse(text []byte, depth int) (Value, bool) {
 	from := space(text, 0)
@@ -146,10 +151,10 @@ func checkArray(text []byte, i, depth int) int {
 	return -1
 }
 
-// plain are the bytes that stand for themselves in a string.
+// plain are the bytes that stand for themselves in a string, each alone.
 var plain = func() (plain [256]bool) {
 	for c := range plain {
-		plain[c] = c >= 0x20 && c != '"' && c != '\\'
+		plain[c] = c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\'
 	}
 	return plain
 }()
@@ -159,17 +164,52 @@ func checkString(text []byte, i int) int {
 		for i < len(text) && plain[text[i]] {
 			i++
 		}
-		switch {
-		case i >= len(text):
+		if i >= len(text) {
 			return -1
-		case text[i] == '"':
+		}
+		switch c := text[i]; {
+		case c == '"':
 			return i + 1
-		case text[i] != '\\':
+		case c == '\\':
+			i = checkEscape(text, i+1)
+		case c >= utf8.RuneSelf:
+			i = checkWide(text, i)
+		default:
 			return -1
 		}
-		if i = checkEscape(text, i+1); i < 0 {
+		if i < 0 {
 			return -1
 		}
+	}
+}
+
+// checkWide is where the bytes end that are not ASCII, -1 if they are not UTF-8.
+func checkWide(text []byte, i int) int {
+	from := i
+	for i < len(text) && text[i] >= utf8.RuneSelf {
+		i++
+	}
+	if !utf8.Valid(text[from:i]) {
+		return -1
+	}
+	return i
+}
+
+// Misencoded reports whether text is what [Parse] refuses for nothing but a string that is
+// not UTF-8, and gives the place of its first such byte, counted from 1.
+func Misencoded(text []byte, depth int) (place int, misencoded bool) {
+	if utf8.Valid(text) {
+		return 0, false
+	}
+	if _, ok := Parse(bytes.ToValidUTF8(text, []byte("?")), depth); !ok {
+		return 0, false
+	}
+	for {
+		r, size := utf8.DecodeRune(text[place:])
+		if r == utf8.RuneError && size == 1 {
+			return place + 1, true
+		}
+		place += size
 	}
 }
 

@@ -82,6 +82,7 @@ func TestRunTimeErrors(t *testing.T) {
 		want      string
 	}{
 		{"a payload that is not JSON", "publish('a', msg.payload.x)", "noise", "x.js:2:18: payload of topic \"home/x\" is not JSON: invalid character 'o' in literal null (expecting 'u') (byte 2)"},
+		{"a payload that is not UTF-8", "msg.payload.a", "{\"a\":\"\xff\xfe\"}", "x.js:2:5: payload of topic \"home/x\" is not JSON: a string in it is not UTF-8 (byte 7)"},
 		{"an empty payload", "msg.payload.x", "", "x.js:2:5: payload of topic \"home/x\" is not JSON: it is empty"},
 		{"a payload of lax JSON", "msg.payload", "01", "x.js:2:5: payload of topic \"home/x\" is not JSON: invalid character '1' after top-level value (byte 2)"},
 		{"a field of nothing", "msg.payload.a.b", `{}`, "x.js:2:15: TypeError: Cannot read property 'b' of undefined"},

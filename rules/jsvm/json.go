@@ -50,6 +50,9 @@ func explain(raw []byte) error {
 	if err := json.Unmarshal(raw, &any); errors.As(err, &syntax) {
 		return fmt.Errorf("%w (byte %d)", err, syntax.Offset)
 	}
+	if place, ok := jsonview.Misencoded(raw, maxDepth); ok {
+		return fmt.Errorf("a string in it is not UTF-8 (byte %d)", place)
+	}
 	return fmt.Errorf("it is nested deeper than %d", maxDepth)
 }
 
