@@ -214,18 +214,18 @@ func (l *lane) save(u *unit, k *keeping, asked bool) {
 		return
 	}
 	var refused error
-	put := func(key string, value []byte) {
+	put := func(key string, value []byte) (err error) {
 		if len(key) > maxMemoryKey {
-			refused = fmt.Errorf("a key of %d bytes is longer than %d", len(key), maxMemoryKey)
-			return
+			err = fmt.Errorf("a key of %d bytes is longer than %d", len(key), maxMemoryKey)
+		} else {
+			err = k.memory.Apply([]StateChange{{Key: key, Value: value}})
 		}
-		if err := k.memory.Apply([]StateChange{{Key: key, Value: value}}); err != nil {
-			refused = err
-			return
+		if refused = cmp.Or(refused, err); err == nil {
+			l.out.keep(recordMemory, u.file, key, value)
 		}
-		l.out.keep(recordMemory, u.file, key, value)
+		return err
 	}
-	err := guarded(context.Background(), func(context.Context) error { u.prog.Save(asked, put); return nil })
+	err := guarded(context.Background(), func(context.Context) error { return u.prog.Save(asked, put) })
 	if refused = cmp.Or(err, refused); refused != nil {
 		u.own.failed(l.engine.clock.Now(), refused.Error())
 		l.engine.complain(u.own, l.engine.clock.Now(), RanFailed, fmt.Errorf("what it remembers is not kept: %w", refused))

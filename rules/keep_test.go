@@ -213,6 +213,43 @@ func TestWhatAFilterSavesIsKept(t *testing.T) {
 	})
 }
 
+// What has no room is refused, what was there stays until the program takes it away, and
+// the log has what the program says of it.
+func TestWhatAProgramSavesIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		book := &logBook{}
+		k := &keeper{}
+		p := echo("p", "in")
+		saves := 0
+		p.save = func(put func(string, []byte)) {
+			switch saves++; saves {
+			case 1:
+				put("n", []byte("1"))
+				put("m", []byte("1"))
+			case 2:
+				put("n", make([]byte, 5<<20))
+				put("m", nil)
+			}
+		}
+		h := newHouse(t, rules.Options{Keeper: k, Log: book.logger(), Languages: []rules.Language{&toy{name: "toy", ending: ".toy", programs: map[string]toyProgram{"p": p}}}})
+		k.bus = h.bus
+		h.load("a.toy", "p")
+		h.run()
+		for range 2 {
+			h.publish(msg("in", "1"))
+			wait(time.Minute)
+		}
+		kept, _ := k.Load(t.Context()) // has no error
+		if diff := cmp.Diff([]rules.Record{{Kind: "memory", File: "a.toy", Key: "n", Value: []byte("1")}}, kept); diff != "" {
+			t.Error(diff)
+		}
+		if n := book.with("what it remembers is not kept: toy: state of 2 keys"); n != 1 {
+			t.Errorf("the log tells %d times that there is no room, want once", n)
+		}
+		h.stop()
+	})
+}
+
 func TestRulesGoOnWhenNothingIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		book := &logBook{}

@@ -150,7 +150,11 @@ type Program interface {
 	// all every few seconds, before another version takes over, and when it ends; and for
 	// what asked says, the part of it that an Outcome.Save was about, when there was one.
 	// Then it is written each time, so it is to be in pieces that are small.
-	Save(asked bool, put func(key string, value []byte))
+	//
+	// put has an error if there is no room for a value: what was under the key before stays.
+	// A program that cannot do with a part of what belongs together takes it all away, with
+	// nil, which is never refused. Save returns an error that names the rule.
+	Save(asked bool, put func(key string, value []byte) error) error
 	// Close ends the program; Run is not called after it.
 	Close() error
 }

@@ -1,8 +1,10 @@
 package rules_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -101,13 +103,18 @@ func (r *toyRun) Handles(name string) bool { return r.handles != nil && r.handle
 
 func (r *toyRun) Outdated() bool { return r.outdated != nil && r.outdated(r.kept) }
 
-func (r *toyRun) Save(asked bool, put func(key string, value []byte)) {
+func (r *toyRun) Save(asked bool, put func(key string, value []byte) error) (refused error) {
+	each := func(key string, value []byte) { refused = cmp.Or(refused, put(key, value)) }
 	switch {
 	case asked && r.asked != nil:
-		r.asked(put)
+		r.asked(each)
 	case r.save != nil:
-		r.save(put)
+		r.save(each)
 	}
+	if refused != nil {
+		return fmt.Errorf("toy: %w", refused)
+	}
+	return nil
 }
 
 func (r *toyRun) Close() error {

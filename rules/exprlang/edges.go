@@ -394,13 +394,13 @@ func (t *trigger) each(visit func(*expression)) {
 }
 
 // write saves what is remembered of a key.
-func (t *trigger) write(c *cell[standing], put func(key string, value []byte)) {
+func (t *trigger) write(c *cell[standing], put putter) error {
 	b, err := json.Marshal(&c.value)
 	if err != nil {
-		return // it has nothing that JSON has not
+		return nil // it has nothing that JSON has not
 	}
 	c.saved = true
-	put(t.states.prefix+c.key, b)
+	return put(t.states.prefix+c.key, b)
 }
 
 func (t *trigger) restore(key string, value []byte) error {

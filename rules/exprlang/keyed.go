@@ -1,6 +1,9 @@
 package exprlang
 
-import "container/list"
+import (
+	"cmp"
+	"container/list"
+)
 
 // maxKeyBytes is the longest key that something is remembered under.
 const maxKeyBytes = 256
@@ -19,7 +22,16 @@ type keyed[T any] struct {
 	promised bool
 	// parts gives the names of the records of a cell beside its own; nil if there are none.
 	parts func(c *cell[T], name func(string))
+	// unsaved is told that a cell has no records any more; nil for nobody.
+	unsaved func(c *cell[T])
 }
+
+// putter takes a record, or nil to take it away; an error says that there is no room for it.
+type putter = func(key string, value []byte) error
+
+// restSaves is how many times all is saved before a cell is tried again for which there was
+// no room: five minutes.
+const restSaves = 30
 
 // cell is what is remembered under one key.
 type cell[T any] struct {
@@ -29,6 +41,7 @@ type cell[T any] struct {
 	asked     bool
 	saved     bool // it has a record
 	forgotten bool
+	rest      int // for how many saves of all it is not to be tried
 	value     T
 }
 
@@ -114,31 +127,58 @@ func (k *keyed[T]) restore(key string, value T) *cell[T] {
 	return c
 }
 
-// save gives what has changed, or of that what calls have asked for.
-func (k *keyed[T]) save(asked bool, put func(key string, value []byte), write func(c *cell[T], put func(key string, value []byte))) {
-	for _, name := range k.gone {
-		put(name, nil)
-	}
-	k.gone = nil
+// save gives what has changed, or of that what calls have asked for. It returns the first
+// error of put; of a cell for which there is no room nothing is kept, as a part of it would be
+// taken for the whole.
+func (k *keyed[T]) save(asked bool, put putter, write func(c *cell[T], put putter) error) (refused error) {
+	k.takeAway(put)
 	for _, c := range k.asked {
-		k.saveCell(c, put, write)
+		if c.asked = false; c.rest == 0 {
+			refused = cmp.Or(refused, k.saveCell(c, put, write))
+		}
 	}
 	clear(k.asked)
 	k.asked = k.asked[:0]
 	if asked {
-		return
+		return refused
 	}
+	left := k.listed[:0]
 	for _, c := range k.listed {
+		if c.rest > 0 && !c.forgotten {
+			c.rest--
+			left = append(left, c)
+			continue
+		}
 		c.listed = false
-		k.saveCell(c, put, write)
+		refused = cmp.Or(refused, k.saveCell(c, put, write))
 	}
-	clear(k.listed)
-	k.listed = k.listed[:0]
+	clear(k.listed[len(left):])
+	k.listed = left
+	return refused
 }
 
-func (k *keyed[T]) saveCell(c *cell[T], put func(key string, value []byte), write func(c *cell[T], put func(key string, value []byte))) {
-	if c.asked = false; c.changed && !c.forgotten {
-		write(c, put)
+func (k *keyed[T]) saveCell(c *cell[T], put putter, write func(c *cell[T], put putter) error) error {
+	if !c.changed || c.forgotten {
+		c.changed = false
+		return nil
 	}
 	c.changed = false
+	err := write(c, put)
+	if err != nil {
+		k.drop(c)
+		k.takeAway(put)
+		c.saved, c.rest = false, restSaves
+		if k.unsaved != nil {
+			k.unsaved(c)
+		}
+	}
+	return err
+}
+
+// takeAway takes the records away that nobody needs any more.
+func (k *keyed[T]) takeAway(put putter) {
+	for _, name := range k.gone {
+		_ = put(name, nil) // is never refused
+	}
+	k.gone = nil
 }

@@ -3,6 +3,7 @@ package exprlang
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -198,9 +199,9 @@ func (m *machine) stamp(at, now time.Time) int64 {
 }
 
 // save gives what has changed of what no timer holds, or what calls have asked for of it.
-func (m *machine) save(asked bool, put func(key string, value []byte)) {
+func (m *machine) save(asked bool, put putter) (refused error) {
 	for _, name := range m.orphans {
-		put(name, nil)
+		_ = put(name, nil) // is never refused
 	}
 	m.orphans = m.orphans[:0]
 	for _, w := range m.flows {
@@ -210,14 +211,17 @@ func (m *machine) save(asked bool, put func(key string, value []byte)) {
 		for i := range w.notes {
 			n := &w.notes[i]
 			for _, key := range n.take(asked) {
-				m.saveKey(w, n, key, put)
+				if err := m.saveKey(w, n, key, put); err != nil && refused == nil {
+					refused = fmt.Errorf("%s of rule %q: %w", n.kind, w.rule.Name, err)
+				}
 			}
 		}
 	}
+	return refused
 }
 
 // saveKey gives what is known of a key, nothing if nothing is any more.
-func (m *machine) saveKey(w *flow, n *notes, key string, put func(key string, value []byte)) {
+func (m *machine) saveKey(w *flow, n *notes, key string, put putter) error {
 	s, msg, there := savedKey{}, (*message.Message)(nil), false
 	switch n.kind {
 	case kindSilent:
@@ -241,9 +245,9 @@ func (m *machine) saveKey(w *flow, n *notes, key string, put func(key string, va
 	}
 	if was := n.drop(key); !there {
 		if was {
-			put(name, nil)
+			return put(name, nil)
 		}
-		return
+		return nil
 	}
 	s.Msg = m.keep(msg)
 	bytes := s.Msg.size() + s.Prev.size()
@@ -252,8 +256,8 @@ func (m *machine) saveKey(w *flow, n *notes, key string, put func(key string, va
 	}
 	value, err := json.Marshal(&s)
 	if err != nil {
-		return // of strings and numbers there is nothing that JSON has not
+		return nil // of strings and numbers there is nothing that JSON has not
 	}
 	n.keep(key, bytes)
-	put(name, value)
+	return put(name, value)
 }

@@ -202,7 +202,9 @@ func TestPiecesThatDoNotFitOutliveAPowerCut(t *testing.T) {
 	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon}})
 	m := &message.Message{Topic: "home/b/temp", Payload: []byte(`{"c":3}`)}
 	p.Run(t.Context(), []rules.Call{{Message: m, Now: noon, Promised: true}})
-	p.Save(true, keep(kept))
+	if err := p.Save(true, keep(kept)); err != nil {
+		t.Error(err)
+	}
 	p = compile(t, source)
 	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon}})
 	if got := hear(t, p, time.Second, "home/a/temp", `{"c":3}`); got != "6" {

@@ -1,6 +1,7 @@
 package exprlang
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,19 +56,25 @@ func (r *compiled) hear(e *evaluator, call *rules.Call, out *rules.Outcome) {
 
 // saveValues gives what windows and edges are to outlive the program, or what calls have
 // asked for of it.
-func (p *program) saveValues(asked bool, put func(key string, value []byte)) {
+func (p *program) saveValues(asked bool, put putter) (refused error) {
 	for _, key := range p.unused { // before what may be written under the same name
-		put(key, nil)
+		_ = put(key, nil) // is never refused
 	}
 	p.unused = nil
 	for _, r := range p.rules {
 		for _, w := range r.windows {
-			w.panes.save(asked, put, w.write)
+			if err := w.panes.save(asked, put, w.write); err != nil && refused == nil {
+				refused = fmt.Errorf("window %q of rule %q: %w", w.name, r.Name, err)
+			}
 		}
-		if r.trigger != nil {
-			r.trigger.states.save(asked, put, r.trigger.write)
+		if r.trigger == nil {
+			continue
+		}
+		if err := r.trigger.states.save(asked, put, r.trigger.write); err != nil && refused == nil {
+			refused = fmt.Errorf("rule %q: %w", r.Name, err)
 		}
 	}
+	return refused
 }
 
 // restoreValues takes over what windows and edges another version, or process, has left.

@@ -1,6 +1,7 @@
 package exprlang
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -72,11 +73,12 @@ func (p *program) Handles(name string) bool {
 }
 
 // Save gives windows, edges, and what rules remember beside their timers.
-func (p *program) Save(asked bool, put func(key string, value []byte)) {
-	p.saveValues(asked, put)
+func (p *program) Save(asked bool, put func(key string, value []byte) error) error {
+	err := p.saveValues(asked, put)
 	if p.machine != nil {
-		p.machine.save(asked, put)
+		err = cmp.Or(err, p.machine.save(asked, put))
 	}
+	return err
 }
 
 // Run judges the messages. It looks at ctx between calls only: a single one is

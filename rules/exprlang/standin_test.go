@@ -115,13 +115,9 @@ func (s *standIn) restart(down time.Duration, powerCut bool) {
 func (s *standIn) save() { s.saveOf(false) }
 
 func (s *standIn) saveOf(asked bool) {
-	s.prog.Save(asked, func(key string, value []byte) {
-		if value == nil {
-			delete(s.kept, key)
-			return
-		}
-		s.kept[key] = slices.Clone(value)
-	})
+	if err := s.prog.Save(asked, keep(s.kept)); err != nil {
+		s.tb.Error(err)
+	}
 }
 
 // call makes calls at once, as those of one batch, and keeps what they did.

@@ -110,6 +110,10 @@ func (w *window) layOut(rule string) {
 	}
 	prefix := savePrefix("p", rule, w.name)
 	w.pieceName = func(slot int, key string) string { return prefix + strconv.Itoa(slot) + "\x00" + key }
+	w.panes.unsaved = func(c *cell[pane]) {
+		k := &c.value.pieces
+		k.saved, k.slots, k.headed = k.first, 0, false
+	}
 	w.panes.parts = func(c *cell[pane], name func(string)) {
 		for slot := range w.layout.Slots() {
 			if c.value.pieces.slots&(1<<slot) != 0 {
@@ -120,16 +124,18 @@ func (w *window) layOut(rule string) {
 }
 
 // write saves what has changed of a key.
-func (w *window) write(c *cell[pane], put func(key string, value []byte)) {
+func (w *window) write(c *cell[pane], put putter) error {
 	p := &c.value
 	k := &p.pieces
 	if name := w.panes.prefix + c.key; !k.headed || w.collects() || w.layout.Slots() == 0 {
 		head := w.head(p)
 		c.saved, k.headed = head != nil, head != nil
-		put(name, head)
+		if err := put(name, head); err != nil {
+			return err
+		}
 	}
 	if w.layout.Slots() == 0 {
-		return
+		return nil
 	}
 	n, changed := len(p.points), k.saved
 	if !w.ofPoints() {
@@ -137,9 +143,12 @@ func (w *window) write(c *cell[pane], put func(key string, value []byte)) {
 	}
 	for at := range w.layout.Changed(k.first, changed, k.first+int64(n)) {
 		k.slots |= 1 << at.Slot
-		put(w.pieceName(at.Slot, c.key), w.piece(p, int(at.From-k.first), int(at.To-k.first)))
+		if err := put(w.pieceName(at.Slot, c.key), w.piece(p, int(at.From-k.first), int(at.To-k.first))); err != nil {
+			return err
+		}
 	}
 	k.saved = k.first + int64(n)
+	return nil
 }
 
 // head is what is kept of a pane beside its pieces, or all of it.

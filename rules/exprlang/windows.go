@@ -19,8 +19,10 @@ const (
 	maxWindows    = 32
 	maxWindowKeys = 1_000 // a window
 	maxWindowAll  = 100_000
-	shortestSpan  = 100 * time.Millisecond
-	longestSpan   = 366 * 24 * time.Hour
+	// aggregateValues is how many values an aggregate counts as: what it takes when it is kept.
+	aggregateValues = 3
+	shortestSpan    = 100 * time.Millisecond
+	longestSpan     = 366 * 24 * time.Hour
 )
 
 // windowFunction is what a window calculates.
@@ -214,7 +216,7 @@ func (w *window) ready(rule string) {
 	case w.function == fnMedian:
 		each = maxWindowPoints
 	case w.extent == extentOver:
-		each = maxWindowPanes
+		each = aggregateValues * maxWindowPanes
 	}
 	w.panes = newKeyed[pane](savePrefix("w", rule, w.name), min(maxWindowKeys, max(1, maxWindowAll/each)))
 	w.layOut(rule)

@@ -1,6 +1,7 @@
 package exprlang_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -143,7 +144,7 @@ func TestWindowsAreBounded(t *testing.T) {
 		t.Errorf("the sum over 4m is %g, want about 12000", last)
 	}
 	size := 0
-	p.Save(false, func(_ string, value []byte) { size += len(value) })
+	saveTo(t, p, false, func(_ string, value []byte) { size += len(value) })
 	if size > 32<<10 {
 		t.Errorf("what is kept of one key has %d bytes", size)
 	}
@@ -151,14 +152,14 @@ func TestWindowsAreBounded(t *testing.T) {
 		hear(t, p, time.Hour, "home/a/temp", fmt.Sprintf(`{"k":"k%d","c":1}`, i))
 	}
 	keys := make(map[string]bool)
-	p.Save(false, func(key string, value []byte) { keys[key] = value != nil })
+	saveTo(t, p, false, func(key string, value []byte) { keys[key] = value != nil && strings.HasPrefix(key, "w") })
 	there := 0
 	for _, is := range keys {
 		if is {
 			there++
 		}
 	}
-	if there > 1_000 || there < 400 || keys["w\x00r\x00w\x00x"] {
+	if want := 100_000 / 240 / 3; there != want || keys["w\x00r\x00w\x00x"] {
 		t.Errorf("%d keys are remembered", there)
 	}
 	if got := hear(t, p, time.Hour, "home/a/temp", `{"k":"`+strings.Repeat("x", 300)+`","c":1}`); got != "0" {
@@ -169,7 +170,7 @@ func TestWindowsAreBounded(t *testing.T) {
 // restart hands what one program saved to another one.
 func restart(t testing.TB, old, fresh rules.Program, kept map[string][]byte, after time.Duration) {
 	t.Helper()
-	old.Save(false, func(key string, value []byte) {
+	saveTo(t, old, false, func(key string, value []byte) {
 		if value == nil {
 			delete(kept, key)
 		} else {
@@ -180,7 +181,7 @@ func restart(t testing.TB, old, fresh rules.Program, kept map[string][]byte, aft
 	if out.Err != nil {
 		t.Fatal(out.Err)
 	}
-	fresh.Save(false, func(key string, value []byte) {
+	saveTo(t, fresh, false, func(key string, value []byte) {
 		if value != nil {
 			t.Errorf("%q is saved again at once", key)
 		}
@@ -243,7 +244,7 @@ func TestPromisedWindowsOutliveAPowerCut(t *testing.T) {
 					if !got.Save {
 						t.Fatalf("message %d asks for nothing to be kept", i)
 					}
-					cut.Save(true, func(key string, value []byte) {
+					saveTo(t, cut, true, func(key string, value []byte) {
 						written += len(key) + len(value)
 						if delete(kept, key); value != nil {
 							kept[key] = slices.Clone(value)
@@ -275,7 +276,7 @@ func TestOnlyWhatIsAskedForIsSaved(t *testing.T) {
   - {name: kept, on: kept/+, windows: {w: {sum: payload, last: 10}}, do: [{publish: out}]}
 `)
 	saved := func(asked bool) (keys []string) {
-		s.prog.Save(asked, func(key string, _ []byte) { keys = append(keys, strings.ReplaceAll(key, "\x00", " ")) })
+		saveTo(t, s.prog, asked, func(key string, _ []byte) { keys = append(keys, strings.ReplaceAll(key, "\x00", " ")) })
 		return keys
 	}
 	s.hear("plain/a 9", "plain/a 9", "kept/a 1")
@@ -315,7 +316,7 @@ func TestWindowsOutliveAWrongClock(t *testing.T) {
 	begin(p, years, nil)
 	hear(t, p, -years, "home/a/temp", `{"c":1}`)
 	kept := make(map[string][]byte)
-	p.Save(false, func(key string, value []byte) { kept[key] = slices.Clone(value) })
+	saveTo(t, p, false, func(key string, value []byte) { kept[key] = slices.Clone(value) })
 	next := compile(t, windowRule("sum: payload.c, over: 1m"))
 	begin(next, 0, kept)
 	if got := hear(t, next, 59*time.Second, "home/a/temp", `{"c":2}`); got != "3" {
@@ -327,11 +328,24 @@ func TestWindowsOutliveAWrongClock(t *testing.T) {
 }
 
 // keep is where a program saves what it is asked for.
-func keep(kept map[string][]byte) func(string, []byte) {
-	return func(key string, value []byte) {
+func keep(kept map[string][]byte) func(string, []byte) error {
+	return func(key string, value []byte) error {
 		if delete(kept, key); value != nil {
 			kept[key] = slices.Clone(value)
 		}
+		return nil
+	}
+}
+
+// saveTo gives put what a program saves, which nothing is against.
+func saveTo(t testing.TB, p rules.Program, asked bool, put func(key string, value []byte)) {
+	t.Helper()
+	err := p.Save(asked, func(key string, value []byte) error {
+		put(key, value)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
@@ -343,18 +357,95 @@ func TestAWindowThatWasEditedKeepsWhatItHears(t *testing.T) {
 	for i := range 100 {
 		hear(t, p, time.Duration(i)*time.Second, "home/a/temp", `{"c":1}`)
 	}
-	p.Save(false, keep(kept))
+	if err := p.Save(false, keep(kept)); err != nil {
+		t.Error(err)
+	}
 	source := windowRule("sum: payload.c, last: 200")
 	p = compile(t, source)
 	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon.Add(2 * time.Minute)}})
 	for i := range 150 { // before anything is saved
 		hear(t, p, 2*time.Minute+time.Duration(i)*time.Millisecond, "home/a/temp", `{"c":1}`)
 	}
-	p.Save(false, keep(kept))
+	if err := p.Save(false, keep(kept)); err != nil {
+		t.Error(err)
+	}
 	p = compile(t, source)
 	p.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon.Add(3 * time.Minute)}})
 	if got := hear(t, p, 3*time.Minute, "home/a/temp", `{"c":1}`); got != "151" {
 		t.Errorf("the sum after a restart is %s, want 151", got)
+	}
+}
+
+// bounded is where a program saves within so many bytes.
+func bounded(kept map[string][]byte, most int) func(string, []byte) error {
+	size := 0
+	return func(key string, value []byte) error {
+		now := size
+		if old, had := kept[key]; had {
+			now -= len(key) + len(old)
+		}
+		if value != nil {
+			now += len(key) + len(value)
+		}
+		if now > most {
+			return errors.New("no room")
+		}
+		size = now
+		return keep(kept)(key, value)
+	}
+}
+
+// One window has room in what a file may have saved, whatever it holds.
+func TestAWindowHasRoom(t *testing.T) {
+	p := compile(t, windowRule("avg: payload.c, over: 1h, by: parts[1]"))
+	put := bounded(make(map[string][]byte), 4<<20)
+	for k := range 420 { // one after the other, since those used longest ago go
+		for i := range 480 { // two values to an aggregate
+			hear(t, p, time.Duration(i)*8*time.Second, fmt.Sprintf("home/sensor-%d/temp", k), fmt.Sprintf(`{"c":1%02d.%04d}`, i/72, i*37%10_000))
+		}
+		if err := p.Save(false, put); err != nil {
+			t.Fatalf("key %d: %v", k, err)
+		}
+	}
+}
+
+// Of a key for which there is no room nothing is kept: after a restart it begins anew, and
+// says nothing that is wrong. Nor is it tried for each message.
+func TestAWindowWithoutRoomBeginsAnew(t *testing.T) {
+	source := windowRule("avg: payload.c, over: 1h, by: parts[1]")
+	p := compile(t, source)
+	kept := make(map[string][]byte)
+	put := bounded(kept, 100_000)
+	const keys = 20
+	topic := func(k int) string { return fmt.Sprintf("home/sensor-%d/temp", k) }
+	refused, at := 0, time.Duration(0)
+	for i := range 1_000 {
+		at = time.Duration(i) * 5 * time.Second
+		for k := range keys {
+			hear(t, p, at, topic(k), fmt.Sprintf(`{"c":%d}`, i+k))
+		}
+		if err := p.Save(false, put); err != nil {
+			if refused++; !strings.Contains(err.Error(), `window "w" of rule "r": no room`) {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.Run(t.Context(), []rules.Call{{Message: &message.Message{Topic: topic(0), Payload: []byte(`{"c":1000}`)}, Now: noon.Add(at), Promised: true}})
+	next := compile(t, source)
+	next.Run(t.Context(), []rules.Call{{Trigger: rules.OnStart, Kept: maps.Clone(kept), Now: noon.Add(at)}})
+	anew := 0
+	for k := 1; k < keys; k++ {
+		want, got := hear(t, p, at+time.Second, topic(k), `{"c":5000}`), hear(t, next, at+time.Second, topic(k), `{"c":5000}`)
+		switch got {
+		case want:
+		case "5000":
+			anew++
+		default:
+			t.Errorf("%s: the mean is %s after a restart, want %s, or that of what comes", topic(k), got, want)
+		}
+	}
+	if anew == 0 || anew == keys-1 || refused > 200 {
+		t.Errorf("%d of %d keys begin anew, %d saves are refused", anew, keys, refused)
 	}
 }
 

@@ -36,16 +36,17 @@ func (p *program) appendDeclared(b []byte, build string) []byte {
 }
 
 // saveDeclared gives what the program declares, once.
-func (p *program) saveDeclared(put func(key string, value []byte)) {
+func (p *program) saveDeclared(put putter) error {
 	build := p.link.options.Build
 	if !p.fresh || build == "" {
-		return
+		return nil
 	}
 	p.fresh = false
 	b, err := json.Marshal(p.appendDeclared(nil, build)) // as base64
-	if err == nil {
-		put(declaredKey, b)
+	if err != nil {
+		return nil // what is not remembered is asked for again
 	}
+	return put(declaredKey, b)
 }
 
 // remember makes the program one that declares what it is known to, without the worker;

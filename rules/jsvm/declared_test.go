@@ -38,9 +38,10 @@ func sourceOf(text, lib string, kept map[string][]byte) rules.Source {
 const lib = `exports.topic = 'a'`
 
 // saved is what a program has to keep.
-func saved(p rules.Program) map[string][]byte {
+func saved(t testing.TB, p rules.Program) map[string][]byte {
+	t.Helper()
 	kept := make(map[string][]byte)
-	p.Save(false, func(key string, value []byte) { kept[key] = slices.Clone(value) })
+	saveTo(t, p, false, func(key string, value []byte) { kept[key] = slices.Clone(value) })
 	return kept
 }
 
@@ -52,8 +53,8 @@ func declaredBefore(t *testing.T, src rules.Source) (map[string][]byte, []rules.
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := saved(p)
-	if again := saved(p); len(again) > 0 {
+	kept := saved(t, p)
+	if again := saved(t, p); len(again) > 0 {
 		t.Errorf("it is saved again: %q", again)
 	}
 	if err := s.lang.Close(); err != nil {
@@ -77,7 +78,7 @@ func TestWhatAScriptDeclaresIsRemembered(t *testing.T) {
 	if diff := cmp.Diff(declared, p.Rules(), cmp.Comparer(func(a, b rules.Schedule) bool { return a.String() == b.String() })); diff != "" {
 		t.Error(diff)
 	}
-	if len(saved(p)) > 0 {
+	if len(saved(t, p)) > 0 {
 		t.Error("what was kept is kept again")
 	}
 	if o := s.hear(t, p, 0, "a", `{"ok":false}`); o.Verdict.Action != message.Drop || o.Err != nil {
@@ -143,7 +144,7 @@ func TestWhatVariesIsNotSaved(t *testing.T) {
 		`const w = window({ last: 2 }); if (w.count()) on('a', () => {})`: false,
 		`watch('a'); if (last('a')) on('b', () => {})`:                    false,
 	} {
-		_, got := saved(s.compile(t, "a.js", text))["declared"]
+		_, got := saved(t, s.compile(t, "a.js", text))["declared"]
 		if got != saves {
 			t.Errorf("%s: saved %v, want %v", text, got, saves)
 		}
@@ -200,7 +201,7 @@ func TestShippedScriptsAreKnown(t *testing.T) {
 	if _, err := s.lang.Compile(t.Context(), sourceOf(declaring+" ", lib, nil)); err != nil || len(workers(t)) == len(before) {
 		t.Errorf("another script: %v, workers %v", err, workers(t))
 	}
-	if kept := saved(p); len(kept) > 0 {
+	if kept := saved(t, p); len(kept) > 0 {
 		t.Errorf("it is kept, too: %q", slices.Collect(maps.Keys(kept)))
 	}
 }

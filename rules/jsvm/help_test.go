@@ -120,6 +120,18 @@ func worker(t testing.TB) int {
 	return pids[0]
 }
 
+// saveTo gives put what a program saves, which nothing is against.
+func saveTo(t testing.TB, p rules.Program, asked bool, put func(key string, value []byte)) {
+	t.Helper()
+	err := p.Save(asked, func(key string, value []byte) error {
+		put(key, value)
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // eventually waits until ok holds.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

@@ -206,7 +206,7 @@ func TestWindows(t *testing.T) {
 
 	kept := map[string][]byte{"window/4/gonekey": []byte("[[1,1]]"), "window/3/tenbad": []byte("x")}
 	save := func(p rules.Program) (changed int) {
-		p.Save(false, func(key string, value []byte) {
+		saveTo(t, p, false, func(key string, value []byte) {
 			changed++
 			if value == nil {
 				delete(kept, key)

@@ -1,6 +1,7 @@
 package jsvm_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,6 +28,8 @@ type keptLife struct {
 	line     rules.Timeline
 	promised bool // what the script asks to be kept with a call is
 	wrote    func(key string, value []byte)
+	full     func(key string) bool // nil if there is room for all
+	refused  error                 // of what was saved last
 }
 
 func (k *keptLife) hear(t *testing.T, rule int, topic, payload string) rules.Outcome {
@@ -100,13 +103,17 @@ func (k *keptLife) version(t *testing.T, text string, saved bool) {
 func (k *keptLife) save() { k.saveOf(false) }
 
 func (k *keptLife) saveOf(asked bool) {
-	k.p.Save(asked, func(key string, value []byte) {
+	k.refused = k.p.Save(asked, func(key string, value []byte) error {
+		if k.full != nil && value != nil && k.full(key) {
+			return errors.New("no room")
+		}
 		if k.wrote != nil {
 			k.wrote(key, value)
 		}
 		if delete(k.memory, key); value != nil {
 			k.memory[key] = slices.Clone(value)
 		}
+		return nil
 	})
 }
 

@@ -1,7 +1,9 @@
 package jsvm
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -149,32 +151,36 @@ func (k *keptRecall) remember(key paceKey) {
 }
 
 // savePaces gives what no timer holds, or of that what calls have asked for.
-func (k *keptRecall) savePaces(asked bool, put func(key string, value []byte)) {
+func (k *keptRecall) savePaces(asked bool, put putter) (refused error) {
 	for _, key := range k.askedPaces {
-		k.savePace(key, put)
+		refused = cmp.Or(refused, k.savePace(key, put))
 	}
 	clear(k.askedPaces)
 	if k.askedPaces = k.askedPaces[:0]; asked {
-		return
+		return refused
 	}
 	for key := range k.unsaved {
-		k.savePace(key, put)
+		refused = cmp.Or(refused, k.savePace(key, put))
 	}
+	return refused
 }
 
-func (k *keptRecall) savePace(key paceKey, put func(key string, value []byte)) {
+func (k *keptRecall) savePace(key paceKey, put putter) error {
 	if _, is := k.unsaved[key]; !is {
-		return
+		return nil
 	}
 	delete(k.unsaved, key)
 	name := recordKey(paceRecord, k.paces[key.pace].Name, key.key)
-	if was, ok := k.recall.pauses[key]; ok {
-		k.remember(key)
-		put(name, burstData(&was))
-	} else {
+	was, ok := k.recall.pauses[key]
+	if !ok {
 		delete(k.saved, key)
-		put(name, nil)
+		return put(name, nil)
 	}
+	k.remember(key)
+	if err := put(name, burstData(&was)); err != nil {
+		return fmt.Errorf("%q: %w", k.paces[key.pace].Name, err)
+	}
+	return nil
 }
 
 // lateOf is how late the call of a timer is: for that of a debounce, if it was not called

@@ -2,6 +2,7 @@ package jsvm
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"strconv"
@@ -27,6 +28,9 @@ type keptRecall struct {
 	// askedPaces are those that were not saved, and which a call asks for.
 	askedPaces []paceKey
 }
+
+// putter takes a record, or nil to take it away; an error says that there is no room for it.
+type putter = func(key string, value []byte) error
 
 // recordKey is under which key something of a kind, name and key is saved.
 func recordKey(kind, name, key string) string {
@@ -125,15 +129,19 @@ func watchedBy(list []rules.Rule, topic string) bool {
 
 // save gives what has changed of windows, debounces and throttles, or of that what calls
 // have asked for.
-func (k *keptRecall) save(asked bool, put func(key string, value []byte)) {
+func (k *keptRecall) save(asked bool, put putter) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.takeAway(put)
+	return cmp.Or(k.savePaces(asked, put), k.savePanes(asked, put))
+}
+
+// takeAway takes the records away that nobody needs any more.
+func (k *keptRecall) takeAway(put putter) {
 	for key := range k.gone {
-		put(key, nil)
+		_ = put(key, nil) // is never refused
 	}
 	clear(k.gone)
-	k.savePaces(asked, put)
-	k.savePanes(asked, put)
 }
 
 // size is about what it takes in a frame.
@@ -153,11 +161,12 @@ func (k *keptRecall) append(frame []byte, rec record, put func(*recall)) []byte 
 
 // Save implements rules.Program: windows are kept, what is watched is heard again. So is
 // what the script declares.
-func (p *program) Save(asked bool, put func(key string, value []byte)) {
-	p.kept.save(asked, put)
+func (p *program) Save(asked bool, put func(key string, value []byte) error) error {
+	err := p.kept.save(asked, put)
 	if !asked {
-		p.saveDeclared(put)
+		err = cmp.Or(err, p.saveDeclared(put))
 	}
+	return err
 }
 
 // watched is the message of a call of a rule that watches.

@@ -209,17 +209,57 @@ on('add', (m) => { w.add(5); publish('n', [w.last(), w.sum()]) })`
 	wants(t, "after a restart", show(k.hear(t, 0, "add", "")), `publish n "[5,185]" q0`)
 }
 
+// Of a key for which there is no room nothing is kept, as a part would be taken for the whole;
+// it is kept again when there is room.
+func TestAWindowWithoutRoomBeginsAnew(t *testing.T) {
+	const text = "const w = window({ last: 100, name: 'w' })\non('add', (m) => { w.add(m.text, 1); publish('n', w.count(m.text)) })"
+	k := startKept(t, text)
+	fill := func(n int) {
+		for range n {
+			k.hear(t, 0, "add", "a")
+			k.hear(t, 0, "add", "b")
+		}
+	}
+	fill(40)
+	k.save()
+	k.full = func(key string) bool { return key == "piece/1/w1/a" }
+	fill(40)
+	k.save()
+	if k.refused == nil || !strings.Contains(k.refused.Error(), `window "w"`) {
+		t.Errorf("it is refused: %v", k.refused)
+	}
+	for key := range k.memory {
+		if strings.HasSuffix(key, "/a") {
+			t.Errorf("%s is kept", key)
+		}
+	}
+	k.promised = true
+	fill(1)
+	if k.promised = false; k.refused != nil {
+		t.Errorf("it is tried for each call: %v", k.refused)
+	}
+	k.version(t, text, false)
+	wants(t, "a", show(k.hear(t, 0, "add", "a")), `publish n "1" q0`)
+	wants(t, "b", show(k.hear(t, 0, "add", "b")), `publish n "82" q0`)
+	fill(60)
+	k.save()
+	k.full = nil
+	fill(1)
+	k.version(t, text, true)
+	wants(t, "a, with room", show(k.hear(t, 0, "add", "a")), `publish n "63" q0`)
+}
+
 // Only what is asked for is written for it.
 func TestOnlyWhatIsAskedForIsSaved(t *testing.T) {
 	k := startKept(t, promisedScript)
 	k.hear(t, 0, "add", "1")
 	keys := 0
-	k.p.Save(true, func(string, []byte) { keys++ })
+	saveTo(t, k.p, true, func(string, []byte) { keys++ })
 	if keys > 0 {
 		t.Errorf("%d records are saved, and nobody asked", keys)
 	}
 	out := k.run(t, k.p, rules.Call{Message: k.call(0, "add", "2").Message, Now: k.now, Promised: true})
-	k.p.Save(true, func(string, []byte) { keys++ })
+	saveTo(t, k.p, true, func(string, []byte) { keys++ })
 	if keys != 3 || !out.Save {
 		t.Errorf("%d records are saved, want those of three windows; it asks: %t", keys, out.Save)
 	}

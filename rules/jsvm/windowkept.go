@@ -3,6 +3,7 @@ package jsvm
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -24,6 +25,8 @@ type keptPane struct {
 	whole bool   // it has a record of its own
 	saved int64  // the values before have records
 	slots uint64 // of the pieces that have one
+	// refused says that there was no room for it.
+	refused bool
 }
 
 // keptPiece is some values that follow each other.
@@ -78,34 +81,53 @@ func (k *keptRecall) forget(p *pane) {
 }
 
 // savePanes gives the windows that have changed, or of these those that calls have asked for.
-func (k *keptRecall) savePanes(asked bool, put func(key string, value []byte)) {
+// It returns the first error of put.
+func (k *keptRecall) savePanes(asked bool, put putter) (refused error) {
 	for _, key := range k.asked {
-		k.savePane(key, put)
+		if at := k.recall.panes[key]; at != nil && at.Value.(*pane).kept.refused {
+			k.dirty[key] = false // until all is saved
+			continue
+		}
+		refused = cmp.Or(refused, k.savePane(key, put))
 	}
 	clear(k.asked)
 	if k.asked = k.asked[:0]; asked {
-		return
+		return refused
 	}
 	for key := range k.dirty {
-		k.savePane(key, put)
+		refused = cmp.Or(refused, k.savePane(key, put))
 	}
+	return refused
 }
 
-func (k *keptRecall) savePane(key paneKey, put func(key string, value []byte)) {
+// savePane gives what has changed of a pane; if there is no room for it nothing is kept, as a
+// part would be taken for the whole.
+func (k *keptRecall) savePane(key paneKey, put putter) error {
 	if _, is := k.dirty[key]; !is {
-		return
+		return nil
 	}
 	delete(k.dirty, key)
 	at := k.recall.panes[key] // which is dirty, and so there
 	p, w := at.Value.(*pane), &k.windows[key.window]
+	err := w.save(p, put)
+	if p.kept.refused = err != nil; err != nil {
+		k.forget(p)
+		k.takeAway(put)
+		p.kept = keptPane{refused: true}
+		return fmt.Errorf("window %q: %w", w.Name, err)
+	}
+	return nil
+}
+
+// save gives what has changed of a pane.
+func (w *windowSpec) save(p *pane, put putter) error {
 	if w.layout().Slots() == 0 {
 		values := make([][2]float64, len(p.points))
 		for i, one := range p.points {
 			values[i] = [2]float64{float64(one.At), one.Value}
 		}
 		p.kept.whole = true
-		putJSON(put, windowKey(w, key.key), values)
-		return
+		return putJSON(put, windowKey(w, p.key), values)
 	}
 	end := p.first + int64(len(p.points))
 	for piece := range w.layout().Changed(p.first, p.kept.saved, end) {
@@ -115,15 +137,20 @@ func (k *keptRecall) savePane(key paneKey, put func(key string, value []byte)) {
 			before = one.At
 		}
 		p.kept.slots |= 1 << piece.Slot
-		putJSON(put, pieceKey(w, piece.Slot, key.key), &kept)
+		if err := putJSON(put, pieceKey(w, piece.Slot, p.key), &kept); err != nil {
+			return err
+		}
 	}
 	p.kept.saved = end
+	return nil
 }
 
-func putJSON(put func(key string, value []byte), key string, v any) {
-	if b, err := json.Marshal(v); err == nil { // the worker was told to take finite numbers only
-		put(key, b)
+func putJSON(put putter, key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil { // the worker was told to take finite numbers only
+		return nil
 	}
+	return put(key, b)
 }
 
 // find notes a record of a window. It reports false if nobody needs it.

@@ -54,9 +54,9 @@ func (p *giftedProgram) Sieve([]int) func(*message.Message, []int) []int {
 	return nil
 }
 
-func (p *giftedProgram) Handles(string) bool                       { return false }
-func (p *giftedProgram) Save(bool, func(key string, value []byte)) {}
-func (p *giftedProgram) Close() error                              { return nil }
+func (p *giftedProgram) Handles(string) bool                                   { return false }
+func (p *giftedProgram) Save(bool, func(key string, value []byte) error) error { return nil }
+func (p *giftedProgram) Close() error                                          { return nil }
 
 // Who is told of runs has programs run as they do otherwise, with all that they are for
 // the engine.

@@ -31,9 +31,9 @@ type call struct{}
 func (call) Rules() []rules.Rule {
 	return []rules.Rule{{Name: "call", Line: 1, Filters: []string{"in"}, Hooks: []string{"door"}}}
 }
-func (call) Handles(string) bool             { return true }
-func (call) Save(bool, func(string, []byte)) {}
-func (call) Close() error                    { return nil }
+func (call) Handles(string) bool                         { return true }
+func (call) Save(bool, func(string, []byte) error) error { return nil }
+func (call) Close() error                                { return nil }
 
 func (p call) Run(_ context.Context, calls []rules.Call) []rules.Outcome {
 	outs := make([]rules.Outcome, len(calls))
