@@ -91,7 +91,7 @@ func (a *attack) judge(t *testing.T, o rules.Outcome) {
 // whatever becomes of the worker, and looks at the memory of this process.
 func TestHostileCorpus(t *testing.T) {
 	const good = `state.share('open'); state.set('secret', 'secret'); let n = 0; on('a', () => publish('n', ++n))`
-	hasty, slow := start(t), start(t, patient)
+	hasty, slow := start(t, roomy), start(t, patient)
 	bystanders := map[*suite]rules.Program{}
 	for _, s := range []*suite{hasty, slow} {
 		bystanders[s] = s.compile(t, "good.js", good)
