@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"math"
 	"io"
 	"runtime"
 	"testing"
@@ -47,12 +48,15 @@ func TestMemoryGrowsWithWhatCameAndNotWithWhatWasAnnounced(t *testing.T) {
 
 func TestAPacketBeyondTheLimitTakesNoMemory(t *testing.T) {
 	b := append(raw("30 80808001"), make([]byte, 8<<20)...)
-	r := bufio.NewReader(bytes.NewReader(b))
-	n := taken(func() {
-		if _, err := packet.Read(r, v311, 1<<20); !errors.Is(err, packet.PacketTooLarge) {
-			t.Errorf("error %v", err)
-		}
-	})
+	n := uint64(math.MaxUint64) // the least of some: what others take meanwhile counts, too
+	for range 5 {
+		r := bufio.NewReader(bytes.NewReader(b))
+		n = min(n, taken(func() {
+			if _, err := packet.Read(r, v311, 1<<20); !errors.Is(err, packet.PacketTooLarge) {
+				t.Errorf("error %v", err)
+			}
+		}))
+	}
 	if n > 4096 {
 		t.Errorf("%d bytes of memory", n)
 	}
