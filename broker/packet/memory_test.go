@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
-	"math"
 	"io"
+	"math"
 	"runtime"
 	"testing"
 
